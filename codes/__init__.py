@@ -1,0 +1,1 @@
+"""Spike-guided motion deblurring: one blurry picture and a spike stream in, the sharp sequence out."""

@@ -1,0 +1,82 @@
+"""From options to a run: dataclass fields become flags, errors become one line, folders become loaders."""
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from codes.errors import InputError
+
+
+def option(
+    default: Any, help: str, *, choices: tuple = (), aliases: tuple[str, ...] = (), positional: bool = False
+) -> Any:
+    """Describe one field of an options dataclass: its default, its line of help, what it may be, its other names.
+
+    A positional without a default takes `dataclasses.MISSING`.
+    """
+    metadata = {"help": help, "choices": choices, "aliases": aliases, "positional": positional}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse(options: type, description: str, argv: list[str] | None = None) -> Any:
+    """Read the command line into the dataclass `options`; bool fields are switches, tuples take several values."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    hints = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        positional, required = field.metadata["positional"], field.default is dataclasses.MISSING
+        names = [field.name] if positional else [f"--{name}" for name in (field.name, *field.metadata["aliases"])]
+        shown = "" if required or field.default in (None, "", ()) else f" [{_shown(field.default)}]"
+        settings = {"help": field.metadata["help"].replace("%", "%%") + shown}
+        if not required:
+            settings["default"] = field.default
+        if hints[field.name] is bool:
+            settings["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
+        else:
+            settings["type"], several = _type(hints[field.name])
+            if several:
+                settings["nargs"] = "+" if required else "*"
+            elif positional and not required:
+                settings["nargs"] = "?"
+            if field.metadata["choices"]:
+                settings["choices"] = field.metadata["choices"]
+            elif not positional:
+                settings["metavar"] = settings["type"].__name__.upper()
+        if not positional:
+            settings |= {"dest": field.name, "required": required}
+        parser.add_argument(*names, **settings)
+    values = vars(parser.parse_args(argv))
+    return options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def program(main: Callable[[Any], Any], options: type, description: str) -> None:
+    """Run a script: parse, call `main`, and tell what a user can mend in one line with exit code 2."""
+    try:
+        main(parse(options, description))
+    except InputError as error:
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _type(hint: Any) -> tuple[type, bool]:
+    """Return the type of one value, and whether there are several: `int | None` -> int, `tuple[float, ...]` -> several."""
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False

@@ -1,0 +1,45 @@
+"""The closed-form spike-guided deblurring model: what the spikes say about the light at one instant.
+
+Source: Chen et al., "SpikeReveal", NeurIPS 2024 (arXiv 2403.09486), section 3.
+"""
+
+import torch
+from torch import Tensor
+
+
+def window(spikes: Tensor, center: int, length: int) -> Tensor:
+    """Cut `length` spike frames around `center` out of spikes [B,T,h,w]: [B,length,h,w], center at index length // 2.
+
+    Raises: ValueError if the window does not fit into the stream.
+    """
+    first, total = center - length // 2, spikes.shape[1]
+    if length < 1 or first < 0 or first + length > total:
+        raise ValueError(
+            f"a window of {length} frames around {center} needs frames {first}..{first + length - 1}, "
+            f"the stream has 0..{total - 1}"
+        )
+    return spikes[:, first : first + length]
+
+
+def tfp(spikes: Tensor, center: int, length: int) -> Tensor:
+    """Average the spikes [B,T,h,w] over a window: light [B,1,h,w] float in [0,1] ("texture from playback").
+
+    Source: Zhu et al., "A retina-inspired sampling method for visual texture reconstruction", ICME 2019.
+    """
+    return window(spikes, center, length).mean(1, keepdim=True, dtype=torch.float32)
+
+
+def sdm(blur: Tensor, long: Tensor, short: Tensor) -> Tensor:
+    """Sharpen a blurry picture by the ratio of light at the instant to light over the exposure; 0 where that is 0.
+
+    blur [B,3,H,W]; long and short [B,1,H,W], over the exposure and around the instant -> [B,3,H,W], not clipped.
+    Source: SpikeReveal, eq. 7.
+    """
+    ratio = torch.where(long > 0, short / long.where(long > 0, 1), 0)
+    return blur * ratio
+
+
+def gray(bgr: Tensor) -> Tensor:
+    """Weigh [B,3,H,W] BGR into one channel [B,1,H,W] by 0.11 B + 0.59 G + 0.30 R, as the spike camera sees it."""
+    weights = torch.tensor((0.11, 0.59, 0.30), dtype=bgr.dtype, device=bgr.device)
+    return (bgr * weights.view(3, 1, 1)).sum(-3, keepdim=True)

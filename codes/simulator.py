@@ -1,0 +1,103 @@
+"""A spike camera in software: light in, spikes out, and which frames of a sequence become one sample.
+
+Source: the conversion scripts of S-SDM (arXiv 2403.09486), reproduced to the bit.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# Charge a clock step of a white pixel: photocurrent 2e-7 * 1.09e-13 A s over the capacitance, 250 steps a spike frame.
+CHARGE_PER_FRAME = 250 * (2e-7 * 1.09e-13) / (1.83e-4 * 15e-15)
+CHARGE_AT_THRESHOLD_1 = 2.0  # V_th = 1 of the paper: a white pixel fires in 99.3 % of the frames
+NOISE_GAP_MEAN, NOISE_GAP_STD = 140.0, 50.0
+
+
+def sense(frame: np.ndarray) -> np.ndarray:
+    """See a picture [H,W,3] uint8 BGR as the spike camera does: light [H/4,W/4] float32 in [0,1].
+
+    Bilinear without antialiasing, then gray, as in the published conversion.
+    """
+    height, width = frame.shape[0] // 4, frame.shape[1] // 4
+    small = cv2.resize(frame.astype(np.float32) / 255, (width, height), interpolation=cv2.INTER_LINEAR)
+    return small @ np.array((0.11, 0.59, 0.30), np.float32)
+
+
+class Integrator:
+    """The charge of every pixel, carried from frame to frame."""
+
+    def __init__(self, first: np.ndarray, *, threshold: float = 1.0):
+        """Start with the charge that one frame `first` [h,w] in [0,1] leaves; random values set random phases."""
+        self.limit = np.float32(CHARGE_AT_THRESHOLD_1 * threshold)
+        self.charge = np.float32(CHARGE_PER_FRAME) * first.astype(np.float32) % self.limit
+
+    def step(self, light: np.ndarray) -> np.ndarray:
+        """Add one frame of light [h,w] in [0,1]; return the spikes [h,w] uint8 that it fires."""
+        self.charge += np.float32(CHARGE_PER_FRAME) * light.astype(np.float32)
+        fired = self.charge > self.limit
+        self.charge[fired] %= self.limit
+        return fired.astype(np.uint8)
+
+
+def integrate(frames: np.ndarray, *, threshold: float = 1.0, first: np.ndarray) -> np.ndarray:
+    """Integrate light and fire.
+
+    frames [T,h,w] in [0,1]; first [h,w] in [0,1] is the frame before them and sets the phases; threshold in the
+    paper's units (1, 2, 4) -> spikes [T,h,w] uint8.
+    """
+    integrator = Integrator(first, threshold=threshold)
+    return np.stack([integrator.step(light) for light in frames])
+
+
+def noise_gaps(pixels: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the gaps between a sensor's false spikes, as many as it has pixel ticks: [pixels] float32."""
+    return rng.normal(NOISE_GAP_MEAN, NOISE_GAP_STD, pixels).astype(np.float32)
+
+
+def noise_from_gaps(gaps: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Lay false spikes at the given gaps along the pixels, time running fastest: [T,h,w] uint8 for shape (T,h,w)."""
+    frames, height, width = shape
+    flat = np.zeros(height * width * frames, np.uint8)
+    places = np.cumsum(gaps, dtype=np.float64).astype(np.int64)
+    flat[places[(places >= 0) & (places < flat.size)]] = 1
+    return flat.reshape(height, width, frames).transpose(2, 0, 1)
+
+
+def add_noise(spikes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Or the sensor's false spikes (0.71 % of the ticks) into spikes [T,h,w] uint8."""
+    # The mean gap is 140: a fiftieth of the ticks is far more gaps than can be laid.
+    gaps = noise_gaps(spikes.size // 50 + 1000, rng)
+    return spikes | noise_from_gaps(gaps, spikes.shape)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One sample of a sequence, in interpolated frames; `name` is its number in the raw numbering."""
+
+    name: int
+    first: int
+    last: int
+    spike_first: int | None
+    spike_last: int | None
+    sharp: int
+
+
+def exposures(
+    frames: int, *, raw_per_blur: int = 13, interpolated: int = 7, overlap: int = 7, margin: int = 20
+) -> list[Window]:
+    """List the samples in a sequence of `frames` interpolated frames.
+
+    raw_per_blur raw frames, with `interpolated` frames between neighbours, make one blurry picture; the next exposure
+    starts `overlap` frames after the last one of this. Where `margin` frames before or after are missing there are no
+    spikes (None).
+    """
+    factor = interpolated + 1
+    length = (raw_per_blur - 1) * factor + 1
+    windows = []
+    for first in range(0, frames - length + 1, length + overlap):
+        last, sharp = first + length - 1, first + length // 2
+        has_spikes = first >= margin and last + margin < frames
+        spike_first, spike_last = (first - margin, last + margin) if has_spikes else (None, None)
+        windows.append(Window(sharp // factor, first, last, spike_first, spike_last, sharp))
+    return windows

@@ -1,0 +1,106 @@
+"""Spike streams on disk, and where the exposure lies in them.
+
+A `.dat` file holds the frames one after the other, 8 pixels a byte, lowest bit first, rows from the bottom up.
+In memory a packed stream is `[T, h, ceil(w / 8)]` uint8 with rows from the top; `unpack` turns it into 0/1.
+Source: the SpikeCV format of the spike camera, as S-SDM (arXiv 2403.09486) uses it.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codes.errors import InputError
+from codes.files import replacing
+
+UPSCALE = 4  # picture pixels a spike pixel, along each side
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Spike frames of one exposure, and those kept before and after it."""
+
+    length: int = 97
+    margin: int = 20
+
+    @property
+    def total(self) -> int:
+        return self.length + 2 * self.margin
+
+    @property
+    def center(self) -> int:
+        return self.margin + self.length // 2
+
+    def centers(self, step: int) -> list[int]:
+        """Return the instants of the exposure, `step` spike frames apart, from its first frame on."""
+        return list(range(self.margin, self.margin + self.length, step))
+
+
+def frames_in(path: str | Path, height: int, width: int) -> int:
+    """Return how many frames of height x width the file holds, without reading it.
+
+    Raises: InputError naming file, size and geometry if it is not a whole number of frames.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such spike file")
+    if height < 1 or width < 1 or height * width % 8:
+        raise InputError(f"{path}: a spike frame of {height}x{width} is not a whole number of bytes (8 pixels each)")
+    size, frame = os.path.getsize(path), height * width // 8
+    if size == 0 or size % frame:
+        raise InputError(
+            f"{path}: {size} bytes are not whole frames of {height}x{width} ({frame} bytes each, "
+            f"{size / frame:.2f} of them): the file is cut short or its geometry is another one"
+        )
+    return size // frame
+
+
+def read_packed(path: str | Path, height: int, width: int, *, first: int = 0, frames: int | None = None) -> np.ndarray:
+    """Map a spike file into memory without unpacking it.
+
+    Returns [T,h,ceil(w/8)] uint8, rows from the top, lowest bit leftmost, T = `frames` from `first` on (default: all).
+    For widths that are a multiple of 8 this is a view of the mapped file: only what is touched is read.
+    Raises: InputError if the file holds no whole frames or not as many as asked for.
+    """
+    held = frames_in(path, height, width)
+    frames = held - first if frames is None else frames
+    if first < 0 or frames < 1 or first + frames > held:
+        raise InputError(
+            f"{path}: frames {first}..{first + frames - 1} were asked for, the file holds {held} of {height}x{width}"
+        )
+    data = np.memmap(path, np.uint8, "r").reshape(held, -1)[first : first + frames]
+    if width % 8 == 0:
+        return data.reshape(frames, height, width // 8)[:, ::-1]
+    bits = np.unpackbits(data, axis=1, bitorder="little").reshape(frames, height, width)
+    return np.packbits(bits[:, ::-1], axis=2, bitorder="little")
+
+
+def read_spikes(path: str | Path, height: int, width: int) -> np.ndarray:
+    """Read a whole spike file as 0/1.
+
+    Returns [T,h,w] uint8, rows from the top.
+    Raises: InputError (a ValueError) naming file, size and geometry if the file holds no whole frames.
+    """
+    packed = read_packed(path, height, width)
+    return np.unpackbits(packed, axis=2, count=width, bitorder="little")
+
+
+def write_spikes(path: str | Path, spikes: np.ndarray) -> None:
+    """Write spikes [T,h,w] of 0 and 1 as a `.dat` file, whole or not at all.
+
+    Raises: InputError if the array is not three-dimensional or a frame is not a whole number of bytes.
+    """
+    spikes = np.asarray(spikes)
+    if spikes.ndim != 3 or spikes.shape[1] * spikes.shape[2] % 8:
+        raise InputError(f"{path}: spikes must be [T,h,w] with h*w a multiple of 8, found {list(spikes.shape)}")
+    with replacing(path) as file:
+        file.write(np.packbits(spikes[:, ::-1].reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())
+
+
+def unpack(packed: Tensor, width: int) -> Tensor:
+    """Turn packed spikes [...,ceil(w/8)] uint8 into [...,w] uint8 of 0 and 1, on the device where they are."""
+    bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    return (packed.unsqueeze(-1) >> bits & 1).flatten(-2)[..., :width]
