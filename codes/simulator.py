@@ -8,20 +8,30 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from codes.errors import InputError
+
 # Charge a clock step of a white pixel: photocurrent 2e-7 * 1.09e-13 A s over the capacitance, 250 steps a spike frame.
 CHARGE_PER_FRAME = 250 * (2e-7 * 1.09e-13) / (1.83e-4 * 15e-15)
 CHARGE_AT_THRESHOLD_1 = 2.0  # V_th = 1 of the paper: a white pixel fires in 99.3 % of the frames
 NOISE_GAP_MEAN, NOISE_GAP_STD = 140.0, 50.0
 
 
-def sense(frame: np.ndarray) -> np.ndarray:
-    """See a picture [H,W,3] uint8 BGR as the spike camera does: light [H/4,W/4] float32 in [0,1].
+def sense(frame: np.ndarray, *, full: bool = False) -> np.ndarray:
+    """See a picture [H,W,3] uint8 BGR as the spike camera does: light [H/4,W/4] float32 in [0,1], [H,W] if `full`.
 
     Bilinear without antialiasing, then gray, as in the published conversion.
+    Raises: InputError if the picture's sides are not multiples of 4.
     """
-    height, width = frame.shape[0] // 4, frame.shape[1] // 4
-    small = cv2.resize(frame.astype(np.float32) / 255, (width, height), interpolation=cv2.INTER_LINEAR)
-    return small @ np.array((0.11, 0.59, 0.30), np.float32)
+    height, width = frame.shape[:2]
+    if height % 4 or width % 4:
+        raise InputError(f"a picture of {height}x{width} has no quarter: its sides must be multiples of 4")
+    if not full:
+        # A bilinear quarter looks at the middle two rows of every four: the others need not become floats.
+        frame = frame.reshape(height // 4, 4, width, 3)[:, 1:3].reshape(height // 2, width, 3)
+    frame = frame.astype(np.float32) / 255
+    if not full:
+        frame = cv2.resize(frame, (width // 4, height // 4), interpolation=cv2.INTER_LINEAR)
+    return frame @ np.array((0.11, 0.59, 0.30), np.float32)
 
 
 class Integrator:
@@ -36,7 +46,10 @@ class Integrator:
         """Add one frame of light [h,w] in [0,1]; return the spikes [h,w] uint8 that it fires."""
         self.charge += np.float32(CHARGE_PER_FRAME) * light.astype(np.float32)
         fired = self.charge > self.limit
-        self.charge[fired] %= self.limit
+        if self.limit > CHARGE_PER_FRAME:  # at most once over the limit: the remainder is a difference, exactly
+            np.subtract(self.charge, self.limit, out=self.charge, where=fired)
+        else:
+            self.charge[fired] %= self.limit
         return fired.astype(np.uint8)
 
 
@@ -50,25 +63,45 @@ def integrate(frames: np.ndarray, *, threshold: float = 1.0, first: np.ndarray) 
     return np.stack([integrator.step(light) for light in frames])
 
 
-def noise_gaps(pixels: int, rng: np.random.Generator) -> np.ndarray:
+def noise_gaps(
+    pixels: int, rng: np.random.Generator, *, mean: float = NOISE_GAP_MEAN, std: float = NOISE_GAP_STD
+) -> np.ndarray:
     """Draw the gaps between a sensor's false spikes, as many as it has pixel ticks: [pixels] float32."""
-    return rng.normal(NOISE_GAP_MEAN, NOISE_GAP_STD, pixels).astype(np.float32)
+    return rng.normal(mean, std, pixels).astype(np.float32)
+
+
+def noise_places(gaps: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Lay false spikes at the given gaps along the pixels, time running fastest: (frames, pixels) for shape (T,h,w)."""
+    frames, height, width = shape
+    places = np.cumsum(gaps, dtype=np.float64).astype(np.int64)
+    return np.divmod(places[(places >= 0) & (places < height * width * frames)], frames)[::-1]
 
 
 def noise_from_gaps(gaps: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Lay false spikes at the given gaps along the pixels, time running fastest: [T,h,w] uint8 for shape (T,h,w)."""
-    frames, height, width = shape
-    flat = np.zeros(height * width * frames, np.uint8)
-    places = np.cumsum(gaps, dtype=np.float64).astype(np.int64)
-    flat[places[(places >= 0) & (places < flat.size)]] = 1
-    return flat.reshape(height, width, frames).transpose(2, 0, 1)
+    """Draw the false spikes at the given gaps: [T,h,w] uint8 for shape (T,h,w)."""
+    noise = np.zeros(shape, np.uint8)
+    noise.reshape(len(noise), -1)[noise_places(gaps, shape)] = 1
+    return noise
+
+
+def draw_noise(
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    *,
+    mean: float = NOISE_GAP_MEAN,
+    std: float = NOISE_GAP_STD,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the sensor's false spikes (0.71 % of the ticks as published): (frames, pixels) for shape (T,h,w)."""
+    # Twice as many gaps as fit on average: the last ones always lie beyond the end.
+    gaps = noise_gaps(int(2 * np.prod(shape) / mean) + 1000, rng, mean=mean, std=std)
+    return noise_places(gaps, shape)
 
 
 def add_noise(spikes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Or the sensor's false spikes (0.71 % of the ticks) into spikes [T,h,w] uint8."""
-    # The mean gap is 140: a fiftieth of the ticks is far more gaps than can be laid.
-    gaps = noise_gaps(spikes.size // 50 + 1000, rng)
-    return spikes | noise_from_gaps(gaps, spikes.shape)
+    """Or the sensor's false spikes into spikes [T,h,w] uint8."""
+    noisy = spikes.copy()
+    noisy.reshape(len(noisy), -1)[draw_noise(spikes.shape, rng)] = 1
+    return noisy
 
 
 @dataclass(frozen=True)

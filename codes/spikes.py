@@ -8,13 +8,15 @@ Source: the SpikeCV format of the spike camera, as S-SDM (arXiv 2403.09486) uses
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from codes.errors import InputError
 from codes.files import replacing
+
+if TYPE_CHECKING:  # the conversion of whole data sets reads and writes spikes without torch in memory
+    from torch import Tensor
 
 UPSCALE = 4  # picture pixels a spike pixel, along each side
 
@@ -88,6 +90,11 @@ def read_spikes(path: str | Path, height: int, width: int) -> np.ndarray:
     return np.unpackbits(packed, axis=2, count=width, bitorder="little")
 
 
+def pack(spikes: np.ndarray) -> np.ndarray:
+    """Pack spikes [...,h,w] of 0 and 1 as a file holds them: [...,h*w/8] uint8."""
+    return np.packbits(spikes[..., ::-1, :].reshape(*spikes.shape[:-2], -1), axis=-1, bitorder="little")
+
+
 def write_spikes(path: str | Path, spikes: np.ndarray) -> None:
     """Write spikes [T,h,w] of 0 and 1 as a `.dat` file, whole or not at all.
 
@@ -97,10 +104,12 @@ def write_spikes(path: str | Path, spikes: np.ndarray) -> None:
     if spikes.ndim != 3 or spikes.shape[1] * spikes.shape[2] % 8:
         raise InputError(f"{path}: spikes must be [T,h,w] with h*w a multiple of 8, found {list(spikes.shape)}")
     with replacing(path) as file:
-        file.write(np.packbits(spikes[:, ::-1].reshape(len(spikes), -1), axis=1, bitorder="little").tobytes())
+        file.write(pack(spikes).tobytes())
 
 
-def unpack(packed: Tensor, width: int) -> Tensor:
+def unpack(packed: "Tensor", width: int) -> "Tensor":
     """Turn packed spikes [...,ceil(w/8)] uint8 into [...,w] uint8 of 0 and 1, on the device where they are."""
+    import torch
+
     bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
     return (packed.unsqueeze(-1) >> bits & 1).flatten(-2)[..., :width]
