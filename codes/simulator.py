@@ -115,6 +115,16 @@ class Window:
     spike_last: int | None
     sharp: int
 
+    @property
+    def begin(self) -> int:
+        """The first frame that is needed, of spikes or exposure."""
+        return self.first if self.spike_first is None else self.spike_first
+
+    @property
+    def end(self) -> int:
+        """The last frame that is needed, of spikes or exposure."""
+        return self.last if self.spike_last is None else self.spike_last
+
 
 def exposures(
     frames: int, *, raw_per_blur: int = 13, interpolated: int = 7, overlap: int = 7, margin: int = 20

@@ -1,0 +1,46 @@
+"""What a data set was made of: options and versions in manifest.json, and a record of each finished sequence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from codes.errors import InputError
+from codes.files import replacing
+
+
+def claim(folder: Path, options: dict[str, Any], versions: dict[str, str]) -> dict[str, str]:
+    """Make `folder` a data set of these options, or find that it is one; return the versions that have changed since.
+
+    Raises: InputError naming each difference if it was made with other options, or holds data of unknown making.
+    """
+    path = folder / "manifest.json"
+    options = json.loads(json.dumps(options))
+    if not path.exists():
+        if any(folder.glob("**/blur_data")):
+            raise InputError(f"{folder}: holds a data set without a manifest.json; choose another --output")
+        write(path, {"options": options, "versions": versions})
+        return {}
+    held = read(path)
+    before = held["options"]
+    differences = [
+        f"{name} was {before.get(name)!r}, now {options.get(name)!r}"
+        for name in sorted(before.keys() | options.keys())
+        if before.get(name) != options.get(name)
+    ]
+    if differences:
+        raise InputError(f"{folder}: made with other options ({'; '.join(differences)}); choose another --output")
+    return {name: version for name, version in held["versions"].items() if versions.get(name) != version}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a manifest or a record; a record that is not there is empty."""
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{path}: no readable JSON ({error}); delete it to make the set again") from None
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a manifest or a record, whole or not at all."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

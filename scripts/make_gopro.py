@@ -1,0 +1,217 @@
+"""Make a data set of blurry pictures, spikes and sharp pictures out of sharp video.
+
+    python scripts/make_gopro.py GOPRO_Large_all --output GOPRO --workers 8           # the published set
+    python scripts/make_gopro.py clip.mp4 --output data/clip --factor 32              # a film of one's own, 24-30 fps
+    python scripts/make_gopro.py FRAMES --output OUT --interpolator none              # already interpolated, by 8
+
+The same command again makes what is missing and nothing else. See scripts/GOPRO_dataset.md.
+"""
+
+import math
+import platform
+import shutil
+import sys
+from dataclasses import MISSING, asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from codes import manifest, parallel
+from codes.cli import option, program
+from codes.errors import InputError
+from codes.factory import FACTORS, bytes_needed, convert, cropped, files, samples, spans
+from codes.footage import Footage, find
+from codes.interpolation import INTERPOLATORS
+from codes.simulator import NOISE_GAP_MEAN, NOISE_GAP_STD, Window
+
+CHANGES_NOTHING = ("output", "workers", "shard", "device")  # options that the data do not depend on
+
+
+@dataclass(frozen=True)
+class Options:
+    input: str = option(
+        MISSING, "GOPRO_Large_all, a folder of frame folders or videos, or one of those", positional=True
+    )
+    output: str = option(MISSING, "folder of the data set")
+    factor: int = option(8, "spike frames from one raw frame to the next", choices=FACTORS)
+    interpolator: str = option("dis", "how the frames between are made; none: they are there", choices=INTERPOLATORS)
+    weights: str = option("", "file with RAFT weights; without it torchvision downloads them")
+    test_sequences: tuple[str, ...] = option((), "sequences for test, where the input has no folders train and test")
+    threshold: tuple[float, ...] = option((1.0,), "V_th in the paper's units; several make a set for each")
+    noise: bool = option(True, "false spikes of the sensor")
+    noise_mean: float = option(NOISE_GAP_MEAN, "mean gap between false spikes, in pixels times spike frames")
+    noise_std: float = option(NOISE_GAP_STD, "its standard deviation")
+    seed: int = option(0, "seed of phases and noise")
+    spike_full: bool = option(False, "also spikes at the size of the picture")
+    sequence: bool = option(False, "also the 7 sharp pictures of each test sample, in sharp_sequence")
+    workers: int = option(1, "processes")
+    shard: str = option("1/1", "make the i-th of n shares of the sequences, as i/n")
+    device: str = option("", "where RAFT runs; by default on the GPU if there is one")
+
+
+def main(o: Options) -> None:
+    share, shares = check(o)
+    footage = find(o.input, test_sequences=o.test_sequences)
+    keep_off_raw(Path(o.output), footage)
+    begin(o)
+    unfinished, failures = {}, {}
+    for sequence in footage[share - 1 :: shares]:
+        try:
+            unfinished[sequence] = missing(o, sequence)
+        except InputError as error:
+            failures[sequence] = error
+    jobs = split(unfinished, o.workers)
+    count = sum(len(windows) for _, windows in jobs)
+    print(f"{len(unfinished)} sequences, {count} samples to make")
+    check_space(o, jobs)
+
+    task = partial(
+        convert,
+        folders=folders(o),
+        factor=o.factor,
+        interpolation=o.interpolator,
+        weights=o.weights,
+        device=o.device,
+        noise=(o.noise_mean, o.noise_std) if o.noise else None,
+        seed=o.seed,
+        spike_full=o.spike_full,
+        sequence=o.sequence,
+    )
+    left_out = {sequence: {} for sequence in unfinished}
+    open_jobs = [sequence for sequence, _ in jobs]
+    for sequence in unfinished.keys() - set(open_jobs):
+        finish(o, sequence, {})
+    total = sum(last - first + 1 for _, windows in jobs for first, last in spans(windows))
+    with tqdm(total=total, unit="frame", mininterval=1, smoothing=0.05, disable=not jobs) as bar:
+        ended = parallel.run(task, jobs, workers=o.workers, progress=lambda done: bar.update(done - bar.n))
+        for (sequence, _), result in ended:
+            open_jobs.remove(sequence)
+            if isinstance(result, Exception):
+                failures[sequence] = result
+                bar.write(f"{label(sequence)}: stopped: {result}")
+                continue
+            left_out[sequence] |= result
+            for name, why in result.items():
+                bar.write(f"{label(sequence)}: sample {name:06d} left out: {why}")
+            if sequence not in failures and sequence not in open_jobs:
+                finish(o, sequence, left_out[sequence])
+    print(f"{o.output}: {len(unfinished.keys() - failures.keys())} sequences complete")
+    if failures:
+        print(f"{len(failures)} not; mend them and run the same command again:", file=sys.stderr)
+        for sequence, error in failures.items():
+            print(f"  {label(sequence)}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def check(o: Options) -> tuple[int, int]:
+    """Refuse values that make no data; return the share and the number of shares."""
+    if min(o.threshold) <= 0 or len(set(o.threshold)) < len(o.threshold):
+        raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: different values above 0 are accepted")
+    if o.noise_mean <= 0 or o.noise_std < 0 or o.noise_std > o.noise_mean:
+        raise InputError(f"--noise_mean {o.noise_mean} --noise_std {o.noise_std}: mean > 0, 0 <= std <= mean")
+    if o.workers < 1:
+        raise InputError(f"--workers {o.workers}: at least 1")
+    share, _, shares = o.shard.partition("/")
+    if not (share.isdigit() and shares.isdigit() and 1 <= int(share) <= int(shares)):
+        raise InputError(f"--shard {o.shard}: i/n with 1 <= i <= n is accepted, as 3/8")
+    return int(share), int(shares)
+
+
+def keep_off_raw(output: Path, footage: list[Footage]) -> None:
+    """Refuse an output among the raw data, which are read only."""
+    output = output.resolve()
+    written = {output, output / "train", output / "test"}
+    for sequence in footage:
+        raw = sequence.path.resolve().parent
+        if raw in written or raw in output.parents or sequence.path.resolve() == output:
+            raise InputError(f"--output {output}: would write among the raw data in {raw}; choose a folder beside it")
+
+
+def begin(o: Options) -> None:
+    """Write the manifest, or compare it."""
+    options = {name: value for name, value in asdict(o).items() if name not in CHANGES_NOTHING}
+    options["input"] = str(Path(o.input).resolve())
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
+    for name, version in manifest.claim(Path(o.output), options, versions).items():
+        print(f"note: the set was begun with {name} {version}, this is {versions[name]}; bytes may differ")
+
+
+def folders(o: Options) -> dict[float, Path]:
+    """Return the set's folder for each threshold."""
+    if len(o.threshold) == 1:
+        return {o.threshold[0]: Path(o.output)}
+    return {threshold: Path(o.output) / f"threshold_{threshold:g}" for threshold in o.threshold}
+
+
+def missing(o: Options, sequence: Footage) -> list[Window]:
+    """List the samples of a sequence of which a file is missing, but those that a scene cut leaves out."""
+    left_out = manifest.read(record_path(o, sequence)).get("left_out", {})
+    return [
+        window
+        for window in samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
+        if f"{window.name:06d}" not in left_out
+        and not all(
+            (folder / path).exists()
+            for folder in folders(o).values()
+            for path in files(window, sequence, spike_full=o.spike_full, sequence=o.sequence)
+        )
+    ]
+
+
+def split(unfinished: dict[Footage, list[Window]], workers: int) -> list[tuple[Footage, list[Window]]]:
+    """Make a job of each sequence, or several where there are fewer sequences than workers."""
+    unfinished = {sequence: windows for sequence, windows in unfinished.items() if windows}
+    jobs = []
+    for sequence, windows in unfinished.items():
+        size = math.ceil(len(windows) / math.ceil(workers / len(unfinished)))
+        jobs += [(sequence, windows[start : start + size]) for start in range(0, len(windows), size)]
+    return sorted(jobs, key=lambda job: -len(job[1]))  # the longest first, so that none is left alone at the end
+
+
+def check_space(o: Options, jobs: list[tuple[Footage, list[Window]]]) -> None:
+    """Estimate what will be written, and refuse if the disk cannot hold it."""
+    needed = sum(
+        bytes_needed(window, sequence, thresholds=len(o.threshold), spike_full=o.spike_full, sequence=o.sequence)
+        for sequence, windows in jobs
+        for window in windows
+    )
+    free = shutil.disk_usage(o.output).free
+    print(f"about {needed / 1e9:.2f} GB to write, {free / 1e9:.1f} GB free")
+    if needed > free:
+        raise InputError(
+            f"{o.output}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free; make room and start again"
+        )
+
+
+def finish(o: Options, sequence: Footage, left_out: dict[int, str]) -> None:
+    """Write the record of a finished sequence."""
+    path = record_path(o, sequence)
+    height, width = sequence.size()
+    windows = samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
+    left = manifest.read(path).get("left_out", {}) | {f"{name:06d}": why for name, why in left_out.items()}
+    record = {
+        "source": str(sequence.path.resolve()),
+        "raw_frames": sequence.count(),
+        "raw_size": [height, width],
+        "size": cropped(height, width),
+        "samples": {f"{w.name:06d}": asdict(w) for w in windows if f"{w.name:06d}" not in left},
+        "left_out": dict(sorted(left.items())),
+    }
+    manifest.write(path, record)
+
+
+def record_path(o: Options, sequence: Footage) -> Path:
+    return Path(o.output) / "manifest" / sequence.split / f"{sequence.name}.json"
+
+
+def label(sequence: Footage) -> str:
+    return f"{sequence.split}/{sequence.name}"
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
