@@ -1,0 +1,121 @@
+"""Make a small data set, laid out as GOPRO is, from the photographs inside scikit-image: nothing is downloaded.
+
+    python scripts/make_demo.py                       # 32 + 8 scenes of 256x256 in data/demo, about a minute
+    python scripts/make_demo.py --output data/dark --threshold 4 --seed 1
+
+Every scene moves exactly, so beside the truth of the middle instant that of seven instants of the exposure is written:
+OUTPUT/test/sharp_sequence/SCENE/000019/{020,036,...,116}.png, named by their spike frames. The same command again
+makes what is missing.
+"""
+
+import math
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from codes import manifest
+from codes.cli import option, program
+from codes.errors import InputError
+from codes.images import read_image, write_image
+from codes.scenes import PHOTOGRAPHS, blurry, film
+from codes.simulator import add_noise, integrate, sense
+from codes.spikes import UPSCALE, Exposure, write_spikes
+
+SAMPLE = "000019"  # the published name of the first sample of a sequence
+SEQUENCE_STEP = 16  # spike frames between the seven instants of the sequence protocol
+
+
+@dataclass(frozen=True)
+class Options:
+    output: str = option("data/demo", "folder to make")
+    train: int = option(32, "scenes to train on")
+    test: int = option(8, "scenes to test on, of other photographs")
+    size: int = option(256, "picture pixels along a side, a multiple of 16; spikes are a quarter")
+    threshold: float = option(1.0, "V_th of the spike camera in the paper's units (1, 2, 4)")
+    noise: bool = option(True, "add the sensor's false spikes")
+    seed: int = option(0, "another seed, other scenes")
+    sequence: bool = option(False, "write the seven instants of the training scenes too")
+
+
+def main(options: Options) -> None:
+    """Make the scenes that are not there yet, then say what is."""
+    folder = Path(options.output)
+    check(options)
+    claim(folder, {name: value for name, value in asdict(options).items() if name != "output"})
+    scenes = [(split, number) for split in PHOTOGRAPHS for number in range(getattr(options, split))]
+    blur_psnr = []
+    for split, number in tqdm(scenes, desc=str(folder), unit="scene"):
+        background = list(PHOTOGRAPHS[split])[number % len(PHOTOGRAPHS[split])]
+        scene = f"{Path(background).stem}-{number:03d}"
+        blur, sharp, spikes = (
+            folder / split / kind / scene / f"{SAMPLE}{suffix}"
+            for kind, suffix in (("blur_data", ".png"), ("sharp_data", ".png"), ("spike_data", ".dat"))
+        )
+        instants = Exposure().centers(SEQUENCE_STEP) if split == "test" or options.sequence else []
+        sequence = {t: folder / split / "sharp_sequence" / scene / SAMPLE / f"{t:03d}.png" for t in instants}
+        if not all(path.exists() for path in (blur, sharp, spikes, *sequence.values())):
+            rng = np.random.default_rng((options.seed, list(PHOTOGRAPHS).index(split), number))
+            frames = film(PHOTOGRAPHS[split], background, size=options.size, rng=rng)
+            write_image(blur, blurry(frames[Exposure().margin : -Exposure().margin]))
+            write_image(sharp, frames[Exposure().center])
+            for instant, path in sequence.items():
+                write_image(path, frames[instant])
+            write_spikes(spikes, record(frames, threshold=options.threshold, noise=options.noise, rng=rng))
+        blur_psnr.append(cv2.PSNR(read_image(blur), read_image(sharp)))
+    small = options.size // UPSCALE
+    print(f"{folder}: {options.train} scenes to train on, {options.test} to test on")
+    print(f"pictures {options.size}x{options.size}, spikes {small}x{small}, threshold {options.threshold:g}")
+    print(f"blurry against sharp: {np.mean(blur_psnr):.2f} dB, {min(blur_psnr):.2f} to {max(blur_psnr):.2f}")
+
+
+def record(frames: np.ndarray, *, threshold: float, noise: bool, rng: np.random.Generator) -> np.ndarray:
+    """Film pictures [T,H,W,3] uint8 BGR with the spike camera, from random phases on: spikes [T,H/4,W/4] uint8."""
+    light = np.stack([sense(frame) for frame in frames])
+    spikes = integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32))
+    return add_noise(spikes, rng) if noise else spikes
+
+
+def check(options: Options) -> None:
+    """Raises: InputError naming the first option that is out of range."""
+    for name, accepted, holds in (
+        ("size", "a multiple of 16 from 32 on", options.size >= 32 and options.size % 16 == 0),
+        ("threshold", "a number above 0", 0 < options.threshold < math.inf),
+        ("train", "0 and more", options.train >= 0),
+        ("test", "0 and more, not 0 as --train", options.test >= 0 and options.train + options.test > 0),
+        ("seed", "0 and more", options.seed >= 0),
+    ):
+        if not holds:
+            raise InputError(f"--{name} {getattr(options, name)}: accepted is {accepted}")
+
+
+def claim(folder: Path, options: dict[str, Any]) -> None:
+    """Note the options in the folder's demo.json, or find the same ones there.
+
+    Raises: InputError naming the differences, or if the folder holds data of another making.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: not a folder; choose another --output")
+    note = folder / "demo.json"
+    if note.exists():
+        found = manifest.read(note).get("options", {})
+        changed = [name for name, value in options.items() if found.get(name) != value]
+        if changed:
+            differences = "; ".join(f"{name} was {found.get(name)}, now {options[name]}" for name in changed)
+            raise InputError(f"{folder}: made with other options ({differences}); choose another --output")
+    elif any((folder / split).exists() for split in PHOTOGRAPHS):
+        raise InputError(f"{folder}: holds data that this script did not make (no demo.json); choose another --output")
+    else:
+        versions = {package: version(package) for package in ("numpy", "scikit-image")} | {"opencv": cv2.__version__}
+        manifest.write(note, {"options": options, "versions": versions})
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
