@@ -7,18 +7,24 @@ a search; DIS: Kroeger et al., ECCV 2016; RAFT: Teed and Deng, ECCV 2020.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from codes.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+
 Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two pictures [H,W,3] uint8 -> [H,W,2] float32, pixels
 Between = Callable[[np.ndarray, np.ndarray, list[float]], Iterator[np.ndarray]]
 INTERPOLATORS = ("dis", "raft", "none")
 
 
+@cache
 def interpolator(name: str, *, weights: str | Path = "", device: str = "") -> Between:
     """Return `between(before, after, times)`, which yields the frame [H,W,3] uint8 at each time, 0 < time < 1.
 
@@ -38,39 +44,114 @@ def dis_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return search.calc(cv2.cvtColor(before, cv2.COLOR_BGR2GRAY), cv2.cvtColor(after, cv2.COLOR_BGR2GRAY), None)
 
 
+def raft_flow(weights: str | Path = "", device: str = "") -> Flow:
+    """Load RAFT, which finds where each pixel goes better than DIS, at the price of a GPU.
+
+    weights: a state dict of torchvision's raft_large or raft_small; empty: torchvision's own, downloaded once.
+    device: empty: the GPU if there is one.
+    Raises: InputError if the weights cannot be had or fit neither network.
+    """
+    import torch
+    from torchvision.models import optical_flow
+
+    if weights:
+        network = _raft_from_file(weights)
+    else:
+        kind = optical_flow.Raft_Large_Weights.DEFAULT
+        try:
+            network = optical_flow.raft_large(weights=kind)
+        except OSError as error:
+            raise InputError(
+                f"RAFT weights cannot be downloaded ({error}); fetch {kind.url} elsewhere and name the file by --weights"
+            ) from None
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    network = network.to(device).eval()
+
+    @torch.inference_mode()
+    def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        height, width = before.shape[:2]
+        below, right = max(128, -(-height // 8) * 8) - height, max(128, -(-width // 8) * 8) - width
+        pair = (
+            cv2.copyMakeBorder(frame[..., ::-1], 0, below, 0, right, cv2.BORDER_REPLICATE) for frame in (before, after)
+        )
+        first, second = (
+            torch.from_numpy(frame).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1 for frame in pair
+        )
+        return network(first, second)[-1][0, :, :height, :width].permute(1, 2, 0).contiguous().cpu().numpy()
+
+    return flow
+
+
+def _raft_from_file(weights: str | Path) -> "torch.nn.Module":
+    import torch
+    from torchvision.models import optical_flow
+
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{weights}: RAFT weights cannot be read ({error})") from None
+    for build in (optical_flow.raft_large, optical_flow.raft_small):
+        network = build(weights=None)
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError):
+            continue
+        return network
+    raise InputError(f"{weights}: fits neither raft_large nor raft_small of torchvision")
+
+
 def between(before: np.ndarray, after: np.ndarray, times: list[float], flow: Flow) -> Iterator[np.ndarray]:
     """Yield the frames [H,W,3] uint8 at the given times between two frames (0 is `before`, 1 is `after`)."""
     if not times:
         return
-    forward, backward = flow(before, after), flow(after, before)
-    grid = _grid(*before.shape[:2])
-    here, there = _with_trust(forward, backward, grid), _with_trust(backward, forward, grid)
+    height, width = before.shape[:2]
+    grid, small = _grid(height, width), _grid((height + 1) // 2, (width + 1) // 2)
+    scale = np.float32((width / small.shape[1], height / small.shape[0]))
+    # Motion is smooth: where it leads is worked out at half the size, the pictures are looked up at theirs.
+    forward, backward = (
+        cv2.resize(motion, small.shape[1::-1], interpolation=cv2.INTER_AREA) / scale
+        for motion in (flow(before, after), flow(after, before))
+    )
+    trust_forward, trust_backward = _agreement(forward, backward, small), _agreement(backward, forward, small)
     for time in times:
-        first, trust_first = _look_up(before, here, time, grid)
-        second, trust_second = _look_up(after, there, 1 - time, grid)
-        weight_first, weight_second = (1 - time) * trust_first, time * trust_second
-        share = (weight_second / (weight_first + weight_second))[..., None]
-        yield np.rint(first + share * (second - first)).astype(np.uint8)
+        onward, sure_on = _arriving(forward, trust_forward, time, small)
+        back, sure_back = _arriving(backward, trust_backward, 1 - time, small)
+        motion = onward - (sure_back / (sure_on + sure_back))[..., None] * (onward + back)
+        seen_before = (1 - time) * _seen(forward, motion, small - time * motion)
+        seen_after = time * _seen(backward, -motion, small + (1 - time) * motion)
+        motion = cv2.resize(motion, (width, height)) * scale
+        yield cv2.blendLinear(
+            _sample(before, grid - np.float32(time) * motion),
+            _sample(after, grid + np.float32(1 - time) * motion),
+            cv2.resize(seen_before, (width, height)),
+            cv2.resize(seen_after, (width, height)),
+        )
 
 
-def _with_trust(forward: np.ndarray, backward: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Put how far a pixel can be trusted, in (0,1], behind its flow: it must come back to where it started."""
-    error = np.linalg.norm(forward + _sample(backward, grid + forward), axis=2)
-    return np.dstack((forward, np.exp(-0.5 * error**2)))
+def _agreement(forward: np.ndarray, backward: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Say how far each pixel's flow can be trusted, in [0,1]: the flow back must bring it to where it started."""
+    return _likeness(forward, -_sample(backward, grid + forward))
 
 
-def _look_up(frame: np.ndarray, flow: np.ndarray, time: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find the pixels of `frame` that arrive at each place at `time`, and how far they can be trusted."""
-    start = grid - time * flow[..., :2]
-    for _ in range(2):  # solves start + time * flow(start) = here
-        found = _sample(flow, start)
-        start = grid - time * found[..., :2]
+def _arriving(flow: np.ndarray, trust: np.ndarray, time: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the flow of the pixel that passes each place at `time`, and how sure it is that it does."""
+    start = grid - time * flow
+    start = grid - time * _sample(flow, start)  # a step towards start + time * flow(start) = place
     found = _sample(flow, start)
-    missed = np.linalg.norm(start + time * found[..., :2] - grid, axis=2)
-    height, width = frame.shape[:2]
-    inside = (start >= -0.5).all(2) & (start <= (width - 0.5, height - 0.5)).all(2)
-    trust = np.where(inside, found[..., 2] * np.exp(-0.5 * missed**2), 0)
-    return _sample(frame, start).astype(np.float32), trust + np.float32(1e-3)
+    return found, _sample(trust, start) * _likeness(time * found, grid - start) + np.float32(0.01)
+
+
+def _seen(flow: np.ndarray, motion: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Say whether a frame shows, at `places`, something that moves so: else it is covered there, or outside."""
+    height, width = flow.shape[:2]
+    inside = cv2.inRange(places, (-0.5, -0.5), (width - 0.5, height - 0.5)) > 0
+    return _likeness(_sample(flow, places), motion) * inside + np.float32(0.05)
+
+
+def _likeness(flow: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Compare two fields of flow at half size: 1 where they are equal, 0.6 at a pixel's difference."""
+    difference = flow - other
+    return np.exp(-0.5 * np.einsum("hwc,hwc->hw", difference, difference))
 
 
 def _grid(height: int, width: int) -> np.ndarray:
@@ -78,7 +159,7 @@ def _grid(height: int, width: int) -> np.ndarray:
 
 
 def _sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return cv2.remap(image, places.astype(np.float32), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
@@ -101,7 +182,3 @@ def is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     before, after = before - before.mean(), after - after.mean()
     spread = np.sqrt((before**2).sum() * (after**2).sum())
     return bool((before * after).sum() < 0.5 * spread) or spread == 0
-
-
-def raft_flow(weights: str | Path = "", device: str = "") -> Flow:
-    raise InputError("raft: not yet")
