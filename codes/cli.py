@@ -1,4 +1,4 @@
-"""From options to a run: dataclass fields become flags, errors become one line, folders become loaders."""
+"""The command line: dataclass fields become flags, errors become one line."""
 
 import argparse
 import dataclasses
@@ -31,8 +31,8 @@ def parse(options: type, description: str, argv: list[str] | None = None) -> Any
     for field in dataclasses.fields(options):
         positional, required = field.metadata["positional"], field.default is dataclasses.MISSING
         names = [field.name] if positional else [f"--{name}" for name in (field.name, *field.metadata["aliases"])]
-        shown = "" if required or field.default in (None, "", ()) else f" [{_shown(field.default)}]"
-        settings = {"help": field.metadata["help"].replace("%", "%%") + shown}
+        default = "" if required or field.default in (None, "", ()) else f" [{shown(field.default)}]"
+        settings = {"help": field.metadata["help"].replace("%", "%%") + default}
         if not required:
             settings["default"] = field.default
         if hints[field.name] is bool:
@@ -59,22 +59,22 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
     try:
         main(parse(options, description))
     except InputError as error:
-        sys.exit(_complain(str(error)))
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except FloatingPointError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
-
-
-def _shown(default: Any) -> str:
+def shown(default: Any) -> str:
+    """Write a default as it would be typed."""
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _type(hint: Any) -> tuple[type, bool]:
-    """Return the type of one value, and whether there are several: `int | None` -> int, `tuple[float, ...]` -> several."""
+    """Return the type of one value and whether there are several: `int | None` -> int, `tuple[float, ...]` -> float."""
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
     if typing.get_origin(hint) is tuple:

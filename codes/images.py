@@ -11,6 +11,7 @@ from codes.files import replacing
 
 PNG_END = b"IEND\xaeB`\x82"
 JPEG_END = b"\xff\xd9"
+TAIL = 4096  # cameras may write a few bytes after the end marker
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -27,6 +28,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise InputError(f"{path}: not a readable picture ({error})") from None
 
 
+def check_image(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) of a picture that is there and ends where it should, at the cost of two small reads.
+
+    Raises: InputError if it is missing, no picture, or truncated.
+    """
+    size = image_size(path)
+    with open(path, "rb") as file:
+        head = file.read(4)
+        file.seek(-min(TAIL, Path(path).stat().st_size), 2)
+        _refuse_truncated(path, head, file.read())
+    return size
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as [H,W,3] uint8 BGR.
 
@@ -36,10 +50,7 @@ def read_image(path: str | Path) -> np.ndarray:
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: picture cannot be read ({error.strerror})") from None
-    cut_png = data[:4] == b"\x89PNG" and PNG_END not in data[-64:]
-    cut_jpeg = data[:2] == b"\xff\xd8" and JPEG_END not in data[-4096:]
-    if cut_png or cut_jpeg:
-        raise InputError(f"{path}: picture is truncated ({len(data)} bytes and no end marker); copy or make it again")
+    _refuse_truncated(path, data[:4], data[-TAIL:])
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise InputError(f"{path}: not a readable picture ({len(data)} bytes); PNG and JPEG are accepted")
@@ -55,3 +66,9 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise InputError(f"{path}: a picture of shape {image.shape} cannot be written in this format")
     with replacing(path) as file:
         file.write(data.tobytes())
+
+
+def _refuse_truncated(path: str | Path, head: bytes, tail: bytes) -> None:
+    end = PNG_END if head == b"\x89PNG" else JPEG_END if head[:2] == b"\xff\xd8" else b""
+    if end not in tail:
+        raise InputError(f"{path}: picture is truncated (no end marker); copy it or make it again")

@@ -4,7 +4,14 @@ Source: Chen et al., "SpikeReveal", NeurIPS 2024 (arXiv 2403.09486), section 3.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def unpack(packed: Tensor, width: int) -> Tensor:
+    """Turn packed spikes [...,ceil(w/8)] uint8 into [...,w] uint8 of 0 and 1, on the device where they are."""
+    bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    return (packed.unsqueeze(-1) >> bits & 1).flatten(-2)[..., :width]
 
 
 def window(spikes: Tensor, center: int, length: int) -> Tensor:
@@ -43,3 +50,8 @@ def gray(bgr: Tensor) -> Tensor:
     """Weigh [B,3,H,W] BGR into one channel [B,1,H,W] by 0.11 B + 0.59 G + 0.30 R, as the spike camera sees it."""
     weights = torch.tensor((0.11, 0.59, 0.30), dtype=bgr.dtype, device=bgr.device)
     return (bgr * weights.view(3, 1, 1)).sum(-3, keepdim=True)
+
+
+def at_spike_size(image: Tensor, like: Tensor) -> Tensor:
+    """Shrink [B,C,H,W] to the size of `like` [B,C,h,w]: bilinear without antialiasing, as the simulator sees it."""
+    return F.interpolate(image, like.shape[-2:], mode="bilinear", antialias=False)

@@ -1,22 +1,18 @@
 """Spike streams on disk, and where the exposure lies in them.
 
 A `.dat` file holds the frames one after the other, 8 pixels a byte, lowest bit first, rows from the bottom up.
-In memory a packed stream is `[T, h, ceil(w / 8)]` uint8 with rows from the top; `unpack` turns it into 0/1.
+In memory a packed stream is `[T, h, ceil(w / 8)]` uint8 with rows from the top; `codes.sdm.unpack` turns it into 0/1.
 Source: the SpikeCV format of the spike camera, as S-SDM (arXiv 2403.09486) uses it.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from codes.errors import InputError
 from codes.files import replacing
-
-if TYPE_CHECKING:  # the conversion of whole data sets reads and writes spikes without torch in memory
-    from torch import Tensor
 
 UPSCALE = 4  # picture pixels a spike pixel, along each side
 
@@ -105,11 +101,3 @@ def write_spikes(path: str | Path, spikes: np.ndarray) -> None:
         raise InputError(f"{path}: spikes must be [T,h,w] with h*w a multiple of 8, found {list(spikes.shape)}")
     with replacing(path) as file:
         file.write(pack(spikes).tobytes())
-
-
-def unpack(packed: "Tensor", width: int) -> "Tensor":
-    """Turn packed spikes [...,ceil(w/8)] uint8 into [...,w] uint8 of 0 and 1, on the device where they are."""
-    import torch
-
-    bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    return (packed.unsqueeze(-1) >> bits & 1).flatten(-2)[..., :width]

@@ -1,0 +1,100 @@
+"""One pass over test samples that fills every row of the table and draws every picture."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from codes import metrics
+from codes.engine import distributed
+from codes.engine.journal import Journal, Rows
+from codes.errors import InputError
+
+
+class Pair(NamedTuple):
+    """An output [B,C,H,W] and what it should be; without a truth it is drawn, not measured."""
+
+    image: Tensor
+    truth: Tensor | None
+
+
+Compare = Callable[[nn.Module, Any], dict[str, Pair]]
+
+
+@torch.no_grad()
+def evaluate(
+    net: nn.Module,
+    compare: Compare,
+    test: DataLoader,
+    journal: Journal,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    step: int = 0,
+    drawn: int = 4,
+) -> Rows:
+    """Measure all outputs that `compare(net, batch)` names and return the means: {row: {metric: value}}.
+
+    Outputs are clipped to [0,1] first. The pictures of the first `drawn` samples are written as they are.
+    """
+    net.eval()
+    values = []
+    for count, packed in enumerate(tqdm(test, "evaluate", leave=False, disable=distributed.rank() > 0)):
+        batch = packed.to(device)
+        with distributed.autocast(device, precision):
+            pairs = compare(net, batch)
+        for row, pair in pairs.items():
+            image = pair.image.float().clamp(0, 1)
+            if count < drawn:
+                journal.picture(step, batch.names[0], row, image[0])
+            if pair.truth is not None:
+                values += _measure(row, batch.names, image, pair.truth.float(), journal)
+        if count < drawn:
+            truths = {id(pair.truth): (row, pair.truth) for row, pair in pairs.items() if pair.truth is not None}
+            for row, truth in truths.values():
+                journal.picture(step, batch.names[0], "truth" if len(truths) == 1 else f"truth of {row}", truth[0])
+    net.train()
+    # Every process saw other samples; by name, the table is the same for any number of them.
+    values = sorted(distributed.gather(values), key=lambda line: line["sample"])
+    rows = _means(values)
+    journal.table(step, rows, values)
+    return rows
+
+
+def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: Journal) -> list[dict]:
+    found = {name: getattr(metrics, name)(image, truth) for name in ("psnr", "ssim", "ssim_paper")}
+    if _has_lpips(journal):
+        found["lpips"] = metrics.lpips(image, truth)
+    found = {metric: value.tolist() for metric, value in found.items()}
+    return [
+        {"sample": name, "output": row, **{metric: value[i] for metric, value in found.items()}}
+        for i, name in enumerate(names)
+    ]
+
+
+@cache
+def _has_lpips(journal: Journal) -> bool:
+    try:
+        metrics.lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
+    except InputError as error:
+        journal.log(f"the table is without LPIPS: {error}")
+        return False
+    return True
+
+
+def _means(values: list[dict]) -> Rows:
+    rows: Rows = {}
+    for row in dict.fromkeys(line["output"] for line in values):
+        lines = [line for line in values if line["output"] == row]
+        rows[row] = {
+            metric: sum(line[metric] for line in lines) / len(lines)
+            for metric in lines[0].keys() - {"sample", "output"}
+        }
+    return {row: dict(sorted(line.items(), key=lambda item: ORDER.index(item[0]))) for row, line in rows.items()}
+
+
+ORDER = ["psnr", "ssim", "ssim_paper", "lpips"]

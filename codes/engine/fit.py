@@ -1,0 +1,174 @@
+"""The training loop: each dict of terms that `losses(net, batch)` yields is one optimiser step.
+
+A run is stopped at any time and goes on where its last state was written, bit for bit: the order of samples, their
+crops and the learning rate are functions of the progress, so weights, optimiser and progress are all there is to keep.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from codes.engine import checkpoint, distributed
+from codes.engine.evaluate import Compare, evaluate
+from codes.engine.journal import Journal, Rows
+
+Losses = Callable[[nn.Module, Any], Iterator[dict[str, Tensor]]]
+Schedule = Callable[[float], float]
+NOT_STARTED = {"step": 0, "batch": 0, "taken": 0}
+
+
+def cosine(lr: float) -> Schedule:
+    """Let the learning rate fall from `lr` to 0 along half a cosine over the whole run."""
+    return lambda progress: lr * (1 + math.cos(math.pi * progress)) / 2
+
+
+def constant(lr: float) -> Schedule:
+    """Keep the learning rate."""
+    return lambda progress: lr
+
+
+def fit(
+    net: nn.Module,
+    losses: Losses,
+    compare: Compare,
+    *,
+    train: DataLoader,
+    test: DataLoader | None,
+    lr: Schedule,
+    journal: Journal,
+    name: str,
+    device: torch.device,
+    precision: str = "fp32",
+    steps: int | None = None,
+    evaluate_every: int = 10,
+    save_minutes: float = 10.0,
+    read_every: int = 10,
+) -> Rows:
+    """Train `net` with Adam over the batches of `train` (its batch sampler is a `Batches`) and return the last table.
+
+    `lr` gives the rate at a progress in [0,1] through the whole run. After every `evaluate_every` epochs (0: never) and
+    at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth. `steps` stops early, at so many
+    optimiser steps; the same call without it goes on. Losses stay on the device and are read every `read_every` steps.
+    Raises: FloatingPointError naming step, terms and samples if a loss is not finite; the last state stays.
+    """
+    batches = train.batch_sampler
+    folder = journal.folder / "checkpoints"
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr(0.0), fused=device.type == "cuda")
+    progress = checkpoint.load_state(folder / "state.pth", net=net, optimizer=optimizer) or NOT_STARTED
+    step, done, taken = progress["step"], progress["batch"], progress["taken"]  # taken: steps of the next batch
+    batches.start = done
+    model = distributed.parallel(net, device)
+    reader = _Reader(journal, step)
+    rows: Rows = {}
+
+    def save() -> None:
+        reader.read()
+        if not all(bool(parameter.isfinite().all()) for parameter in net.parameters()):
+            raise FloatingPointError(
+                f"the weights are not finite after step {step}; the last state is kept: lower --lr"
+            )
+        if journal.writes:
+            progress = {"step": step, "batch": done, "taken": taken}
+            checkpoint.save_state(folder / "state.pth", progress, net=net, optimizer=optimizer)
+
+    def milestone() -> Rows:
+        save()
+        if journal.writes:
+            checkpoint.save(folder / f"{name}_{done // batches.per_epoch:04d}.pth", net.state_dict())
+        options = {"device": device, "precision": precision, "step": step}
+        return evaluate(net, compare, test, journal, **options) if test else {}
+
+    if done:
+        journal.log(f"resumed at epoch {done // batches.per_epoch}, step {step}")
+    saved, measured = time.monotonic(), -1
+    bar = tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0)
+    for packed in train if steps is None or step < steps else ():
+        batch = packed.to(device)
+        rate = lr(done / batches.total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        first = step - taken
+        for terms in _after(taken, losses(model, batch), lambda: distributed.autocast(device, precision)):
+            sum(terms.values()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            step, taken = step + 1, taken + 1
+            reader.add(step, terms, batch.names, rate)
+            if step % read_every == 0:
+                bar.set_postfix(reader.read(), refresh=False)
+            bar.update()
+            if step == steps:
+                break
+        else:
+            done, taken = done + 1, 0
+        if bar.total is None:
+            bar.total = (step - first) * batches.total
+        if step == steps:
+            break
+        epoch, in_epoch = divmod(done, batches.per_epoch)
+        if in_epoch == 0 and evaluate_every and epoch % evaluate_every == 0:
+            rows, measured, saved = milestone(), step, time.monotonic()
+        elif time.monotonic() - saved > 60 * save_minutes:
+            save()
+            saved = time.monotonic()
+    bar.close()
+    if measured != step:
+        rows = milestone()
+    state = "complete" if done == batches.total else "stopped; the same command goes on"
+    journal.log(f"{name}: {state} after {step} steps, epoch {done / batches.per_epoch:.2f} of {batches.epochs}")
+    return rows
+
+
+def _after(taken: int, steps: Iterator[dict[str, Tensor]], autocast: Callable) -> Iterator[dict[str, Tensor]]:
+    """Go through the steps of a batch under autocast, without those that were taken before the run was stopped."""
+    for place in itertools.count():
+        with autocast(), torch.set_grad_enabled(place >= taken):
+            terms = next(steps, None)
+        if terms is None:
+            return
+        if place >= taken:
+            yield terms
+
+
+class _Reader:
+    """Losses that wait on the device until they are read together: reading each would stop the device."""
+
+    def __init__(self, journal: Journal, step: int):
+        self.journal, self.step = journal, step
+        self.waiting: list[tuple[int, list[str]]] = []
+        self.terms: list[Tensor] = []
+        self.names: list[str] = []
+
+    def add(self, step: int, terms: dict[str, Tensor], samples: list[str], rate: float) -> None:
+        self.names, self.rate = list(terms), rate
+        self.waiting.append((step, samples))
+        self.terms.append(torch.stack([term.detach().float() for term in terms.values()]))
+
+    def read(self) -> dict[str, float]:
+        """Return the mean of each term since the last reading.
+
+        Raises: FloatingPointError at the first that is not finite.
+        """
+        if not self.waiting:
+            return {}
+        values = torch.stack(self.terms).cpu()
+        for (step, samples), line in zip(self.waiting, values.tolist(), strict=True):
+            if not all(map(math.isfinite, line)):
+                terms = ", ".join(f"{name} {value}" for name, value in zip(self.names, line, strict=True))
+                raise FloatingPointError(
+                    f"the loss is not finite at step {step} ({terms}; samples {', '.join(samples)}); "
+                    "the last state is kept: lower --lr, or look at these samples"
+                )
+        means = dict(zip(self.names, values.mean(0).tolist(), strict=True))
+        self.journal.scalars(self.waiting[-1][0], {f"train/{name}": value for name, value in means.items()})
+        self.journal.scalars(self.waiting[-1][0], {"train/lr": self.rate})
+        self.waiting.clear()
+        self.terms.clear()
+        return means

@@ -1,0 +1,44 @@
+"""LPIPS: the learned perceptual distance, as a loss (VGG) and as a metric (AlexNet).
+
+Source: Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018.
+"""
+
+import socket
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.hub import get_dir
+from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+
+from codes.errors import InputError
+
+# The classification networks under LPIPS, as torchvision names their files.
+TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
+
+
+class LPIPS(nn.Module):
+    """The learned perceptual distance of pictures [B,3,H,W] BGR around [0,1]: one value a picture, [B].
+
+    The trunk ("vgg" or "alex") is pretrained on ImageNet and downloaded by torchvision unless it is there.
+    Raises: InputError naming the file of the trunk and where it belongs, if it is not there and cannot be downloaded.
+    """
+
+    def __init__(self, trunk: str):
+        super().__init__()
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(20)  # of a download that a firewall swallows
+        try:
+            self.net = LearnedPerceptualImagePatchSimilarity(net_type=trunk).net.requires_grad_(False)
+        except (OSError, RuntimeError) as error:
+            place = Path(get_dir()) / "checkpoints" / TRUNKS[trunk]
+            raise InputError(
+                f"{place}: LPIPS needs these weights and they cannot be downloaded ({error}). Fetch "
+                f"https://download.pytorch.org/models/{TRUNKS[trunk]} on a machine with a network and put it there"
+            ) from None
+        finally:
+            socket.setdefaulttimeout(patience)
+
+    def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+        # RGB in [-1,1] is what the trunk was trained on; values outside are taken as they are, so gradients live.
+        image, truth = (x.float().flip(1) * 2 - 1 for x in (image, truth))
+        return self.net(image, truth).flatten()

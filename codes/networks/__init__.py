@@ -1,0 +1,66 @@
+"""The three networks, and the files that their weights come from."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from codes.errors import InputError
+from codes.networks.bsn import BSN
+from codes.networks.edsr import EDSR
+from codes.networks.ldn import LDN
+
+__all__ = ["BSN", "EDSR", "LDN", "load", "read_weights"]
+
+STAGES = {"BSN": BSN, "SR (EDSR)": EDSR, "LDN": LDN}
+
+
+def load(net: nn.Module, path: str | Path) -> nn.Module:
+    """Fill `net` with the weights in a file, ours or the authors' bare state dict, and return it.
+
+    Every tensor must be there with its shape, and no other.
+    Raises: InputError naming the file, the stage it seems to belong to, and what is missing, unexpected or misshapen.
+    """
+    found, wanted = read_weights(path), net.state_dict()
+    missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    misshapen = {
+        f"{name} {list(found[name].shape)} for {list(wanted[name].shape)}"
+        for name in wanted.keys() & found.keys()
+        if found[name].shape != wanted[name].shape
+    }
+    if missing or unexpected or misshapen:
+        faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+        listed = "; ".join(f"{len(names)} {fault}: {_few(names)}" for fault, names in faults.items() if names)
+        raise InputError(f"{path}: not weights of {_stage(wanted)}; it seems to hold {_stage(found)}. {listed}")
+    net.load_state_dict(found)
+    return net
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the state dict of a network from a weight file or a checkpoint of a run, executing nothing.
+
+    Raises: InputError if the file is missing or holds no state dict.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such weight file")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a weight file of PyTorch ({type(error).__name__})") from None
+    if isinstance(found, dict) and isinstance(found.get("net"), dict):
+        found = found["net"]
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path}: holds no state dict (tensors by name) and no checkpoint of ours")
+    return {name.removeprefix("module."): value for name, value in found.items()}  # "module.": saved from DataParallel
+
+
+def _stage(names: dict[str, Tensor]) -> str:
+    """Name the stage most of whose tensors are among `names`."""
+    shares = {stage: len(net().state_dict().keys() & names.keys()) / len(names) for stage, net in STAGES.items()}
+    stage = max(shares, key=shares.get)
+    return stage if shares[stage] > 0.5 else "no network of this project"
+
+
+def _few(names: set[str], shown: int = 3) -> str:
+    return ", ".join(sorted(names)[:shown]) + (", ..." if len(names) > shown else "")

@@ -1,0 +1,118 @@
+"""BSN: a denoiser that never sees the pixel it predicts.
+
+A U-Net whose convolutions see only the rows above runs on four rotations of the picture; a shift by one row hides the
+pixel itself; 1x1 convolutions join the four half planes.
+Source: Laine et al., "High-quality self-supervised deep image denoising", NeurIPS 2019; names and sizes as in S-SDM.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def shift_down(x: Tensor) -> Tensor:
+    """Move all rows one down: a zero row enters, the last one leaves."""
+    return F.pad(x, (0, 0, 1, -1))
+
+
+def activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.1)
+
+
+class UpwardConv(nn.Module):
+    """A 3x3 convolution over a pixel's row and the two above, zeros beyond the top, columns replicated."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (1, 1, 0, 0), mode="replicate")
+        return activate(self.conv(F.pad(x, (0, 0, 2, 0))))
+
+
+class Encoder(nn.Module):
+    def __init__(self, inputs: int, middle: int, outputs: int):
+        super().__init__()
+        self.conv1 = UpwardConv(inputs, middle)
+        self.conv2 = UpwardConv(middle, middle)
+        self.conv3 = UpwardConv(middle, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.conv2(self.conv1(x)))
+
+
+class Decoder(nn.Module):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = UpwardConv(inputs, outputs)
+        self.conv2 = UpwardConv(outputs, outputs)
+        self.conv3 = UpwardConv(outputs, outputs)
+        self.conv4 = UpwardConv(outputs, outputs)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
+        x = F.pad(x, (0, columns, 0, rows))
+        return self.conv4(self.conv3(self.conv2(self.conv1(torch.cat((x, skip), 1)))))
+
+
+class HalfPlaneUNet(nn.Module):
+    """A U-Net of two levels in which no pixel sees below its own row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc1 = Encoder(1, 48, 48)
+        self.enc2 = Encoder(48, 48, 48)
+        self.enc3 = Encoder(48, 96, 48)
+        self.dec2 = Decoder(96, 96)
+        self.dec1 = Decoder(97, 96)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = F.max_pool2d(shift_down(self.enc1(x)), 2)
+        quarter = F.max_pool2d(shift_down(self.enc2(half)), 2)
+        return self.dec1(self.dec2(self.enc3(quarter), half), x)
+
+
+def mirror(size: int, side: int, device: torch.device) -> Tensor:
+    """Index `size` places, reflected at both ends as often as needed, to fill `side` of them around the middle."""
+    places = torch.arange(side, device=device) - (side - size) // 2
+    period = max(2 * (size - 1), 1)
+    return (places + size - 1).remainder(period).sub(size - 1).abs()
+
+
+def into_square(x: Tensor) -> tuple[Tensor, int, int]:
+    """Reflect a picture into the square around it; return the square and where (top, left) the picture lies in it."""
+    height, width = x.shape[-2:]
+    if height == width:
+        return x, 0, 0
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    # The mirror shows pixels a second time. Held constant, no gradient finds its way back to a pixel through them.
+    square = x.detach()[..., mirror(height, side, x.device), :][..., mirror(width, side, x.device)]
+    square[..., top : top + height, left : left + width] = x
+    return square, top, left
+
+
+class BSN(nn.Module):
+    """Denoise one picture channel without seeing the pixel that is predicted: [B,1,h,w] -> [B,1,h,w].
+
+    Sizes are free; a non-square picture is reflected into a square for its rotations and cut back. Near its border the
+    reflection lets a pixel see its own mirror image, as in the published network: train on square crops.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet = HalfPlaneUNet()
+        self.nin_A = nn.Conv2d(384, 384, 1, bias=False)
+        self.nin_B = nn.Conv2d(384, 96, 1, bias=False)
+        self.nin_C = nn.Conv2d(96, 1, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        square, top, left = into_square(x)
+        planes = torch.cat([torch.rot90(square, -turn, (-2, -1)) for turn in range(4)])
+        planes = shift_down(self.unet(planes)).chunk(4)
+        x = torch.cat([torch.rot90(plane, turn, (-2, -1)) for turn, plane in enumerate(planes)], 1)
+        x = self.nin_C(activate(self.nin_B(activate(self.nin_A(x)))))
+        return x[..., top : top + height, left : left + width]

@@ -1,0 +1,165 @@
+"""From the options of a stage to its run: processes, device, folder, loaders, networks."""
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from codes.cli import option, shown
+from codes.dataset import Batches, Packed, SpikeDataset
+from codes.engine import Journal, distributed, evaluate, fit
+from codes.engine.evaluate import Compare
+from codes.engine.fit import Losses, Schedule
+from codes.engine.journal import Rows
+from codes.errors import InputError
+from codes.networks import load
+from codes.spikes import UPSCALE
+
+
+@dataclasses.dataclass(frozen=True)
+class StageOptions:
+    """What all three stages can be told."""
+
+    base_folder: str = option("GOPRO/", "the data set, a folder with train/ and test/")
+    data_type: str = option(
+        "GOPRO", "GOPRO: png pictures and sharp truth; real: jpg, no truth", choices=("GOPRO", "real")
+    )
+    save_folder: str = option("log", "where runs are kept: SAVE_FOLDER/STAGE/EXP_NAME")
+    exp_name: str = option("", "name of the run; the same command again resumes it [the data type]")
+    test_mode: bool = option(False, "evaluate the given weights, train nothing")
+    train_split: str = option(
+        "train", "split to train on; test: self-supervised adaptation to it", choices=("train", "test")
+    )
+    lr: float = option(1e-3, "learning rate of Adam")
+    epochs: int = option(101, "length of the run")
+    steps: int | None = option(None, "stop after so many optimiser steps; the same command without it goes on")
+    bs: int = option(4, "pictures a batch, over all processes")
+    roi_size: tuple[int, ...] = option((512,), "crop in picture pixels: side, or height and width; 0: whole pictures")
+    seed: int = option(0, "of the weights, the order and the crops")
+    bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
+    width: int | None = option(None, "width of the pictures, where there are none to tell")
+    height: int | None = option(None, "height of the pictures, where there are none to tell")
+    use_small: bool = option(False, "use the first 20 samples of a split, for a quick look")
+    spike_full: bool = option(False, "read spikes of the size of the picture from spike_full/")
+    bsn_path: str = option("", "weights of BSN")
+    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
+    workers: int | None = option(None, "processes that read data [the cores, at most 4]")
+    precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    evaluate_every: int = option(10, "epochs between evaluations; 0: no test data needed")
+    force_resume: bool = option(False, "go on with a run although options changed")
+
+
+# What may differ when a run goes on: it changes where and how long, not what is computed.
+FREE = {"device", "workers", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder", "teacher_cache"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Where a stage runs and what it writes to."""
+
+    journal: Journal
+    device: torch.device
+    precision: str
+
+
+def open_run(o: StageOptions, stage: str) -> Run:
+    """Join the other processes, seed, and open the folder of the run; an evaluation gets a folder of its own in it."""
+    device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.manual_seed(o.seed)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
+    folder = f"{o.save_folder}/{stage}/{o.exp_name or o.data_type}"
+    if o.test_mode:
+        folder += f"/test-{time.strftime('%Y%m%d-%H%M%S')}"
+    journal = Journal(folder, writes=distributed.rank() == 0)
+    resumed = (journal.folder / "checkpoints/state.pth").exists() and not o.force_resume
+    journal.options(dataclasses.asdict(o), same_but=FREE if resumed else None)
+    journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
+    return Run(journal, device, o.precision)
+
+
+def train_or_evaluate(
+    o: StageOptions,
+    run: Run,
+    net: nn.Module,
+    losses: Losses,
+    compare: Compare,
+    *,
+    parts: dict[str, tuple[str, ...]],
+    lr: Schedule,
+    name: str,
+) -> Rows:
+    """Do what the options say with `net`; `parts` are what "train" and "test" read of each sample."""
+    if o.test_mode:
+        return evaluate(net, compare, test_loader(o, parts=parts["test"]), **vars(run))
+    test = test_loader(o, parts=parts["test"]) if o.evaluate_every else None
+    train = train_loader(o, parts=parts["train"])
+    length = {"steps": o.steps, "evaluate_every": o.evaluate_every}
+    return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **length, **vars(run))
+
+
+def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Module:
+    """Fill a network from a file and move it to the device; without a file it starts from random.
+
+    Raises: InputError if there is no file and `needed`, the flag that gives one, is named.
+    """
+    if path:
+        load(net, path)
+    elif needed:
+        raise InputError(f"{needed} is missing: the weights that this command needs")
+    return net.to(run.device)
+
+
+def processes() -> dict[str, int]:
+    """Return this process's rank and how many there are."""
+    return {"rank": distributed.rank(), "world": distributed.world()}
+
+
+def refuse_full_spikes(o: StageOptions) -> None:
+    """Raise InputError for `--spike_full` where the networks enlarge spikes by 4."""
+    if o.spike_full:
+        raise InputError("--spike_full: EDSR and LDN enlarge spikes by 4; spikes of full size are for train_bsn.py")
+
+
+def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
+    """Open a split of the data set that the options name."""
+    if bool(o.height) != bool(o.width):
+        raise InputError("--height and --width belong together")
+    return SpikeDataset(
+        o.base_folder,
+        split,
+        data_type=o.data_type,
+        size=(o.height, o.width) if o.height and o.width else None,
+        spike_full=o.spike_full,
+        small=o.use_small,
+        ratio_folder=getattr(o, "teacher_cache", ""),
+        **settings,
+    )
+
+
+def train_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
+    """Read the training split in the order of `Batches`: crops of `--roi_size`, on all processes together."""
+    if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
+        raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
+    crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
+    samples = dataset(o, o.train_split, parts=parts, crop=crop, seed=o.seed)
+    batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, **processes())
+    return _loader(o, samples, batch_sampler=batches)
+
+
+def test_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
+    """Read the test split, whole pictures one at a time, shared by all processes; real data have no sharp truth."""
+    if o.data_type == "real":
+        parts = tuple(part for part in parts if part != "sharp")
+    samples = dataset(o, "test", parts=parts)
+    mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
+    return _loader(o, mine, batch_size=1)
+
+
+def _loader(o: StageOptions, samples: Any, **settings: Any) -> DataLoader:
+    workers = min(4, os.cpu_count() or 1) if o.workers is None else o.workers
+    pinned = torch.cuda.is_available()
+    return DataLoader(samples, collate_fn=Packed.collate, num_workers=workers, pin_memory=pinned, **settings)

@@ -1,0 +1,99 @@
+"""The teacher of the student: BSN and EDSR joined by the closed-form model, frozen.
+
+Source: SpikeReveal (arXiv 2403.09486), section 4.2.
+"""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from codes.dataset import Packed, SpikeDataset
+from codes.errors import InputError
+from codes.files import replacing
+from codes.sdm import sdm, tfp
+from codes.spikes import Exposure
+
+# Beyond this a ratio changes nothing: the darkest 8-bit value above black is 1/255, and labels are clipped to 1.
+LARGEST_RATIO = 255.0
+
+
+class Teacher(nn.Module):
+    """Restore a blurry picture at several instants: clip(B * SR(BSN(TFP_short)) / SR(TFP_long), 0, 1)."""
+
+    def __init__(self, bsn: nn.Module, edsr: nn.Module, *, short: int = 9, exposure: Exposure = Exposure()):  # noqa: B008
+        super().__init__()
+        self.bsn, self.edsr, self.short, self.exposure = bsn, edsr, short, exposure
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, blur: Tensor, spikes: Tensor, centers: list[int]) -> Tensor:
+        """blur [B,3,H,W] in [0,1], spikes [B,T,h,w], N instants in spike frames -> [B,N,3,H,W] in [0,1]."""
+        return sharpen(blur, self.ratios(spikes, centers))
+
+    @torch.no_grad()
+    def ratios(self, spikes: Tensor, centers: list[int]) -> Tensor:
+        """Return light at each instant over light of the exposure, [B,N,1,H,W], 0 where the exposure is black."""
+        exposure = self.exposure
+        long = self.enlarge(tfp(spikes, exposure.center, exposure.length))
+        one = torch.ones_like(long)
+        ratios = [sdm(one, long, self.enlarge(self.denoise(tfp(spikes, center, self.short)))) for center in centers]
+        return torch.stack(ratios, 1).clamp(max=LARGEST_RATIO)
+
+    def denoise(self, light: Tensor) -> Tensor:
+        return self.bsn(light).float().clamp(0, 1)
+
+    def enlarge(self, light: Tensor) -> Tensor:
+        return self.edsr(light).float().clamp(0, 1)
+
+
+def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
+    """Apply ratios [B,N,1,H,W] to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
+    return (blur.unsqueeze(1) * ratios).clamp(0, 1)
+
+
+def keep_ratios(
+    teacher: Teacher,
+    dataset: SpikeDataset,
+    folder: str | Path,
+    *,
+    centers: list[int],
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+) -> None:
+    """Write the ratios of whole pictures as FOLDER/SPLIT/NAME.npy, [N,H,W] float16, those that are not there yet.
+
+    The samples are shared by `world` processes.
+    Raises: InputError if the folder holds the ratios of another teacher, other instants or another data set.
+    """
+    folder = Path(folder)
+    weights = hashlib.sha256()
+    for tensor in teacher.state_dict().values():
+        weights.update(tensor.detach().cpu().numpy().tobytes())
+    key = {
+        "weights": weights.hexdigest(),
+        "centers": centers,
+        "short": teacher.short,
+        "data": str(dataset.root.resolve()),
+    }
+    record = folder / dataset.root.name / "teacher.json"
+    if record.exists() and json.loads(record.read_text()) != key:
+        raise InputError(
+            f"{record}: these labels are of another teacher, other instants or other data; name a new folder"
+        )
+    with replacing(record) as file:
+        file.write(json.dumps(key).encode())
+    for index in tqdm(range(rank, len(dataset), world), "labels", disable=rank > 0):
+        path = record.parent / f"{dataset.names[index]}.npy"
+        if not path.exists():
+            spikes = Packed.collate([dataset[index]]).to(device).spikes
+            content = io.BytesIO()
+            np.save(content, teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy())
+            with replacing(path) as file:
+                file.write(content.getvalue())

@@ -1,0 +1,73 @@
+"""The perceptual losses: structure with a random trunk, the range and order they are fed, and the missing file."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from skimage.metrics import structural_similarity
+
+from codes.losses import dssim, dssim_l1, perceptual
+from codes.lpips import LPIPS, TRUNKS
+
+
+@pytest.fixture
+def trunks(tmp_path, monkeypatch):
+    """Put random trunks where torchvision looks for the pretrained ones."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    folder = tmp_path / "hub/checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(torchvision.models.alexnet(weights=None).state_dict(), folder / TRUNKS["alex"])
+    return folder
+
+
+def test_lpips_is_a_distance_a_picture_with_a_gradient(trunks):
+    lpips, image = LPIPS("alex"), torch.rand(2, 3, 64, 64)
+    assert lpips(image, image).tolist() == [0, 0]
+    moved = (image + 0.1 * torch.rand_like(image)).requires_grad_()
+    distance = lpips(moved, image)
+    assert distance.shape == (2,) and (distance > 0).all()
+    distance.sum().backward()
+    assert moved.grad.abs().sum() > 0
+    assert not any(parameter.requires_grad for parameter in lpips.parameters())
+
+
+def test_lpips_is_fed_rgb_between_minus_one_and_one(trunks, monkeypatch):
+    lpips, seen = LPIPS("alex"), []
+    monkeypatch.setattr(lpips.net, "forward", lambda image, truth: seen.append(image) or torch.zeros(1))
+    blue = torch.zeros(1, 3, 64, 64)
+    blue[:, 0] = 1  # BGR
+    lpips(blue, blue)
+    assert seen[0][0, :, 0, 0].tolist() == [-1, -1, 1]
+
+
+def test_gradient_lives_outside_the_range(trunks):
+    """A student that overshoots has to be pulled back: nothing is clipped before the loss."""
+    bright = torch.full((1, 3, 64, 64), 1.5) + 0.1 * torch.rand(1, 3, 64, 64)
+    for loss in (LPIPS("alex"), dssim_l1):
+        image = bright.clone().requires_grad_()
+        loss(image, torch.rand(1, 3, 64, 64)).sum().backward()
+        assert (image.grad != 0).float().mean() > 0.99
+
+
+def test_missing_trunk_is_named_with_its_place_and_the_way_without(tmp_path, monkeypatch):
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    with pytest.raises(ValueError, match=r"hub/checkpoints/vgg16-397923af\.pth: .*no network.*--tea_loss ssim"):
+        perceptual("lpips")
+
+
+def test_dssim_is_the_gaussian_ssim_of_scikit_image():
+    """Over the whole picture scikit-image differs at the border, so the pictures are equal there."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((64, 64)).astype(np.float32)
+    image = truth.copy()
+    image[24:40, 24:40] = rng.random((16, 16))
+    full = structural_similarity(
+        image, truth, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
+    )[1]
+    found = dssim(torch.from_numpy(image)[None, None], torch.from_numpy(truth)[None, None]).item()
+    assert found == pytest.approx(1 - full.mean(), abs=1e-3) and found > 0.01

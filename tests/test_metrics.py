@@ -1,0 +1,55 @@
+"""Metrics equal scikit-image, and the published logs where these compute their own."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from codes import metrics
+
+
+def tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_metrics_are_the_reference_metrics(golden, facts, case):
+    image, truth = tensor(golden[f"metric{case}_pred"]), tensor(golden[f"metric{case}_truth"])
+    expected = facts["metrics"][case]
+    assert metrics.mse(image, truth).item() == pytest.approx(expected["mse01"], abs=1e-5)
+    assert 4 * metrics.mse(image, truth).item() == pytest.approx(expected["mse_paper"], abs=1e-5)
+    for name in ("psnr", "ssim", "ssim_paper"):
+        assert getattr(metrics, name)(image, truth).item() == pytest.approx(expected[name], abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (16, 31), (60, 80)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("level", [0.01, 0.5, 0.99])
+def test_metrics_equal_scikit_image(size, channels, level):
+    """Also where the pictures are nearly flat and dark or bright, where float32 has the fewest digits to spare."""
+    rng = np.random.default_rng(0)
+    truth = np.clip(level + 0.1 * rng.standard_normal((*size, channels)), 0, 1).astype(np.float32)
+    image = np.clip(truth + 0.05 * rng.standard_normal(truth.shape), 0, 1).astype(np.float32)
+    expected = structural_similarity(image.astype(np.float64), truth.astype(np.float64), channel_axis=2, data_range=1)
+    assert metrics.ssim(tensor(image), tensor(truth)).item() == pytest.approx(expected, abs=1e-5)
+    expected = peak_signal_noise_ratio(truth.astype(np.float64), image.astype(np.float64), data_range=1)
+    assert metrics.psnr(tensor(image), tensor(truth)).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_batch_is_measured_picture_by_picture():
+    images, truths = torch.rand(3, 3, 20, 24), torch.rand(3, 3, 20, 24)
+    for name in ("mse", "psnr", "ssim", "ssim_paper"):
+        metric = getattr(metrics, name)
+        single = torch.cat([metric(images[i : i + 1], truths[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(metric(images, truths), single)
+
+
+def test_identical_pictures():
+    image = torch.rand(1, 3, 16, 16)
+    assert metrics.psnr(image, image).item() == float("inf")
+    assert metrics.ssim(image, image).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_picture_smaller_than_the_window_is_named():
+    with pytest.raises(ValueError, match=r"at least 7x7, found \[6, 9\]"):
+        metrics.ssim(torch.rand(1, 1, 6, 9), torch.rand(1, 1, 6, 9))

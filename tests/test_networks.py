@@ -1,0 +1,122 @@
+"""The networks are the reference's, number for number, and load nothing but their own weights."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from codes.networks import BSN, EDSR, LDN, load
+
+NETWORKS = {"bsn": BSN, "edsr": EDSR, "ldn": LDN}
+PUBLISHED_LDN = ROOT / "model/DeblurNet_100.pth"
+
+
+def filled(net: torch.nn.Module) -> torch.nn.Module:
+    """Fill a network with the sines that the golden outputs were computed with (see tests/golden/README.md)."""
+    state = net.state_dict()
+    for k, (name, tensor) in enumerate(state.items()):
+        if not name.startswith(("sub_mean", "add_mean")):
+            scale = 0.01 if tensor.dim() == 1 else 1 / math.sqrt(tensor[0].numel())
+            place = torch.arange(tensor.numel(), dtype=torch.float64)
+            state[name] = (scale * torch.sin(0.7 * place + 1.3 * k + 0.1)).float().view(tensor.shape)
+    net.load_state_dict(state)
+    return net.eval()
+
+
+@pytest.mark.parametrize("stage", NETWORKS)
+def test_tensors_are_those_of_the_published_files(facts, stage):
+    found = [[name, list(tensor.shape)] for name, tensor in NETWORKS[stage]().state_dict().items()]
+    assert found == facts["state_dicts"][stage]
+
+
+@pytest.mark.parametrize("case", ["bsn0", "bsn1", "bsn2", "bsn3", "edsr0", "edsr1"])
+def test_outputs_are_the_reference_outputs(golden, case):
+    net = filled(NETWORKS[case[:-1]]())
+    with torch.inference_mode():
+        found = net(torch.from_numpy(golden[f"{case}_in"]))
+    torch.testing.assert_close(found, torch.from_numpy(golden[f"{case}_out"]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(not PUBLISHED_LDN.is_file(), reason="model/DeblurNet_100.pth is not here")
+@pytest.mark.parametrize("case", ["ldn0", "ldn1"])
+def test_published_ldn_reproduces_its_outputs(golden, case):
+    net = load(LDN(), PUBLISHED_LDN).eval()
+    with torch.inference_mode():
+        found = net(torch.from_numpy(golden[f"{case}_blur"]), torch.from_numpy(golden[f"{case}_spikes"]).float())
+    torch.testing.assert_close(found, torch.from_numpy(golden[f"{case}_out"]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (40, 72), (72, 44), (45, 61), (37, 37), (24, 90)])
+def test_bsn_has_no_gradient_to_its_own_pixel(height, width):
+    net = filled(BSN())
+    noisy = torch.rand(1, 1, height, width, requires_grad=True)
+    denoised = net(noisy)
+    assert denoised.shape == noisy.shape
+    for row, column in [(0, 0), (1, 1), (height // 2, width // 2), (height // 3, width // 4), (height - 1, width - 2)]:
+        (gradient,) = torch.autograd.grad(denoised[0, 0, row, column], noisy, retain_graph=True)
+        assert gradient[0, 0, row, column] == 0
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("side", [64, 45])
+def test_bsn_does_not_see_its_own_pixel(side):
+    """The same by changing the pixel: its own output stays, bit for bit, those around it do not."""
+    net, noisy = filled(BSN()), torch.rand(1, 1, side, side)
+    changed = noisy.clone()
+    changed[0, 0, 20, 30] += 0.5
+    with torch.inference_mode():
+        difference = (net(changed) - net(noisy))[0, 0]
+    assert difference[20, 30] == 0 and difference[20, 31] != 0 and difference[19, 30] != 0
+
+
+def test_sizes_are_counted_as_published():
+    counts = {stage: sum(p.numel() for p in net().state_dict().values()) for stage, net in NETWORKS.items()}
+    assert counts == {"bsn": 1_118_832, "edsr": 1_515_269, "ldn": 234_158}
+
+
+def test_our_checkpoints_and_bare_state_dicts_load(tmp_path):
+    ours, bare, parallel = tmp_path / "ours.pth", tmp_path / "bare.pth", tmp_path / "parallel.pth"
+    state = filled(LDN()).state_dict()
+    torch.save({"net": state, "progress": {"step": 3}}, ours)
+    torch.save(state, bare)
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, parallel)
+    for path in (ours, bare, parallel):
+        torch.testing.assert_close(dict(load(LDN(), path).state_dict()), dict(state), rtol=0, atol=0)
+
+
+def test_weights_of_another_stage_are_named(tmp_path):
+    torch.save(EDSR().state_dict(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"model\.pth: not weights of BSN; it seems to hold SR.*20 missing.*78 unexp"):
+        load(BSN(), tmp_path / "model.pth")
+
+
+def test_weights_of_another_window_are_named(tmp_path):
+    torch.save(LDN(spike_frames=41).state_dict(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"spike_enc\.0\.weight \[16, 41, 3, 3\] for \[16, 21, 3, 3\]"):
+        load(LDN(), tmp_path / "model.pth")
+
+
+class Exploit:
+    """A pickle that would run code if it were believed."""
+
+    def __init__(self, witness: Path):
+        self.witness = witness
+
+    def __reduce__(self):
+        return Path.touch, (self.witness,)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    torch.save({"net": Exploit(tmp_path / "executed")}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match=r"evil\.pth: not a weight file"):
+        load(LDN(), tmp_path / "evil.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken"])
+def test_rubbish_is_named(tmp_path, content):
+    (tmp_path / "rubbish.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"rubbish\.pth: not a weight file"):
+        load(LDN(), tmp_path / "rubbish.pth")

@@ -1,0 +1,52 @@
+"""Stage 1: train BSN, which denoises the short TFP of a spike stream with nothing but spikes to learn from.
+
+    python train_bsn.py --base_folder GOPRO/ --bsn_len 9 --data_type GOPRO
+    python train_bsn.py --test_mode --bsn_path model/BSN_1000.pth --data_type GOPRO
+
+Fed: the TFP of 9 spike frames at five instants of each sample, an optimiser step for each.
+Loss: the distance of the output to its own input, which it cannot see (blind spot).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from codes import stage
+from codes.cli import option, program
+from codes.dataset import Batch
+from codes.engine import Pair, cosine
+from codes.engine.journal import Rows
+from codes.losses import mse
+from codes.networks import BSN
+from codes.sdm import at_spike_size, gray, tfp
+from codes.spikes import Exposure
+
+
+@dataclass(frozen=True)
+class Options(stage.StageOptions):
+    lr: float = option(3e-4, "learning rate of Adam, falling to 0 along a cosine")
+    epochs: int = option(1001, "length of the run")
+    blur_step: int = option(24, "spike frames between the instants of a sample")
+
+
+def main(o: Options) -> Rows:
+    run, exposure = stage.open_run(o, "bsn"), Exposure()
+    net = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path" if o.test_mode else "")
+
+    def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        for center in exposure.centers(o.blur_step):
+            noisy = tfp(batch.spikes, center, o.bsn_len)
+            yield {"self": mse(net(noisy), noisy)}
+
+    def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
+        noisy = tfp(batch.spikes, exposure.center, o.bsn_len)
+        truth = None if batch.sharp is None else at_spike_size(gray(batch.sharp), noisy)
+        return {f"TFP_{o.bsn_len}": Pair(noisy, truth), "BSN": Pair(net(noisy), truth)}
+
+    parts = {"train": ("spikes",), "test": ("spikes", "sharp")}
+    return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=cosine(o.lr), name="BSN")
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)

@@ -1,0 +1,102 @@
+"""Stage 3: train LDN, the small student that restores the picture at any instant of the exposure.
+
+    python train_deblur.py --base_folder GOPRO/ --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
+        --lambda_reblur 100 --data_type GOPRO
+    python train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
+        --deblur_path model/DeblurNet_100.pth --data_type GOPRO
+
+Fed: the blurry picture and 21 raw spike frames around each of five instants.
+Loss: the distance to the teacher (closed form on BSN and EDSR) at each, and of the mean of the five to the picture.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codes import stage
+from codes.cli import option, program
+from codes.dataset import Batch
+from codes.engine import Pair, cosine
+from codes.engine.journal import Rows
+from codes.losses import dssim, mse, perceptual
+from codes.networks import BSN, EDSR, LDN
+from codes.sdm import sdm, tfp, window
+from codes.spikes import UPSCALE, Exposure
+from codes.teacher import Teacher, keep_ratios, sharpen
+
+
+@dataclass(frozen=True)
+class Options(stage.StageOptions):
+    lr: float = option(1e-3, "learning rate of Adam, falling to 0 along a cosine")
+    sr_path: str = option("", "weights of EDSR")
+    deblur_path: str = option("", "weights of LDN")
+    spike_deblur_len: int = option(21, "raw spike frames that LDN sees")
+    blur_step: int = option(24, "spike frames between the instants of a sample")
+    lambda_tea: float = option(1.0, "weight of the teacher loss")
+    lambda_reblur: float = option(100.0, "weight of the reblur loss")
+    tea_loss: str = option("lpips", "teacher loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim"))
+    use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
+    init: str = option("blur", "start LDN as the blurry picture, or at random as published", choices=("blur", "random"))
+    teacher_cache: str = option("", "folder that keeps the teacher's labels, computed once over whole pictures")
+
+
+def student(net: nn.Module, batch: Batch, centers: list[int], length: int) -> Tensor:
+    """Restore all instants in one pass: [B,N,3,H,W]."""
+    spikes = torch.stack([window(batch.spikes, center, length) for center in centers], 1).float()
+    blur = batch.blur.unsqueeze(1).expand(-1, len(centers), -1, -1, -1)
+    return net(blur.flatten(0, 1), spikes.flatten(0, 1)).unflatten(0, (-1, len(centers)))
+
+
+def main(o: Options) -> Rows:
+    stage.refuse_full_spikes(o)
+    run, exposure = stage.open_run(o, "deblur"), Exposure()
+    start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
+    net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
+    bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
+    edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
+    teacher, centers = Teacher(bsn, edsr, short=o.bsn_len), exposure.centers(o.blur_step)
+    near = None if o.test_mode else perceptual(o.tea_loss)
+
+    def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
+        sharp, wanted = student(net, batch, centers, o.spike_deblur_len), sharpen(batch.blur, ratios)
+        frames, labels = sharp.flatten(0, 1), wanted.flatten(0, 1)
+        terms = {
+            "teacher": o.lambda_tea * near(frames, labels),
+            "reblur": o.lambda_reblur * mse(sharp.mean(1), batch.blur),
+        }
+        if o.use_ssim:
+            terms["ssim"] = o.lambda_tea * dssim(frames, labels)
+        yield terms
+
+    def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
+        def enlarged(light: Tensor) -> Tensor:
+            return F.interpolate(light, scale_factor=UPSCALE, mode="bilinear")
+
+        middle = exposure.center
+        long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
+        outputs = {
+            "blurry": batch.blur,
+            f"TFP_{o.bsn_len}": enlarged(short).expand_as(batch.blur),
+            "SDM": sdm(batch.blur, enlarged(long), enlarged(short)),
+            "SDM+BSN": sdm(batch.blur, enlarged(long), enlarged(teacher.denoise(short))),
+            "teacher": teacher(batch.blur, batch.spikes, [middle])[:, 0],
+            "LDN": student(net, batch, [middle], o.spike_deblur_len)[:, 0],
+        }
+        return {name: Pair(image, batch.sharp) for name, image in outputs.items()}
+
+    if o.train_split == "test":
+        run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
+    parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp")}
+    if o.teacher_cache and not o.test_mode:
+        whole = stage.dataset(o, o.train_split, parts=("spikes",))
+        keep_ratios(teacher, whole, o.teacher_cache, centers=centers, device=run.device, **stage.processes())
+        parts["train"] += ("ratios",)
+    return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=cosine(o.lr), name="LDN")
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)

@@ -1,0 +1,64 @@
+"""Stage 2: train EDSR, which enlarges gray pictures of the spike camera by 4, taught by the blurry picture alone.
+
+    python train_sr.py --base_folder GOPRO/ --data_type GOPRO
+    python train_sr.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth --data_type GOPRO
+
+Fed: the TFP over the whole exposure, which is as blurry as the picture.
+Loss: the distance to the gray blurry picture.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codes import stage
+from codes.cli import option, program
+from codes.dataset import Batch
+from codes.engine import Pair, constant
+from codes.engine.journal import Rows
+from codes.losses import mse
+from codes.networks import BSN, EDSR
+from codes.sdm import gray, tfp
+from codes.spikes import UPSCALE, Exposure
+
+
+@dataclass(frozen=True)
+class Options(stage.StageOptions):
+    lr: float = option(2e-4, "learning rate of Adam, constant")
+    sr_path: str = option("", "weights of EDSR")
+
+
+def nearest(light: Tensor) -> Tensor:
+    return F.interpolate(light, scale_factor=UPSCALE, mode="nearest")
+
+
+def main(o: Options) -> Rows:
+    stage.refuse_full_spikes(o)
+    run, exposure = stage.open_run(o, "sr"), Exposure()
+    net = stage.network(EDSR(), o.sr_path, run, needed="--sr_path" if o.test_mode else "")
+    bsn = stage.network(BSN(), o.bsn_path, run).eval() if o.bsn_path else None
+
+    def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        long = tfp(batch.spikes, exposure.center, exposure.length)
+        yield {"sr": mse(net(long), gray(batch.blur))}
+
+    def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
+        long = tfp(batch.spikes, exposure.center, exposure.length)
+        blur = gray(batch.blur)
+        pairs = {f"TFP_{exposure.length} nearest": Pair(nearest(long), blur), "SR against blur": Pair(net(long), blur)}
+        if bsn:
+            short = tfp(batch.spikes, exposure.center, o.bsn_len)
+            clean = bsn(short).clamp(0, 1)
+            sharp = None if batch.sharp is None else gray(batch.sharp)
+            outputs = {f"TFP_{o.bsn_len} nearest": nearest(short), "BSN nearest": nearest(clean), "BSN SR": net(clean)}
+            pairs |= {name: Pair(image, sharp) for name, image in outputs.items()}
+        return pairs
+
+    parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp") if bsn else ("spikes", "blur")}
+    return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=constant(o.lr), name="SR")
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
