@@ -26,7 +26,7 @@ from codes.cli import option, program
 from codes.errors import InputError
 from codes.factory import FACTORS, bytes_needed, convert, cropped, files, samples, spans
 from codes.footage import Footage, find
-from codes.interpolation import INTERPOLATORS
+from codes.interpolation import INTERPOLATORS, raft_flow
 from codes.simulator import NOISE_GAP_MEAN, NOISE_GAP_STD, Window
 
 CHANGES_NOTHING = ("output", "workers", "shard", "device")  # options that the data do not depend on
@@ -58,6 +58,8 @@ def main(o: Options) -> None:
     share, shares = check(o)
     footage = find(o.input, test_sequences=o.test_sequences)
     keep_off_raw(Path(o.output), footage)
+    if o.interpolator == "raft":
+        raft_flow(o.weights, "cpu")  # refuses weights that cannot be had, before anything is begun
     begin(o)
     unfinished, failures = {}, {}
     for sequence in footage[share - 1 :: shares]:
