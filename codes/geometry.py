@@ -1,0 +1,167 @@
+"""How a spike file is to be read: the size of its frames, the order of its rows and of the pixels in a byte.
+
+Light changes slowly from pixel to pixel: read rightly, the average of many frames (TFP) is smooth and shows nothing
+twice; read wrongly, it is torn, washed out or repeated.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from codes.errors import InputError
+from codes.spikes import Exposure
+
+KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
+SQUARES = tuple((side, side) for side in range(16, 1025, 4))
+FRAMES = 200  # looked at, from the middle of a file
+CUSTOM = 2.2  # log-odds (9 to 1) that rows and bits lie as the format has them
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file, and the chance that it is the right one."""
+
+    frames: int
+    height: int
+    width: int
+    flip: bool  # rows from the bottom up, as the format of .dat files has it
+    low_bit_first: bool  # the lowest bit of a byte is its leftmost pixel, as the format has it
+    confidence: float
+
+    def __str__(self) -> str:
+        rows, bit = "bottom" if self.flip else "top", "lowest" if self.low_bit_first else "highest"
+        return f"{self.frames} frames of {self.height}x{self.width}, rows from the {rows}, {bit} bit first"
+
+
+def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Reading]:
+    """Find how a spike file is to be read: the likeliest first, confidences adding up to 1.
+
+    path: .dat, or .npz and .npy with an array [T,h,w]. picture: [H,W,3] uint8 BGR of the same scene; it tells which way
+    is up, where a file alone gives only the custom of the format and light that falls from above.
+    Raises: InputError if no geometry fits the size, or there is no array of spikes.
+    """
+    path = Path(path)
+    found = []
+    for reading, average in _array_readings(path) if _is_array(path) else _file_readings(path, picture):
+        torn = max(1 - _smoothness(average), 1e-6)
+        for flip in (False, True):
+            custom = CUSTOM * (reading.low_bit_first + (flip != _is_array(path)))
+            odds = np.exp(custom + _uprightness(average[::-1] if flip else average, picture)) / torn**3
+            found.append(replace(reading, flip=flip, confidence=float(odds)))
+    total = sum(reading.confidence for reading in found)
+    found = [replace(reading, confidence=reading.confidence / total) for reading in found]
+    return sorted(found, key=lambda reading: -reading.confidence)
+
+
+def read(path: str | Path, reading: Reading) -> np.ndarray:
+    """Read a spike file so: [T,h,w] uint8 of 0 and 1, rows from the top."""
+    path = Path(path)
+    if _is_array(path):
+        spikes = _array(path)
+    else:
+        order = "little" if reading.low_bit_first else "big"
+        data = np.fromfile(path, np.uint8)
+        spikes = np.unpackbits(data, bitorder=order).reshape(reading.frames, reading.height, reading.width)
+    return spikes[:, ::-1] if reading.flip else spikes
+
+
+def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Compare a TFP [h,w] with a picture [H,W,3] uint8: correlation, and where it lies, (x, y) in picture pixels."""
+    height, width = average.shape
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
+    small = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
+    average = average.astype(np.float64)
+    (x, y), _ = cv2.phaseCorrelate(_standard(small), _standard(average), cv2.createHanningWindow((width, height), 6))
+    return _correlation(small, average), (x * gray.shape[1] / width, y * gray.shape[0] / height)
+
+
+def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
+    size = path.stat().st_size if path.is_file() else 0
+    fit = [
+        (height, width)
+        for height, width in dict.fromkeys(_shapes(size, picture))
+        if height * width % 8 == 0 and 8 * size >= 16 * height * width and 8 * size % (height * width) == 0
+    ]
+    if not fit:
+        raise InputError(f"{path}: {size} bytes are not 16 or more whole frames of any geometry that is known")
+    data, totals = np.memmap(path, np.uint8, "r"), {}
+    for height, width in fit:
+        frames = 8 * size // (height * width)
+        packed = data.reshape(frames, -1)[_middle(frames)]
+        if frames not in totals:
+            totals[frames] = np.zeros(height * width, np.uint32)
+            for frame in packed:
+                totals[frames] += np.unpackbits(frame, bitorder="little")
+        for low_bit_first in (True, False):
+            total = totals[frames] if low_bit_first else totals[frames].reshape(-1, 8)[:, ::-1]
+            reading = Reading(frames, height, width, False, low_bit_first, 0)
+            yield reading, total.reshape(height, width) / len(packed)
+
+
+def _shapes(size: int, picture: np.ndarray | None) -> list[tuple[int, int]]:
+    """List the shapes that may be: known ones, those of the picture, any that makes the 137 frames of a sample."""
+    shapes = [*KNOWN, *SQUARES]
+    if picture is not None:
+        shapes += [(picture.shape[0] // 4, picture.shape[1] // 4), picture.shape[:2]]
+    pixels, rest = divmod(8 * size, Exposure().total)
+    if rest == 0:
+        widths = (width for width in range(16, 2049, 4) if pixels % width == 0)
+        shapes += [(pixels // width, width) for width in widths if 0.4 < pixels / width**2 < 2.5]
+    return shapes
+
+
+def _array_readings(path: Path) -> Iterator[tuple[Reading, np.ndarray]]:
+    spikes = _array(path)
+    yield Reading(*spikes.shape, False, True, 0), spikes[_middle(len(spikes))].mean(0)
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix in (".npz", ".npy")
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        held = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no numpy file ({error})") from None
+    arrays = [held] if isinstance(held, np.ndarray) else [held[name] for name in held.files]
+    spikes = next((array for array in arrays if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
+    if spikes is None or spikes.max(initial=0) > 1:
+        raise InputError(f"{path}: holds no array [T,h,w] of 0 and 1, uint8 or bool")
+    return spikes.astype(np.uint8)
+
+
+def _middle(frames: int) -> slice:
+    return slice(max(0, (frames - FRAMES) // 2), (frames + FRAMES) // 2)
+
+
+def _smoothness(average: np.ndarray) -> float:
+    """Return how alike neighbours are, at most 1; what is seen twice, side by side or above itself, counts off."""
+    across, down = _correlation(average[:, 1:], average[:, :-1]), _correlation(average[1:], average[:-1])
+    height, width = average.shape
+    twice = max(
+        _correlation(average[: height // 2], average[height - height // 2 :]),
+        _correlation(average[:, : width // 2], average[:, width - width // 2 :]),
+    )
+    return min(across, down) - max(0, twice - 0.5)
+
+
+def _uprightness(average: np.ndarray, picture: np.ndarray | None) -> float:
+    """Return log-odds that this way is up: likeness to the picture, else whether it is brighter above."""
+    if picture is not None:
+        return 20 * align(average, picture)[0]
+    height = np.linspace(1, -1, average.shape[0])[:, None]
+    return _correlation(average, np.broadcast_to(height, average.shape))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    return float((_standard(one) * _standard(other)).mean())
+
+
+def _standard(image: np.ndarray) -> np.ndarray:
+    """Bring to mean 0 and deviation 1; 0 everywhere if it is flat."""
+    spread = image.std()
+    return (image - image.mean()) / spread if spread > 0 else np.zeros(image.shape)

@@ -1,0 +1,92 @@
+"""Tell what a spike file is: geometry, row and bit order, firing, broken pixels, and a picture to judge by eye.
+
+python scripts/inspect_spikes.py recording.dat                         # also .npz and .npy
+python scripts/inspect_spikes.py recording.dat --picture blurry.png    # are the two aligned?
+"""
+
+import sys
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+
+from codes.cli import option, program
+from codes.errors import InputError
+from codes.geometry import align, guess, read
+from codes.images import read_image, write_image
+
+LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
+
+
+@dataclass(frozen=True)
+class Options:
+    files: tuple[str, ...] = option(MISSING, "spike files: .dat, .npz, .npy", positional=True)
+    picture: str = option("", "picture of the same scene, sharp or blurry, for one file")
+    instant: int = option(-1, "spike frame of the picture's middle; -1: the middle of the file")
+    output: str = option(".", "folder for NAME_inspected.png")
+
+
+def main(o: Options) -> None:
+    if o.picture and len(o.files) > 1:
+        raise InputError(f"--picture {o.picture}: belongs to one file, {len(o.files)} were given")
+    picture = read_image(o.picture) if o.picture else None
+    for file in o.files:
+        readings = guess(file, picture=picture)
+        print(file)
+        for reading in readings[:3]:
+            print(f"  {reading.confidence:6.1%}  {reading}")
+        spikes = read(file, readings[0])
+        instant = len(spikes) // 2 if o.instant < 0 else min(o.instant, len(spikes) - 1)
+        curve, rate = spikes.mean((1, 2)), spikes.mean(0)
+        dead, hot = broken(rate, len(spikes))
+        print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
+        print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
+        long, short = (tfp(spikes, instant, length) for length in (LONG, SHORT))
+        if picture is not None:
+            correlation, (x, y) = align(long, picture)
+            verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "not aligned"
+            print(f"  {verdict} with {o.picture}: correlation {correlation:.3f}, the spikes lie {x:+.1f} pixels")
+            print(f"  to the right and {y:+.1f} below the picture, compared around spike frame {instant}")
+        path = Path(o.output, f"{Path(file).stem}_inspected.png")
+        write_image(path, page(long, short, curve))
+        print(f"  {path}")
+
+
+def tfp(spikes: np.ndarray, center: int, length: int) -> np.ndarray:
+    """Average as many of `length` frames around `center` as there are."""
+    return spikes[max(0, center - length // 2) : center + length // 2 + 1].mean(0)
+
+
+def broken(rate: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find pixels that never fire where their neighbours do, and such as fire far more than theirs: two masks [h,w].
+
+    rate [h,w]: spikes a frame, over `frames` of them.
+    """
+    around = cv2.medianBlur(rate.astype(np.float32), 5)
+    dead = (rate == 0) & (around * frames >= 5)
+    hot = rate > around + np.maximum(0.25, 6 * np.sqrt(around / frames))
+    return dead, hot
+
+
+def page(long: np.ndarray, short: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """Draw the two TFPs side by side, each as bright as it can be shown, and the firing rate over time below."""
+    shown = [np.clip(image / max(np.percentile(image, 99.5), 1e-6), 0, 1) for image in (long, short)]
+    above = (np.hstack(shown) * 255).astype(np.uint8)
+    width, height = above.shape[1], 80
+    across = np.linspace(0, width - 1, len(curve))
+    up = (height - 1) * (1 - curve / max(curve.max(), 1e-6))
+    below = np.full((height, width), 255, np.uint8)
+    cv2.polylines(below, [np.rint(np.stack((across, up), 1)).astype(np.int32)], False, 0)
+    return np.vstack((above, below))
+
+
+def _some(mask: np.ndarray) -> str:
+    places = [f"({row},{column})" for row, column in np.argwhere(mask)[:5]]
+    return f"; row, column: {' '.join(places)}{' ...' if mask.sum() > 5 else ''}" if places else ""
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
