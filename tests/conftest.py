@@ -1,15 +1,44 @@
 """The golden numbers, loaded once."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from codes.images import write_image
+from codes.simulator import integrate, sense
+from codes.spikes import write_spikes
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
-sys.path.insert(0, str(ROOT))
+
+
+def make_data(folder: Path, train: int = 3, test: int = 2, height: int = 32, width: int = 64) -> Path:
+    """Make a tiny data set in the published layout: a bright square that moves over noise."""
+    rng = np.random.default_rng(0)
+    for split, samples in (("train", train), ("test", test)):
+        for sample in range(samples):
+            still = rng.integers(40, 200, (height, width, 3), np.uint8)
+            frames = []
+            for t in range(137):
+                frame = still.copy()
+                frame[8:24, t // 4 : t // 4 + 12] = 250
+                frames.append(frame)
+            light = np.stack([sense(frame) for frame in frames])
+            spikes = integrate(light, first=rng.random(light.shape[1:], np.float32))
+            name = f"scene/{sample:06d}"
+            write_spikes(folder / split / "spike_data" / f"{name}.dat", spikes)
+            write_image(
+                folder / split / "blur_data" / f"{name}.png", np.mean(frames[20:117], 0).round().astype(np.uint8)
+            )
+            write_image(folder / split / "sharp_data" / f"{name}.png", frames[68])
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return make_data(tmp_path / "data")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,157 @@
+"""A sample is read as it lies on disk, only what is asked for is opened, and what is wrong is named before training."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from codes import dataset as module
+from codes.dataset import Batches, Packed, SpikeDataset
+from codes.images import write_image
+from codes.spikes import read_spikes, write_spikes
+
+CPU = torch.device("cpu")
+
+
+def test_a_whole_sample_is_what_lies_on_disk(data):
+    batch = Packed.collate([SpikeDataset(data, "train")[1]]).to(CPU)
+    assert batch.names == ["scene/000001"]
+    spikes = read_spikes(data / "train/spike_data/scene/000001.dat", 8, 16)
+    np.testing.assert_array_equal(batch.spikes[0].numpy(), spikes)
+    for part, image in (("blur", batch.blur), ("sharp", batch.sharp)):
+        expected = cv2.imread(str(data / f"train/{part}_data/scene/000001.png")).transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(image[0].numpy(), expected, atol=1e-7)
+
+
+def test_crops_of_all_parts_are_the_same_place(data):
+    """Every crop, found again in the whole sample, lies at the same place in spikes and pictures."""
+    whole = Packed.collate([SpikeDataset(data, "train")[0]]).to(CPU)
+    crops = SpikeDataset(data, "train", crop=(16, 32), seed=3)
+    places = set()
+    for epoch in range(30):
+        crop = Packed.collate([crops[epoch, 0]]).to(CPU)
+        assert crop.blur.shape[-2:] == (16, 32) and crop.spikes.shape[-2:] == (4, 8)
+        (place,) = (
+            (top, left)
+            for top in range(5)
+            for left in range(9)
+            if torch.equal(crop.blur, whole.blur[..., 4 * top : 4 * top + 16, 4 * left : 4 * left + 32])
+        )
+        top, left = place
+        assert torch.equal(crop.spikes, whole.spikes[..., top : top + 4, left : left + 8])
+        assert torch.equal(crop.sharp, whole.sharp[..., 4 * top : 4 * top + 16, 4 * left : 4 * left + 32])
+        places.add(place)
+    assert len(places) > 5
+
+
+def test_a_crop_is_a_function_of_seed_epoch_and_index(data):
+    first, again, other = (SpikeDataset(data, "train", crop=(16, 32), seed=seed) for seed in (1, 1, 2))
+    places = [[d._place(epoch, 0) for epoch in range(20)] for d in (first, again, other)]
+    assert places[0] == places[1] != places[2]
+
+
+@pytest.mark.parametrize("parts, opened", [(("spikes",), set()), (("spikes", "blur"), {"blur_data"})])
+def test_only_what_is_asked_for_is_opened(data, monkeypatch, parts, opened):
+    seen = set()
+
+    def watched(path: Path) -> np.ndarray:
+        seen.add(path.parent.parent.name)
+        return cv2.imread(str(path))
+
+    monkeypatch.setattr(module, "read_image", watched)
+    for item in range(3):
+        SpikeDataset(data, "train", parts=parts)[item]
+    assert seen == opened
+
+
+def test_spikes_alone_take_their_size_from_the_data_type_or_the_flags(tmp_path):
+    write_spikes(tmp_path / "train/spike_data/a/000019.dat", np.zeros((137, 180, 320), np.uint8))
+    write_spikes(tmp_path / "test/spike_data/a/000019.dat", np.zeros((137, 8, 16), np.uint8))
+    assert SpikeDataset(tmp_path, "train", parts=("spikes",))[0]["spikes"].shape == (137, 180, 40)
+    assert SpikeDataset(tmp_path, "test", parts=("spikes",), size=(32, 64))[0]["spikes"].shape == (137, 8, 2)
+
+
+def test_real_data_are_jpg_without_splits_or_truth(tmp_path):
+    write_spikes(tmp_path / "spike_data/a/000019.dat", np.zeros((137, 8, 16), np.uint8))
+    write_image(tmp_path / "blur_data/a/000019.jpg", np.zeros((32, 64, 3), np.uint8))
+    sample = SpikeDataset(tmp_path, "train", data_type="real", parts=("spikes", "blur"))[0]
+    assert sample["blur"].shape == (32, 64, 3)
+
+
+def test_full_size_spikes_come_from_their_own_folder(data):
+    write_spikes(data / "train/spike_full/scene/000000.dat", np.ones((137, 32, 64), np.uint8))
+    found = SpikeDataset(data, "train", parts=("spikes",), spike_full=True, crop=(16, 32))[0, 0]
+    assert found["spikes"].shape == (137, 16, 4)
+
+
+def truncate(path: Path, to: int) -> None:
+    os.truncate(path, to)
+
+
+FAULTS = {
+    "sharp picture missing": (
+        lambda d: (d / "sharp_data/scene/000001.png").unlink(),
+        r"sharp_data/scene/000001\.png: missing",
+    ),
+    "picture truncated": (
+        lambda d: truncate(d / "blur_data/scene/000001.png", 2000),
+        r"blur_data/scene/000001\.png: picture is truncated",
+    ),
+    "picture empty": (lambda d: truncate(d / "blur_data/scene/000001.png", 0), r"000001\.png: not a readable picture"),
+    "picture of another size": (
+        lambda d: write_image(d / "sharp_data/scene/000001.png", np.zeros((16, 16, 3), np.uint8)),
+        r"sharp_data/scene/000001\.png: is 16x16, expected 32x64",
+    ),
+    "stream cut by a byte": (
+        lambda d: truncate(d / "spike_data/scene/000001.dat", 137 * 16 - 1),
+        r"000001\.dat: 2191 bytes are not whole frames of 8x16 \(16 bytes each",
+    ),
+    "stream cut by a frame": (
+        lambda d: truncate(d / "spike_data/scene/000001.dat", 136 * 16),
+        r"000001\.dat: holds 136 frames of 8x16 .*expected 137",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_data_is_named_before_training(data, fault):
+    damage, message = FAULTS[fault]
+    damage(data / "train")
+    with pytest.raises(ValueError, match=message):
+        SpikeDataset(data, "train")
+
+
+def test_an_empty_split_says_what_makes_one(tmp_path):
+    with pytest.raises(ValueError, match=r"train/spike_data: no spike files.*make_demo"):
+        SpikeDataset(tmp_path, "train")
+
+
+def flat(batches: Batches) -> list:
+    return [key for batch in batches for key in batch]
+
+
+@pytest.mark.parametrize("samples, size", [(10, 4), (8, 4), (1, 4), (3, 1)])
+def test_every_epoch_shows_every_sample(samples, size):
+    order = list(Batches(samples, size, epochs=3, seed=0))
+    assert len(order) == 3 * -(-samples // size) and {len(batch) for batch in order} == {size}
+    for epoch in range(3):
+        assert {index for batch in order for e, index in batch if e == epoch} == set(range(samples))
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 7, 9])
+def test_the_order_goes_on_anywhere(start):
+    whole, rest = (Batches(10, 4, epochs=3, seed=5) for _ in range(2))
+    rest.start = start
+    assert list(rest) == list(whole)[start:] and len(rest) == 9 - start
+
+
+def test_processes_share_each_batch():
+    whole = list(Batches(10, 4, epochs=2, seed=5))
+    shares = [list(Batches(10, 4, epochs=2, seed=5, rank=rank, world=2)) for rank in range(2)]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert sorted(first + second) == sorted(batch)
+    with pytest.raises(ValueError, match=r"--bs 3.*2 processes"):
+        Batches(10, 3, epochs=1, seed=0, world=2)

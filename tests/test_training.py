@@ -1,0 +1,203 @@
+"""The three scripts, run as a user runs them, on tiny data: they resume bit for bit, measure, stop with a reason."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+import train_bsn
+import train_deblur
+import train_sr
+from codes.cli import parse
+from codes.errors import InputError
+from codes.networks import BSN, EDSR, LDN
+
+STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
+
+
+@pytest.fixture
+def weights(tmp_path) -> dict[str, str]:
+    torch.manual_seed(0)
+    for name, net in (("bsn", BSN()), ("sr", EDSR())):
+        torch.save(net.state_dict(), tmp_path / f"{name}.pth")
+    return {"bsn_path": str(tmp_path / "bsn.pth"), "sr_path": str(tmp_path / "sr.pth")}
+
+
+def run(stage: str, data: Path, weights: dict[str, str], **options: object) -> Path:
+    """Train a stage on `data` and return its run folder."""
+    module, _ = STAGES[stage]
+    settings = {"base_folder": str(data), "save_folder": str(data.parent / "log"), "exp_name": "tiny", "device": "cpu"}
+    settings |= {"epochs": 3, "bs": 2, "roi_size": (32,), "workers": 0, "evaluate_every": 0} | options
+    if stage == "deblur":
+        settings |= weights | {"tea_loss": "ssim"} | options
+    module.main(module.Options(**settings))
+    return Path(settings["save_folder"]) / stage / settings["exp_name"]
+
+
+def state(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints/state.pth", weights_only=True)
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same(one: object, other: object) -> None:
+    """Compare nested dicts, numbers and tensors to the bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+# BSN takes 5 steps a batch: 7 stops it in the middle of the second.
+@pytest.mark.parametrize("stage, stop", [("bsn", 7), ("sr", 3), ("deblur", 3)])
+def test_stopped_and_resumed_is_uninterrupted(data, weights, stage, stop):
+    through = run(stage, data, weights, exp_name="through", workers=1)
+    stopped = run(stage, data, weights, exp_name="stopped", workers=1, steps=stop)
+    assert state(stopped)["progress"]["step"] == stop
+    resumed = run(stage, data, weights, exp_name="stopped", workers=1)
+    assert_same(state(resumed), state(through))
+
+
+def test_a_finished_run_stays_as_it_is(data, weights):
+    before = state(run("sr", data, weights))
+    assert_same(state(run("sr", data, weights)), before)
+
+
+def test_a_run_with_other_options_is_refused_and_named(data, weights):
+    run("sr", data, weights, steps=1)
+    with pytest.raises(InputError, match=r"--lr: 0\.0002 then, 0\.01 now.*--force_resume"):
+        run("sr", data, weights, lr=0.01)
+    run("sr", data, weights, lr=0.01, force_resume=True)
+
+
+@pytest.mark.parametrize(
+    "stage, rows",
+    [
+        ("bsn", ["TFP_9", "BSN"]),
+        ("sr", ["TFP_97 nearest", "SR against blur"]),
+        ("deblur", ["blurry", "TFP_9", "SDM", "SDM+BSN", "teacher", "LDN"]),
+    ],
+)
+def test_a_run_leaves_options_log_curves_tables_pictures_and_weights(data, weights, stage, rows):
+    folder = run(stage, data, weights, epochs=2, evaluate_every=1)
+    _, name = STAGES[stage]
+    record = json.loads((folder / "options.json").read_text())
+    assert record["options"]["bs"] == 2 and record["versions"]["torch"] == torch.__version__
+    assert "complete" in (folder / "log.txt").read_text()
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert [p.name for p in sorted(folder.glob("checkpoints/*.pth"))] == [
+        f"{name}_0001.pth",
+        f"{name}_0002.pth",
+        "state.pth",
+    ]
+    last = sorted(folder.glob("step-*"))[-1]
+    means = {line["output"]: float(line["psnr"]) for line in lines(last / "means.csv")}
+    pictures = lines(last / "pictures.csv")
+    assert list(means) == rows
+    for row in rows:
+        values = [float(line["psnr"]) for line in pictures if line["output"] == row]
+        assert len(values) == 2 and sum(values) / 2 == pytest.approx(means[row])
+        assert (last / f"scene_000000 {row}.png").is_file()
+
+
+def test_evaluation_is_beside_the_run_and_once(data, weights):
+    folder = run("bsn", data, weights, epochs=1)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    run("bsn", data, weights, test_mode=True, bsn_path=weights["bsn_path"])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(folder.glob("test-*/step-*/means.csv"))) == 1
+
+
+def test_cached_labels_train_the_same_student(data, weights, tmp_path):
+    """On whole pictures labels kept in float16 differ from live ones by no more than float16 does."""
+    live = run("deblur", data, weights, exp_name="live", epochs=1, roi_size=(0,))
+    kept = run(
+        "deblur", data, weights, exp_name="kept", epochs=1, roi_size=(0,), teacher_cache=str(tmp_path / "labels")
+    )
+    for name, tensor in state(live)["net"].items():
+        torch.testing.assert_close(state(kept)["net"][name], tensor, atol=2e-3, rtol=0)
+
+
+def test_labels_of_another_teacher_are_refused(data, weights, tmp_path):
+    run("deblur", data, weights, epochs=1, teacher_cache=str(tmp_path / "labels"))
+    torch.manual_seed(1)
+    torch.save(BSN().state_dict(), tmp_path / "bsn.pth")
+    with pytest.raises(InputError, match="another teacher"):
+        run("deblur", data, weights, exp_name="other", epochs=1, teacher_cache=str(tmp_path / "labels"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(data, weights, monkeypatch):
+    folder = run("sr", data, weights, steps=2)
+    before = state(folder)
+    monkeypatch.setattr(train_sr, "mse", lambda image, truth: image.sum() * float("nan"))
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at step 3 \(sr nan; samples scene/00000\d, scene/00000\d"
+    ):
+        run("sr", data, weights)
+    assert_same(state(folder), before)
+
+
+def test_without_data_training_says_so_in_one_line(tmp_path):
+    command = [sys.executable, str(ROOT / "train_bsn.py"), "--base_folder", "nowhere/", "--save_folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: nowhere/test/spike_data: no spike files")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train_bsn.py --base_folder GOPRO/ --bsn_len 9 --data_type GOPRO",
+        "train_sr.py --base_folder GOPRO/ --data_type GOPRO",
+        "train_deblur.py --base_folder GOPRO/ --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth"
+        " --lambda_reblur 100 --data_type GOPRO",
+        "train_bsn.py --test_mode --bsn_path model/BSN_1000.pth --data_type GOPRO",
+        "train_sr.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth --data_type GOPRO",
+        "train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth"
+        " --deblur_path model/DeblurNet_100.pth --data_type GOPRO",
+        "train_bsn.py --exp_name a --epochs 3 --lr 0.1 --seed 1 --spike_bsn_len 9 --width 1280 --height 720 --use_small"
+        " --spike_full --blur_step 12 --bs 8 --roi_size 256 256",
+        "train_deblur.py --spike_deblur_len 21 --lambda_tea 1 --use_ssim --blur_step 12 --roi_size 512",
+    ],
+)
+def test_the_published_commands_are_understood(command):
+    script, *flags = command.split()
+    module = {"train_bsn.py": train_bsn, "train_sr.py": train_sr, "train_deblur.py": train_deblur}[script]
+    options = parse(module.Options, module.__doc__, flags)
+    assert options.test_mode == ("--test_mode" in flags)
+
+
+def test_published_defaults():
+    assert (train_bsn.Options().lr, train_bsn.Options().epochs) == (3e-4, 1001)
+    assert (train_sr.Options().lr, train_sr.Options().epochs) == (2e-4, 101)
+    assert (train_deblur.Options().lr, train_deblur.Options().epochs, LDN().spike_enc[0].in_channels) == (1e-3, 101, 21)
+
+
+def test_two_processes_train_as_one(data, weights):
+    """One batch of two on two processes is one batch of two on one: the same weights to rounding."""
+    alone = state(run("sr", data, weights, exp_name="alone", epochs=1))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train_sr.py"]
+    options = f"--base_folder {data} --save_folder {data.parent / 'log'} --exp_name two --device cpu --epochs 1 --bs 2"
+    options += " --roi_size 32 --workers 0 --evaluate_every 1"
+    done = subprocess.run([*command, *options.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder = data.parent / "log/sr/two"
+    for name, tensor in alone["net"].items():
+        torch.testing.assert_close(state(folder)["net"][name], tensor, atol=1e-6, rtol=0)
+    assert len(lines(next(folder.glob("step-*/pictures.csv")))) == 4
