@@ -46,10 +46,12 @@ def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Readin
     path = Path(path)
     found = []
     for reading, average in _array_readings(path) if _is_array(path) else _file_readings(path, picture):
-        torn = max(1 - _smoothness(average), 1e-6)
+        torn = 3 * np.log(max(1 - _smoothness(average), 1e-6))
+        if not _is_array(path):
+            torn += 8 * np.log(_seam(average))
         for flip in (False, True):
             custom = CUSTOM * (reading.low_bit_first + (flip != _is_array(path)))
-            odds = np.exp(custom + _uprightness(average[::-1] if flip else average, picture)) / torn**3
+            odds = np.exp(custom + _uprightness(average[::-1] if flip else average, picture) - torn)
             found.append(replace(reading, flip=flip, confidence=float(odds)))
     total = sum(reading.confidence for reading in found)
     found = [replace(reading, confidence=reading.confidence / total) for reading in found]
@@ -147,6 +149,13 @@ def _smoothness(average: np.ndarray) -> float:
         _correlation(average[:, : width // 2], average[:, width - width // 2 :]),
     )
     return min(across, down) - max(0, twice - 0.5)
+
+
+def _seam(average: np.ndarray) -> float:
+    """Return how much more neighbours differ from byte to byte than within one, at least 1: in reversed bytes much."""
+    step = np.diff(average, axis=1) ** 2
+    edge = (np.arange(average.size).reshape(average.shape) % 8 == 7)[:, :-1]
+    return max(1.0, float(step[edge].mean() / max(step[~edge].mean(), 1e-12)))
 
 
 def _uprightness(average: np.ndarray, picture: np.ndarray | None) -> float:

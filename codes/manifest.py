@@ -41,6 +41,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a manifest or a record, whole or not at all."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write a manifest or a record, whole or not at all, if it is not there already."""
+    data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    if not path.exists() or path.read_bytes() != data:
+        with replacing(path) as file:
+            file.write(data)

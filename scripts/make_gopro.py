@@ -7,6 +7,7 @@
 The same command again makes what is missing and nothing else. See scripts/GOPRO_dataset.md.
 """
 
+import glob
 import math
 import platform
 import shutil
@@ -57,7 +58,7 @@ class Options:
 def main(o: Options) -> None:
     share, shares = check(o)
     footage = find(o.input, test_sequences=o.test_sequences)
-    keep_off_raw(Path(o.output), footage)
+    keep_off_raw(o, footage)
     if o.interpolator == "raft":
         raft_flow(o.weights, "cpu")  # refuses weights that cannot be had, before anything is begun
     begin(o)
@@ -124,14 +125,13 @@ def check(o: Options) -> tuple[int, int]:
     return int(share), int(shares)
 
 
-def keep_off_raw(output: Path, footage: list[Footage]) -> None:
-    """Refuse an output among the raw data, which are read only."""
-    output = output.resolve()
-    written = {output, output / "train", output / "test"}
-    for sequence in footage:
-        raw = sequence.path.resolve().parent
-        if raw in written or raw in output.parents or sequence.path.resolve() == output:
-            raise InputError(f"--output {output}: would write among the raw data in {raw}; choose a folder beside it")
+def keep_off_raw(o: Options, footage: list[Footage]) -> None:
+    """Refuse an output among the raw data, which are read only; beside a folder raw_data it may be."""
+    output, raw = Path(o.output).resolve(), {Path(o.input).resolve()}
+    above = {folder for sequence in footage for folder in sequence.path.resolve().parents}
+    raw = {folder for folder in above if folder.name == "raw_data"} or raw
+    if raw & {output, *output.parents}:
+        raise InputError(f"--output {output}: lies among the raw data; choose a folder beside them")
 
 
 def begin(o: Options) -> None:
@@ -191,7 +191,10 @@ def check_space(o: Options, jobs: list[tuple[Footage, list[Window]]]) -> None:
 
 
 def finish(o: Options, sequence: Footage, left_out: dict[int, str]) -> None:
-    """Write the record of a finished sequence."""
+    """Write the record of a finished sequence, and remove what a killed process may have left half written."""
+    for folder in folders(o).values():
+        for partial_file in folder.glob(f"{sequence.split}/*/{glob.escape(sequence.name)}/**/.*.partial"):
+            partial_file.unlink()
     path = record_path(o, sequence)
     height, width = sequence.size()
     windows = samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
