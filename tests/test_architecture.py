@@ -9,7 +9,7 @@ from conftest import ROOT
 FLOORS = [
     {"codes", "codes.errors", "codes.files"},
     {"codes.cli", "codes.spikes", "codes.images", "codes.lpips", "codes.manifest", "codes.parallel"},
-    {"codes.sdm", "codes.footage", "codes.scenes"},
+    {"codes.sdm", "codes.footage", "codes.geometry", "codes.scenes"},
     {"codes.networks", "codes.losses", "codes.metrics", "codes.simulator", "codes.interpolation"},
     {"codes.dataset", "codes.factory"},
     {"codes.engine", "codes.teacher"},
