@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import MISSING, dataclass
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,7 @@ def data(o: DataOptions) -> None:
     frames = sorted(path for path in Path(o.frames).resolve().iterdir() if path.suffix in (".png", ".jpg"))[: o.count]
     if len(frames) < o.count:
         raise InputError(f"{o.frames}: {len(frames)} frames; --count {o.count} were asked for")
-    cv2.setNumThreads(1)
-    reading, making = [], {workers: [] for workers in o.workers}
+    reading, making = ({workers: [] for workers in o.workers} for _ in range(2))
     with tempfile.TemporaryDirectory() as place:
         for workers in o.workers:
             for copy in range(workers):
@@ -52,22 +52,26 @@ def data(o: DataOptions) -> None:
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.symlink_to(frame)
         for run in range(o.repeats):
-            reading.append(_seconds(partial(_read, frames)) / len(frames))
-            for workers, seconds in making.items():
+            for workers in o.workers:
+                with ProcessPoolExecutor(workers) as pool:
+                    call = partial(list, pool.map(_read, [frames] * workers))
+                    reading[workers].append(_seconds(call) / (workers * len(frames)))
                 command = [sys.executable, MAKE, f"{place}/raw{workers}", "--output", f"{place}/set{workers}_{run}"]
                 command += ["--interpolator", o.interpolator, "--workers", str(workers)]
-                call = partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
-                seconds.append(_seconds(call) / (workers * len(frames)))
+                call = partial(subprocess.run, command, check=True, capture_output=True)
+                making[workers].append(_seconds(call) / (workers * len(frames)))
     height, width = cv2.imread(str(frames[0])).shape[:2]
-    print(f"{len(frames)} frames of {height}x{width}, medians of {o.repeats}, ms a frame")
-    print(f"  cv2.imread              {1e3 * median(reading):6.1f}   1.00")
-    for workers, seconds in making.items():
-        ratio = median(one / read for one, read in zip(seconds, reading, strict=True))
-        print(f"  make_gopro, {workers:2d} workers  {1e3 * median(seconds):6.1f}   {ratio:.2f}")
-    print(f"  largest process {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:.0f} MB")
+    print(f"{len(frames)} frames of {height}x{width} for each process, medians of {o.repeats}, ms a frame")
+    print("processes  cv2.imread  make_gopro  ratio")
+    for workers in o.workers:
+        ratio = median(make / read for make, read in zip(making[workers], reading[workers], strict=True))
+        read, make = 1e3 * median(reading[workers]), 1e3 * median(making[workers])
+        print(f"{workers:9d}  {read:10.1f}  {make:10.1f}  {ratio:5.2f}")
+    print(f"largest process {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:.0f} MB")
 
 
 def _read(frames: list[Path]) -> None:
+    cv2.setNumThreads(1)
     for frame in frames:
         cv2.imread(str(frame))
 
