@@ -59,7 +59,8 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
     try:
         main(parse(options, description))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # From a process that reads data the error comes with a traceback around it; its last line is what was said.
+        print(f"error: {str(error).splitlines()[-1].removeprefix('codes.errors.InputError: ')}", file=sys.stderr)
         sys.exit(2)
     except FloatingPointError as error:
         print(f"stopped: {error}", file=sys.stderr)

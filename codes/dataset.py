@@ -29,9 +29,6 @@ class Batch:
     sharp: Tensor | None = None  # [B,3,H,W], the middle of the exposure
     ratios: Tensor | None = None  # [B,N,1,H,W], what the teacher said
 
-    def __len__(self) -> int:
-        return len(self.names)
-
 
 @dataclass
 class Packed:
@@ -108,6 +105,11 @@ class SpikeDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of what is read of a sample, in picture pixels: of its crop, or of all of it."""
+        _, _, height, width = self._place(0, index)
+        return height * self.scale, width * self.scale
 
     def _size(self, name: str, data_type: str) -> tuple[int, int]:
         """Return the picture size of a sample, from the header of its blurry picture where there is one."""

@@ -146,6 +146,10 @@ def train_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
         raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
     samples = dataset(o, o.train_split, parts=parts, crop=crop, seed=o.seed)
+    shapes = {samples.shape(index) for index in range(len(samples))}
+    if len(shapes) > 1:
+        fits = shown(tuple(map(min, zip(*shapes, strict=True))))
+        raise InputError(f"{o.base_folder}: samples of different sizes make no batch; --roi_size {fits} fits into all")
     batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, **processes())
     return _loader(o, samples, batch_sampler=batches)
 

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -15,7 +17,9 @@ import train_deblur
 import train_sr
 from codes.cli import parse
 from codes.errors import InputError
+from codes.images import write_image
 from codes.networks import BSN, EDSR, LDN
+from codes.spikes import write_spikes
 
 STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
 
@@ -158,6 +162,29 @@ def test_without_data_training_says_so_in_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: nowhere/test/spike_data: no spike files")
     assert "Traceback" not in done.stderr
+
+
+def test_samples_of_different_sizes_need_a_crop_that_fits_all(data, weights):
+    spikes = data / "train/spike_data/scene"
+    write_spikes(spikes / "000000.dat", np.zeros((137, 16, 8), np.uint8))
+    write_image(data / "train/blur_data/scene/000000.png", np.zeros((64, 32, 3), np.uint8))
+    with pytest.raises(InputError, match=r"different sizes.*--roi_size 32 32"):
+        run("sr", data, weights, roi_size=(64,))
+    run("sr", data, weights, epochs=1, roi_size=(32,))
+
+
+def test_what_goes_wrong_while_training_is_told_in_one_line(data, tmp_path):
+    """A picture damaged in its middle is found when it is decoded, by a process that reads data."""
+    for picture in data.glob("train/blur_data/scene/*.png"):
+        content = bytearray(picture.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
+        picture.write_bytes(content)
+    command = [sys.executable, "train_sr.py", "--base_folder", str(data), "--save_folder", str(tmp_path)]
+    options = "--epochs 1 --roi_size 32 --workers 1 --device cpu --evaluate_every 0"
+    done = subprocess.run([*command, *options.split()], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    told = done.stderr.splitlines()[-1]
+    assert re.fullmatch(r"error: .*blur_data/scene/00000\d\.png: not a readable picture .*", told)
 
 
 @pytest.mark.parametrize(
