@@ -65,7 +65,9 @@ def main(o: Options) -> None:
     unfinished, failures = {}, {}
     for sequence in footage[share - 1 :: shares]:
         try:
-            unfinished[sequence] = missing(o, sequence)
+            size, unfinished[sequence] = sequence.size(), missing(o, sequence)
+            if cropped(*size) != size:
+                print("{}: the middle of {}x{} is kept, {}x{}".format(label(sequence), *size, *cropped(*size)))
         except InputError as error:
             failures[sequence] = error
     jobs = split(unfinished, o.workers)
@@ -153,9 +155,13 @@ def folders(o: Options) -> dict[float, Path]:
 def missing(o: Options, sequence: Footage) -> list[Window]:
     """List the samples of a sequence of which a file is missing, but those that a scene cut leaves out."""
     left_out = manifest.read(record_path(o, sequence)).get("left_out", {})
+    frames = sequence.count()
+    windows = samples(frames, factor=o.factor, interpolated=o.interpolator == "none")
+    if not windows:
+        print(f"{label(sequence)}: {frames} frames are too few for one sample of 97 spike frames")
     return [
         window
-        for window in samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
+        for window in windows
         if f"{window.name:06d}" not in left_out
         and not all(
             (folder / path).exists()

@@ -67,7 +67,8 @@ def whole(raw, tmp_path_factory) -> Path:
     """The set, made by one worker without interruption."""
     output = tmp_path_factory.mktemp("whole")
     before = {path: path.stat().st_mtime_ns for path in sorted(raw.rglob("*"))}
-    make(raw, "--output", output, *OPTIONS)
+    told = make(raw, "--output", output, *OPTIONS).stdout
+    assert "the middle of 53x75 is kept, 48x64" in told
     assert {path: path.stat().st_mtime_ns for path in sorted(raw.rglob("*"))} == before, "raw data are read only"
     return output
 
@@ -188,20 +189,26 @@ def test_other_options_are_refused_by_name(raw, whole, other, named):
     assert content(whole) == before
 
 
-def test_a_broken_frame_stops_its_sequence_alone(tmp_path):
+@pytest.mark.parametrize("frame, kept", [(3, -20), (0, 0)])
+def test_a_broken_frame_stops_its_sequence_alone(tmp_path, frame, kept):
     frames = scene(6, 0)
     write(tmp_path / "raw" / "good", frames)
-    broken = write(tmp_path / "raw" / "broken", frames) / "3.png"
-    broken.write_bytes(broken.read_bytes()[:-20])
+    broken = write(tmp_path / "raw" / "broken", frames) / f"{frame}.png"
+    broken.write_bytes(broken.read_bytes()[:kept])
     ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
     assert ended.returncode == 1
     assert "train/broken" in ended.stderr and str(broken) in ended.stderr and "train/good" not in ended.stderr
     assert (tmp_path / "set/train/blur_data/good/000001.png").exists()
     assert not (tmp_path / "set/manifest/train/broken.json").exists()
-    cv2.imwrite(str(broken), frames[3])
+    cv2.imwrite(str(broken), frames[frame])
     make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32)
     good, mended = (content(tmp_path / f"set/train/blur_data/{name}") for name in ("good", "broken"))
     assert good == mended
+
+
+def test_too_few_frames_are_told(tmp_path):
+    write(tmp_path / "raw" / "short", scene(3, 0))
+    assert "train/short: 3 frames are too few" in make(tmp_path / "raw", "--output", tmp_path / "set").stdout
 
 
 def test_a_video_is_a_sequence(tmp_path):
