@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from codes.errors import InputError
 from codes.images import check_image, read_image
 from codes.sdm import unpack
-from codes.spikes import UPSCALE, Exposure, frames_in, read_packed
+from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_packed
 
 SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
 PICTURE_SUFFIXES = {"GOPRO": (".png",), "real": (".jpg", ".png")}
@@ -27,12 +27,13 @@ class Batch:
     spikes: Tensor  # [B,T,h,w] 0/1
     blur: Tensor | None = None  # [B,3,H,W]
     sharp: Tensor | None = None  # [B,3,H,W], the middle of the exposure
+    sequence: Tensor | None = None  # [B,7,3,H,W], evenly through the exposure; None too where the data have none
     ratios: Tensor | None = None  # [B,N,1,H,W], what the teacher said
 
 
 @dataclass
 class Packed:
-    """A batch as it travels: bits packed, pictures uint8 [B,H,W,3]."""
+    """A batch as it travels: bits packed, pictures uint8 [...,H,W,3]."""
 
     names: list[str]
     width: int  # of the spikes
@@ -40,7 +41,7 @@ class Packed:
 
     @staticmethod
     def collate(samples: list[dict]) -> "Packed":
-        parts = samples[0].keys() - {"name", "width"}
+        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "width"}
         stacked = {part: torch.from_numpy(np.stack([sample[part] for sample in samples])) for part in parts}
         return Packed([sample["name"] for sample in samples], samples[0]["width"], stacked)
 
@@ -51,8 +52,8 @@ class Packed:
         """Move to the device and unpack there."""
         parts = {part: tensor.to(device, non_blocking=True) for part, tensor in self.parts.items()}
         pictures = {
-            part: (parts[part].permute(0, 3, 1, 2).float() / 255).contiguous()
-            for part in ("blur", "sharp")
+            part: (parts[part].movedim(-1, -3).float() / 255).contiguous()
+            for part in ("blur", "sharp", "sequence")
             if part in parts
         }
         if "ratios" in parts:
@@ -63,7 +64,8 @@ class Packed:
 class SpikeDataset(Dataset):
     """One split of a data set in the published layout: SPLIT/{spike_data,blur_data,sharp_data}/SEQUENCE/NAME.*
 
-    `parts` are read and checked ("spikes" always, "blur", "sharp", "ratios"), nothing else is opened. `crop` is
+    `parts` are read and checked ("spikes" always, "blur", "sharp", "ratios", and "sequence", the seven pictures
+    sharp_sequence/SEQUENCE/NAME/{020,036,...,116}.png, of the samples that have it), nothing else is opened. `crop` is
     (height, width) in picture pixels; its place depends on (seed, epoch, index) alone. Sizes are those of the pictures,
     unless `size` (height, width in picture pixels) says otherwise; without pictures those of `data_type`.
     Raises: InputError naming the file for a missing partner, a truncated picture, a stream of another length or size.
@@ -129,6 +131,11 @@ class SpikeDataset(Dataset):
             raise InputError(f"{folder / name}{self.suffixes[0]}: missing; {self._spikes(name)} needs it ({accepted})")
         return None
 
+    def _sequence(self, name: str) -> list[Path]:
+        """List the seven pictures of a sample, none if it has no sequence."""
+        folder = self.root / "sharp_sequence" / name
+        return [folder / f"{t:03d}.png" for t in self.exposure.centers(SEQUENCE_STEP)] if folder.is_dir() else []
+
     def _spikes(self, name: str) -> Path:
         return self.spike_folder / f"{name}.dat"
 
@@ -146,8 +153,8 @@ class SpikeDataset(Dataset):
                 f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (a quarter of the "
                 f"picture), expected {self.exposure.total}: cut short, or of another picture"
             )
-        for part in {"blur", "sharp"} & set(self.parts):
-            picture = self._picture(part, name)
+        pictures = [self._picture(part, name) for part in {"blur", "sharp"} & set(self.parts)]
+        for picture in pictures + (self._sequence(name) if "sequence" in self.parts else []):
             found = check_image(picture)
             if found != (height, width):
                 raise InputError(f"{picture}: is {found[0]}x{found[1]}, expected {height}x{width} as its spikes")

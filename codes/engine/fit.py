@@ -88,37 +88,36 @@ def fit(
     if done:
         journal.log(f"resumed at epoch {done // batches.per_epoch}, step {step}")
     saved, measured = time.monotonic(), -1
-    bar = tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0)
-    for packed in train if steps is None or step < steps else ():
-        batch = packed.to(device)
-        rate = lr(done / batches.total)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        first = step - taken
-        for terms in _after(taken, losses(model, batch), lambda: distributed.autocast(device, precision)):
-            sum(terms.values()).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            step, taken = step + 1, taken + 1
-            reader.add(step, terms, batch.names, rate)
-            if step % read_every == 0:
-                bar.set_postfix(reader.read(), refresh=False)
-            bar.update()
+    with tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar:
+        for packed in train if steps is None or step < steps else ():
+            batch = packed.to(device)
+            rate = lr(done / batches.total)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            first = step - taken
+            for terms in _after(taken, losses(model, batch), lambda: distributed.autocast(device, precision)):
+                sum(terms.values()).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                step, taken = step + 1, taken + 1
+                reader.add(step, terms, batch.names, rate)
+                if step % read_every == 0:
+                    bar.set_postfix(reader.read(), refresh=False)
+                bar.update()
+                if step == steps:
+                    break
+            else:
+                done, taken = done + 1, 0
+            if bar.total is None:
+                bar.total = (step - first) * batches.total
             if step == steps:
                 break
-        else:
-            done, taken = done + 1, 0
-        if bar.total is None:
-            bar.total = (step - first) * batches.total
-        if step == steps:
-            break
-        epoch, in_epoch = divmod(done, batches.per_epoch)
-        if in_epoch == 0 and evaluate_every and epoch % evaluate_every == 0:
-            rows, measured, saved = milestone(), step, time.monotonic()
-        elif time.monotonic() - saved > 60 * save_minutes:
-            save()
-            saved = time.monotonic()
-    bar.close()
+            epoch, in_epoch = divmod(done, batches.per_epoch)
+            if in_epoch == 0 and evaluate_every and epoch % evaluate_every == 0:
+                rows, measured, saved = milestone(), step, time.monotonic()
+            elif time.monotonic() - saved > 60 * save_minutes:
+                save()
+                saved = time.monotonic()
     if measured != step:
         rows = milestone()
     state = "complete" if done == batches.total else "stopped; the same command goes on"
