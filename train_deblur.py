@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codes import stage
+from codes.baselines import tfi
 from codes.cli import option, program
 from codes.dataset import Batch
 from codes.engine import Pair, cosine
@@ -24,7 +25,7 @@ from codes.engine.journal import Rows
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN
 from codes.sdm import sdm, tfp, window
-from codes.spikes import UPSCALE, Exposure
+from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.teacher import Teacher, keep_ratios, sharpen
 
 
@@ -81,16 +82,21 @@ def main(o: Options) -> Rows:
         outputs = {
             "blurry": batch.blur,
             f"TFP_{o.bsn_len}": enlarged(short).expand_as(batch.blur),
+            "TFI": enlarged(tfi(batch.spikes, middle)).expand_as(batch.blur),
             "SDM": sdm(batch.blur, enlarged(long), enlarged(short)),
             "SDM+BSN": sdm(batch.blur, enlarged(long), enlarged(teacher.denoise(short))),
             "teacher": teacher(batch.blur, batch.spikes, [middle])[:, 0],
             "LDN": student(net, batch, [middle], o.spike_deblur_len)[:, 0],
         }
-        return {name: Pair(image, batch.sharp) for name, image in outputs.items()}
+        pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
+        if batch.sequence is not None:
+            frames = student(net, batch, exposure.centers(SEQUENCE_STEP), o.spike_deblur_len)
+            pairs["LDN sequence"] = Pair(frames, batch.sequence)
+        return pairs
 
     if o.train_split == "test":
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
-    parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp")}
+    parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp", "sequence")}
     if o.teacher_cache and not o.test_mode:
         whole = stage.dataset(o, o.train_split, parts=("spikes",))
         keep_ratios(teacher, whole, o.teacher_cache, centers=centers, device=run.device, **stage.processes())

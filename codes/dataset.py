@@ -175,11 +175,17 @@ class SpikeDataset(Dataset):
         }
         scale = self.scale
         rows, columns = slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale)
-        for part in {"blur", "sharp"} & set(self.parts):
-            image = read_image(self._picture(part, name))
+
+        def cut(path: Path) -> np.ndarray:
+            image = read_image(path)
             if image.shape[:2] != self.sizes[index]:
-                raise InputError(f"{self._picture(part, name)}: its size changed since the start")
-            sample[part] = np.ascontiguousarray(image[rows, columns])
+                raise InputError(f"{path}: its size changed since the start")
+            return np.ascontiguousarray(image[rows, columns])
+
+        for part in {"blur", "sharp"} & set(self.parts):
+            sample[part] = cut(self._picture(part, name))
+        if "sequence" in self.parts and (pictures := self._sequence(name)):
+            sample["sequence"] = np.stack([cut(path) for path in pictures])
         if "ratios" in self.parts:
             ratios = np.load(self.ratio_folder / f"{name}.npy", mmap_mode="r")
             sample["ratios"] = np.ascontiguousarray(ratios[:, rows, columns])

@@ -17,10 +17,10 @@ from codes.footage import Footage
 from codes.images import write_image
 from codes.interpolation import interpolator, is_cut
 from codes.simulator import Integrator, Window, draw_noise, exposures, sense
-from codes.spikes import UPSCALE, Exposure, pack
+from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure, pack
 
 EXPOSURE = Exposure()
-INSTANTS = EXPOSURE.centers(16)  # of the 7-frame protocol, in spike frames: 20, 36, ..., 116
+INSTANTS = EXPOSURE.centers(SEQUENCE_STEP)  # of the 7-frame protocol, in spike frames: 20, 36, ..., 116
 PNG_BYTES_A_PIXEL = 1.6  # of a photograph in colour
 FACTORS = tuple(factor for factor in range(1, EXPOSURE.length) if (EXPOSURE.length - 1) % factor == 0)
 

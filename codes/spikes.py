@@ -15,6 +15,7 @@ from codes.errors import InputError
 from codes.files import replacing
 
 UPSCALE = 4  # picture pixels a spike pixel, along each side
+SEQUENCE_STEP = 16  # spike frames between the seven instants of the sequence protocol
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,9 @@ from codes.errors import InputError
 from codes.images import read_image, write_image
 from codes.scenes import PHOTOGRAPHS, blurry, film
 from codes.simulator import add_noise, integrate, sense
-from codes.spikes import UPSCALE, Exposure, write_spikes
+from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure, write_spikes
 
 SAMPLE = "000019"  # the published name of the first sample of a sequence
-SEQUENCE_STEP = 16  # spike frames between the seven instants of the sequence protocol
 
 
 @dataclass(frozen=True)

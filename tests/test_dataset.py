@@ -47,6 +47,20 @@ def test_crops_of_all_parts_are_the_same_place(data):
     assert len(places) > 5
 
 
+def test_a_sequence_is_read_where_there_is_one_and_has_to_be_whole(data):
+    for t in range(20, 117, 16):
+        write_image(data / f"test/sharp_sequence/scene/000000/{t:03d}.png", np.full((32, 64, 3), t, np.uint8))
+    samples = SpikeDataset(data, "test", parts=("spikes", "sequence"), crop=(16, 32))
+    sequence = Packed.collate([samples[0]]).to(CPU).sequence
+    assert sequence.shape == (1, 7, 3, 16, 32)
+    assert (sequence[0, :, 0, 0, 0] * 255).tolist() == pytest.approx(range(20, 117, 16))
+    for without in ([1], [0, 1]):
+        assert Packed.collate([samples[index] for index in without]).to(CPU).sequence is None
+    (data / "test/sharp_sequence/scene/000000/068.png").unlink()
+    with pytest.raises(ValueError, match=r"scene/000000/068\.png: no such picture"):
+        SpikeDataset(data, "test", parts=("spikes", "sequence"))
+
+
 def test_a_crop_is_a_function_of_seed_epoch_and_index(data):
     first, again, other = (SpikeDataset(data, "train", crop=(16, 32), seed=seed) for seed in (1, 1, 2))
     places = [[d._place(epoch, 0) for epoch in range(20)] for d in (first, again, other)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT
 
 import train_bsn
@@ -94,7 +95,7 @@ def test_a_run_with_other_options_is_refused_and_named(data, weights):
     [
         ("bsn", ["TFP_9", "BSN"]),
         ("sr", ["TFP_97 nearest", "SR against blur"]),
-        ("deblur", ["blurry", "TFP_9", "SDM", "SDM+BSN", "teacher", "LDN"]),
+        ("deblur", ["blurry", "TFP_9", "TFI", "SDM", "SDM+BSN", "teacher", "LDN"]),
     ],
 )
 def test_a_run_leaves_options_log_curves_tables_pictures_and_weights(data, weights, stage, rows):
@@ -117,6 +118,23 @@ def test_a_run_leaves_options_log_curves_tables_pictures_and_weights(data, weigh
         values = [float(line["psnr"]) for line in pictures if line["output"] == row]
         assert len(values) == 2 and sum(values) / 2 == pytest.approx(means[row])
         assert (last / f"scene_000000 {row}.png").is_file()
+
+
+def test_the_sequence_is_measured_where_the_data_have_it(data, weights):
+    for t in range(20, 117, 16):
+        write_image(data / f"test/sharp_sequence/scene/000001/{t:03d}.png", np.full((32, 64, 3), t, np.uint8))
+    folder = run("deblur", data, weights, steps=1, evaluate_every=1)
+    step = next(folder.glob("step-*"))
+    pictures = [line for line in lines(step / "pictures.csv") if line["output"] == "LDN sequence"]
+    assert [line["sample"] for line in pictures] == [f"scene/000001 {place}" for place in range(7)]
+    means = {line["output"]: float(line["psnr"]) for line in lines(step / "means.csv")}
+    assert means["LDN sequence"] == pytest.approx(sum(float(line["psnr"]) for line in pictures) / 7)
+
+
+def test_an_output_that_is_not_a_number_is_refused(data, weights, monkeypatch):
+    monkeypatch.setattr(train_sr, "nearest", lambda light: F.interpolate(light, scale_factor=4) * float("nan"))
+    with pytest.raises(FloatingPointError, match="psnr of TFP_97 nearest, sample scene/000000, is not a number"):
+        run("sr", data, weights, steps=1, evaluate_every=1)
 
 
 def test_evaluation_is_beside_the_run_and_once(data, weights):

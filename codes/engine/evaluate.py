@@ -1,5 +1,6 @@
 """One pass over test samples that fills every row of the table and draws every picture."""
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,7 +17,10 @@ from codes.errors import InputError
 
 
 class Pair(NamedTuple):
-    """An output [B,C,H,W] and what it should be; without a truth it is drawn, not measured."""
+    """An output [B,C,H,W] and what it should be; without a truth it is drawn, not measured.
+
+    [B,N,C,H,W] are N pictures of each sample: measured and numbered, not drawn.
+    """
 
     image: Tensor
     truth: Tensor | None
@@ -40,6 +44,7 @@ def evaluate(
     """Measure all outputs that `compare(net, batch)` names and return the means: {row: {metric: value}}.
 
     Outputs are clipped to [0,1] first. The pictures of the first `drawn` samples are written as they are.
+    Raises: FloatingPointError naming output, sample and metric if a value is not a number.
     """
     net.eval()
     values = []
@@ -49,12 +54,13 @@ def evaluate(
             pairs = compare(net, batch)
         for row, pair in pairs.items():
             image = pair.image.float().clamp(0, 1)
-            if count < drawn:
-                journal.picture(step, batch.names[0], row, image[0])
             if pair.truth is not None:
                 values += _measure(row, batch.names, image, pair.truth.float(), journal)
+            if count < drawn and image.ndim == 4:
+                journal.picture(step, batch.names[0], row, image[0])
         if count < drawn:
-            truths = {id(pair.truth): (row, pair.truth) for row, pair in pairs.items() if pair.truth is not None}
+            single = {row: pair.truth for row, pair in pairs.items() if pair.truth is not None and pair.truth.ndim == 4}
+            truths = {id(truth): (row, truth) for row, truth in single.items()}
             for row, truth in truths.values():
                 journal.picture(step, batch.names[0], "truth" if len(truths) == 1 else f"truth of {row}", truth[0])
     net.train()
@@ -66,10 +72,17 @@ def evaluate(
 
 
 def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: Journal) -> list[dict]:
-    found = {name: getattr(metrics, name)(image, truth) for name in ("psnr", "ssim", "ssim_paper")}
+    if image.ndim == 5:
+        names = [f"{name} {place}" for name in names for place in range(image.shape[1])]
+        image, truth = image.flatten(0, 1), truth.flatten(0, 1)
+    found = metrics.measure(image, truth)
     if _has_lpips(journal):
         found["lpips"] = metrics.lpips(image, truth)
     found = {metric: value.tolist() for metric, value in found.items()}
+    for metric, value in found.items():
+        for name, number in zip(names, value, strict=True):
+            if math.isnan(number):
+                raise FloatingPointError(f"{metric} of {row}, sample {name}, is not a number: the output holds NaN")
     return [
         {"sample": name, "output": row, **{metric: value[i] for metric, value in found.items()}}
         for i, name in enumerate(names)
