@@ -61,13 +61,13 @@ def test_missing_trunk_is_named_with_its_place_and_the_way_without(tmp_path, mon
 
 
 def test_dssim_is_the_gaussian_ssim_of_scikit_image():
-    """Over the whole picture scikit-image differs at the border, so the pictures are equal there."""
+    """Pictures equal at the border: there the two differ, and versions of torchmetrics in whether it counts."""
     rng = np.random.default_rng(0)
     truth = rng.random((64, 64)).astype(np.float32)
     image = truth.copy()
     image[24:40, 24:40] = rng.random((16, 16))
-    full = structural_similarity(
-        image, truth, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
-    )[1]
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    full = structural_similarity(image, truth, data_range=1, full=True, **settings)[1]
     found = dssim(torch.from_numpy(image)[None, None], torch.from_numpy(truth)[None, None]).item()
-    assert found == pytest.approx(1 - full.mean(), abs=1e-3) and found > 0.01
+    with_border, without = 1 - full.mean(), 1 - full[5:-5, 5:-5].mean()
+    assert found == pytest.approx(with_border, abs=1e-3) or found == pytest.approx(without, abs=1e-3)
