@@ -91,12 +91,19 @@ def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: 
 
 @cache
 def _has_lpips(journal: Journal) -> bool:
+    if fault := _lpips_fault():
+        journal.log(f"the table is without LPIPS: {fault}")
+    return not fault
+
+
+@cache
+def _lpips_fault() -> str:
+    """Say why LPIPS cannot be had, once: where there is no network, trying takes long."""
     try:
         metrics.lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
     except InputError as error:
-        journal.log(f"the table is without LPIPS: {error}")
-        return False
-    return True
+        return str(error)
+    return ""
 
 
 def _means(values: list[dict]) -> Rows:
