@@ -1,0 +1,81 @@
+"""What a network costs: its parameters, and multiply-adds, time and memory for one picture."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from codes.networks import BSN, EDSR, LDN
+from codes.spikes import UPSCALE, Exposure
+from codes.teacher import Teacher
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "BSN": BSN,
+    "SR": EDSR,
+    "teacher": lambda: Teacher(BSN(), EDSR()),
+    "LDN": LDN,
+}
+
+
+@torch.inference_mode()
+def cost(
+    name: str, *, height: int = 720, width: int = 1280, device: str = "cpu", repeats: int = 3
+) -> dict[str, float | None]:
+    """Measure one of `NETWORKS` on a picture of height x width, in float32.
+
+    Returns parameters, multiply_adds, milliseconds (median of `repeats`, after one to warm up) and memory, in bytes
+    beyond the network and its input: the peak on a GPU, else how far the process grew (call it in a fresh one: what a
+    process has freed it may use again), None where that cannot be told.
+    """
+    with FlopCounterMode(display=False) as counter:
+        _restore(NETWORKS[name]().to("meta"), *_inputs(height, width, "meta"))
+    net, inputs = NETWORKS[name]().to(device).eval(), _inputs(height, width, device)
+    before = _peak(device, reset=True)
+    _restore(net, *inputs)
+    after = _peak(device)
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "multiply_adds": counter.get_total_flops() / 2,
+        "milliseconds": 1e3 * median(_seconds(net, inputs, device) for _ in range(repeats)),
+        "memory": None if before is None else after - before,
+    }
+
+
+def _inputs(height: int, width: int, device: str) -> tuple[Tensor, Tensor]:
+    spikes = torch.zeros(1, Exposure().total, height // UPSCALE, width // UPSCALE, device=device)
+    return torch.zeros(1, 3, height, width, device=device), spikes
+
+
+def _restore(net: nn.Module, blur: Tensor, spikes: Tensor) -> Tensor:
+    if isinstance(net, Teacher):
+        return net(blur, spikes, [Exposure().center])
+    if isinstance(net, LDN):
+        return net(blur, spikes[:, : net.spike_enc[0].in_channels])
+    return net(spikes[:, :1])
+
+
+def _seconds(net: nn.Module, inputs: tuple[Tensor, Tensor], device: str) -> float:
+    start = time.perf_counter()
+    _restore(net, *inputs)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _peak(device: str, *, reset: bool = False) -> int | None:
+    """Return the most memory in use since the last reset; just reset, what is in use."""
+    if device.startswith("cuda"):
+        if reset:
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return None  # not Linux

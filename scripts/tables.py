@@ -1,0 +1,219 @@
+"""Make the paper's tables from a data set and weights: Markdown, CSV and LaTeX, the published numbers beside.
+
+    python scripts/tables.py                                            # GOPRO/ and the weights in model/
+    python scripts/tables.py --base_folder data/demo --bsn_path B.pth --sr_path S.pth --deblur_path L.pth
+    python scripts/tables.py --base_folder GOPRO --deblur_path V1.pth V2.pth V4.pth     # GOPRO/threshold_{1,2,4}
+
+sequence: PSNR and SSIM over seven instants at each V_th; modules: what each part of the method adds; networks: BSN and
+SR on their own, the nine rows of the published logs; cost: size, multiply-adds, time and memory on this device.
+What was measured already from the same data and weights is not measured again (OUTPUT/values).
+"""
+
+import hashlib
+import shlex
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+import train_bsn
+import train_deblur
+import train_sr
+from codes import manifest, published
+from codes.cli import option, program
+from codes.cost import NETWORKS, cost
+from codes.engine.journal import Rows, versions
+from codes.errors import InputError
+from codes.files import replacing
+from codes.table import Table
+
+STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
+WEIGHTS = {"bsn": ("bsn_path",), "sr": ("bsn_path", "sr_path"), "deblur": ("bsn_path", "sr_path", "deblur_path")}
+MODULES = {
+    "blurry": "blurry picture",
+    "TFP_9": "TFP, 9 frames",
+    "TFI": "TFI",
+    "SDM": "SDM",
+    "SDM+BSN": "SDM + BSN",
+    "teacher": "SDM + BSN + SR (teacher)",
+    "LDN": "LDN (student)",
+}
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim_paper": "SSIM (paper)", "lpips": "LPIPS"}
+MIDDLE = "protocol: middle frame (spike frame 68 of 137), whole pictures, outputs clipped to [0,1]"
+PUBLISHED = "columns marked published: arXiv 2403.09486 and its authors' logs, on GOPRO; not measured here"
+
+
+@dataclass(frozen=True)
+class Options:
+    base_folder: tuple[str, ...] = option(
+        ("GOPRO/",), "data sets, one for each V_th; a folder of threshold_* is several"
+    )
+    bsn_path: tuple[str, ...] = option(("model/BSN_1000.pth",), "weights of BSN: one file, or one for each data set")
+    sr_path: tuple[str, ...] = option(("model/SR_70.pth",), "weights of SR, likewise")
+    deblur_path: tuple[str, ...] = option(("model/DeblurNet_100.pth",), "weights of LDN, likewise")
+    output: str = option("log/tables", "where the tables go")
+    use_small: bool = option(False, "only the first 20 samples of each data set")
+    cost_size: tuple[int, ...] = option((720, 1280), "height and width of the picture that the cost is for")
+    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
+    workers: int | None = option(None, "processes that read data [the cores, at most 4]")
+
+
+def main(o: Options) -> list[Table]:
+    device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    sets = data_sets(o.base_folder)
+    weights = [pick_weights(o, place, len(sets)) for place in range(len(sets))]
+    rows = [
+        {stage: measured(o, stage, folder, threshold, paths, device) for stage in STAGES}
+        for (threshold, folder), paths in zip(sets.items(), weights, strict=True)
+    ]
+    found = versions()
+    made = [f"made by `{shlex.join(sys.argv)}`, " + ", ".join(f"{name} {version}" for name, version in found.items())]
+    sources = [
+        [f"V_th {threshold:g}: {describe(folder, o.use_small)}", *map(describe_weights, paths.values())]
+        for (threshold, folder), paths in zip(sets.items(), weights, strict=True)
+    ]
+    tables = [
+        sequence_table(dict(zip(sets, rows, strict=True)), [*(line for of_set in sources for line in of_set), *made]),
+        module_table(rows[0]["deblur"], [MIDDLE, PUBLISHED, *sources[0], *made]),
+        network_table(rows[0], [MIDDLE, PUBLISHED, *sources[0], *made]),
+        cost_table(o.cost_size, device, [PUBLISHED, *made]),
+    ]
+    for table in tables:
+        table.write(o.output)
+    text = "\n".join(table.markdown() for table in tables)
+    with replacing(Path(o.output) / "tables.md") as file:
+        file.write(text.encode())
+    print(f"{text}\ntables: {o.output}/{{tables.md,{','.join(table.name for table in tables)}.{{md,csv,tex}}}}")
+    return tables
+
+
+def data_sets(folders: tuple[str, ...]) -> dict[float, Path]:
+    """Return the data set of each V_th: by the name of its folder, else as its maker noted, else 1."""
+    found = {}
+    for folder in (path for name in folders for path in sorted(Path(name).glob("threshold_*")) or [Path(name)]):
+        notes = [manifest.read(folder / name).get("options", {}) for name in ("manifest.json", "demo.json")]
+        noted = [note["threshold"] for note in notes if "threshold" in note] or [1.0]
+        named = folder.name.removeprefix("threshold_")
+        threshold = float(named) if named != folder.name else noted[0][0] if isinstance(noted[0], list) else noted[0]
+        if threshold in found:
+            raise InputError(f"{folder} and {found[threshold]}: both of V_th {threshold:g}; name one for each")
+        found[threshold] = folder
+    return dict(sorted(found.items()))
+
+
+def pick_weights(o: Options, place: int, count: int) -> dict[str, str]:
+    """Return the weight files of the data set at `place` among `count`, in order of V_th."""
+    for name in WEIGHTS["deblur"]:
+        if len(getattr(o, name)) not in (1, count):
+            raise InputError(f"--{name}: one file, or one for each of the {count} data sets, in order of V_th")
+    return {name: getattr(o, name)[min(place, len(getattr(o, name)) - 1)] for name in WEIGHTS["deblur"]}
+
+
+def measured(o: Options, stage: str, folder: Path, threshold: float, paths: dict[str, str], device: str) -> Rows:
+    """Evaluate a stage as its script does, or read what that gave before."""
+    used = {name: paths[name] for name in WEIGHTS[stage]}
+    key = [stage, describe(folder, o.use_small), *map(describe_weights, used.values())]
+    values = Path(o.output) / "values" / f"{stage}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
+    if not values.exists():
+        module = STAGES[stage]
+        settings = {"test_mode": True, "base_folder": str(folder), "use_small": o.use_small, "workers": o.workers}
+        settings |= {"save_folder": f"{o.output}/runs", "exp_name": f"threshold_{threshold:g}", "device": device}
+        manifest.write(values, {"of": key, "rows": module.main(module.Options(**settings, **used))})
+    return manifest.read(values)["rows"]
+
+
+def describe(folder: Path, small: bool) -> str:
+    """Name the test split by its folder, its number of samples, and a hash of the names and sizes of its files."""
+    files = sorted((folder / "test").rglob("*.*"))
+    listed = "".join(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n" for path in files)
+    samples = sum(path.suffix == ".dat" and path.parent.parent.name == "spike_data" for path in files)
+    count = f"the first {min(20, samples)} of {samples}" if small else f"{samples}"
+    return f"data: {folder}, test split, {count} samples, file list sha256 {_short(listed.encode())}"
+
+
+def describe_weights(path: str) -> str:
+    """Name a weight file with the hash of its content."""
+    if not Path(path).is_file():
+        raise InputError(
+            f"{path}: no such weight file; put it there, or name yours by --bsn_path, --sr_path, --deblur_path"
+        )
+    return f"weights: {path}, sha256 {_short(Path(path).read_bytes())}"
+
+
+def _short(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def sequence_table(rows: dict[float, dict[str, Rows]], notes: list[str]) -> Table:
+    """PSNR and SSIM over the sequence at each V_th."""
+    columns, lines = ["method"], {method: [] for method in published.SEQUENCE}
+    for threshold, of_set in rows.items():
+        columns += [f"PSNR, V_th {threshold:g}", f"SSIM, V_th {threshold:g}", f"PSNR, V_th {threshold:g}, published"]
+        for method, line in lines.items():
+            ours = of_set["deblur"].get("LDN sequence", {}) if "LDN" in method else {}
+            line += [ours.get("psnr"), ours.get("ssim"), published.SEQUENCE[method].get(threshold)]
+    protocol = (
+        "protocol: seven frames a sample (spike frames 20, 36, ..., 116), mean over all; outputs clipped to [0,1]"
+    )
+    cells = [[method, *line] for method, line in lines.items()]
+    return Table("sequence", "Sequence of seven frames", columns, cells, [protocol, PUBLISHED, *notes])
+
+
+def module_table(rows: Rows, notes: list[str]) -> Table:
+    """Show what each part of the method adds."""
+    lines = {("deblur", row): title for row, title in MODULES.items()}
+    return _compared("modules", "Parts of the method, 720p or as the data are", lines, {"deblur": rows}, notes)
+
+
+def network_table(rows: dict[str, Rows], notes: list[str]) -> Table:
+    """BSN and SR on their own, and what comes of them: the nine rows of the published logs."""
+    sides = {"bsn": "at the size of the spikes, gray", "sr": "at the size of the picture, gray", "deblur": "colour"}
+    lines = {(stage, row): f"{row}, {sides[stage]}" for stage, row in published.OUTPUTS}
+    return _compared("networks", "The networks on their own", lines, rows, notes)
+
+
+def _compared(
+    name: str, title: str, lines: dict[tuple[str, str], str], rows: dict[str, Rows], notes: list[str]
+) -> Table:
+    """Lay out the metrics of the rows (stage, output), those that were published beside."""
+    pairs = [("psnr", True), ("ssim", False), ("ssim_paper", True), ("lpips", True)]
+    columns, cells = ["output"], [[title] for title in lines.values()]
+    for metric, is_published in pairs:
+        columns += [METRICS[metric]] + [f"{METRICS[metric]}, published"] * is_published
+        for (stage, row), line in zip(lines, cells, strict=True):
+            line.append(rows[stage].get(row, {}).get(metric))
+            if is_published:
+                line.append(published.OUTPUTS.get((stage, row), {}).get(metric))
+    return Table(name, title, columns, cells, notes)
+
+
+def cost_table(size: tuple[int, ...], device: str, notes: list[str]) -> Table:
+    """Size and cost of each network for one restored frame."""
+    height, width = size
+    columns = ["network", "parameters", "parameters, published", "10^9 multiply-adds"]
+    columns += ["10^9 multiply-adds, published (720p)", "ms", "frames/s", "peak memory, MiB"]
+    rows = []
+    for name in NETWORKS:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            one = fresh.submit(cost, name, height=height, width=width, device=device).result()
+        parameters, multiply_adds = published.SIZE.get(name, (None, None))
+        rows.append(
+            [
+                *(name, one["parameters"], parameters, one["multiply_adds"] / 1e9, multiply_adds),
+                *(one["milliseconds"], 1e3 / one["milliseconds"], one["memory"] and one["memory"] / 2**20),
+            ]
+        )
+    where = (
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
+    )
+    protocol = f"protocol: one frame of {height}x{width}, float32, on {where}; memory beyond the network and its input"
+    return Table("cost", f"Size and cost at {height}x{width}", columns, rows, [protocol, *notes])
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
