@@ -39,6 +39,7 @@ class Options(stage.StageOptions):
     lambda_tea: float = option(1.0, "weight of the teacher loss")
     lambda_reblur: float = option(100.0, "weight of the reblur loss")
     tea_loss: str = option("lpips", "teacher loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim"))
+    center_weight: float = option(0.0, "share of the measured light in what BSN gives to the teacher; published: 0")
     use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
     init: str = option("blur", "start LDN as the blurry picture, or at random as published", choices=("blur", "random"))
     teacher_cache: str = option("", "folder that keeps the teacher's labels, computed once over whole pictures")
@@ -58,7 +59,7 @@ def main(o: Options) -> Rows:
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
     bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
     edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
-    teacher, centers = Teacher(bsn, edsr, short=o.bsn_len), exposure.centers(o.blur_step)
+    teacher, centers = Teacher(bsn, edsr, short=o.bsn_len, center_weight=o.center_weight), exposure.centers(o.blur_step)
     near = None if o.test_mode else perceptual(o.tea_loss)
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:

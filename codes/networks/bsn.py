@@ -107,6 +107,11 @@ class BSN(nn.Module):
         self.nin_A = nn.Conv2d(384, 384, 1, bias=False)
         self.nin_B = nn.Conv2d(384, 96, 1, bias=False)
         self.nin_C = nn.Conv2d(96, 1, 1, bias=False)
+        # As in Laine et al.: PyTorch's own start shrinks the signal layer by layer, and learns for it far slower.
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=0.1)
+        nn.init.kaiming_normal_(self.nin_C.weight, nonlinearity="linear")
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
