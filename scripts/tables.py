@@ -6,7 +6,7 @@
 
 sequence: PSNR and SSIM over seven instants at each V_th; modules: what each part of the method adds; networks: BSN and
 SR on their own, the nine rows of the published logs; cost: size, multiply-adds, time and memory on this device.
-What was measured already from the same data and weights is not measured again (OUTPUT/values).
+What was measured already from the same data and weights by the same code is not measured again (OUTPUT/values).
 """
 
 import hashlib
@@ -45,7 +45,7 @@ MODULES = {
 }
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim_paper": "SSIM (paper)", "lpips": "LPIPS"}
 MIDDLE = "protocol: middle frame (spike frame 68 of 137), whole pictures, outputs clipped to [0,1]"
-PUBLISHED = "columns marked published: arXiv 2403.09486 and its authors' logs, on GOPRO; not measured here"
+PUBLISHED = "columns marked published: arXiv 2403.09486 and its authors' logs, on GOPRO alone; not measured here"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def pick_weights(o: Options, place: int, count: int) -> dict[str, str]:
 def measured(o: Options, stage: str, folder: Path, threshold: float, paths: dict[str, str], device: str) -> Rows:
     """Evaluate a stage as its script does, or read what that gave before."""
     used = {name: paths[name] for name in WEIGHTS[stage]}
-    key = [stage, describe(folder, o.use_small), *map(describe_weights, used.values())]
+    key = [stage, describe(folder, o.use_small), *map(describe_weights, used.values()), versions()]
     values = Path(o.output) / "values" / f"{stage}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
     if not values.exists():
         module = STAGES[stage]
@@ -167,7 +167,7 @@ def sequence_table(rows: dict[float, dict[str, Rows]], notes: list[str]) -> Tabl
 def module_table(rows: Rows, notes: list[str]) -> Table:
     """Show what each part of the method adds."""
     lines = {("deblur", row): title for row, title in MODULES.items()}
-    return _compared("modules", "Parts of the method, 720p or as the data are", lines, {"deblur": rows}, notes)
+    return _compared("modules", "Parts of the method", lines, {"deblur": rows}, notes)
 
 
 def network_table(rows: dict[str, Rows], notes: list[str]) -> Table:
@@ -209,7 +209,7 @@ def cost_table(size: tuple[int, ...], device: str, notes: list[str]) -> Table:
             ]
         )
     where = (
-        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, threads: {torch.get_num_threads()}"
     )
     protocol = f"protocol: one frame of {height}x{width}, float32, on {where}; memory beyond the network and its input"
     return Table("cost", f"Size and cost at {height}x{width}", columns, rows, [protocol, *notes])
