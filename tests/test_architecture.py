@@ -8,12 +8,38 @@ from conftest import ROOT
 
 FLOORS = [
     {"codes", "codes.errors", "codes.files"},
-    {"codes.cli", "codes.spikes", "codes.images", "codes.lpips", "codes.manifest", "codes.parallel"},
-    {"codes.sdm", "codes.footage", "codes.geometry", "codes.scenes"},
-    {"codes.networks", "codes.losses", "codes.metrics", "codes.simulator", "codes.interpolation"},
-    {"codes.dataset", "codes.factory"},
-    {"codes.engine", "codes.teacher"},
-    {"codes.stage"},
+    {
+        "codes.cli",
+        "codes.spikes",
+        "codes.images",
+        "codes.lpips",
+        "codes.manifest",
+        "codes.parallel",
+        "codes.published",
+        "codes.video",
+    },
+    {
+        "codes.sdm",
+        "codes.baselines",
+        "codes.footage",
+        "codes.geometry",
+        "codes.grid",
+        "codes.record",
+        "codes.scenes",
+        "codes.table",
+    },
+    {
+        "codes.networks",
+        "codes.losses",
+        "codes.metrics",
+        "codes.simulator",
+        "codes.interpolation",
+        "codes.recording",
+        "codes.curves",
+    },
+    {"codes.dataset", "codes.factory", "codes.tiles", "codes.report"},
+    {"codes.engine", "codes.teacher", "codes.restore"},
+    {"codes.stage", "codes.cost"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 SCRIPTS = len(FLOORS)
