@@ -14,9 +14,11 @@ common="--base_folder $demo --exp_name quickstart --precision $precision --evalu
 weights() { ls log/"$1"/quickstart/checkpoints/"$2"_*.pth | tail -n 1; }
 
 "$PYTHON" scripts/make_demo.py --output $demo
-"$PYTHON" train_bsn.py $common --roi_size 256 --epochs 8
-"$PYTHON" train_sr.py $common --roi_size 256 --epochs 25
-# Labels are computed once, for whole pictures; then the student alone is what a step costs.
-"$PYTHON" train_deblur.py $common --roi_size 128 --epochs 80 --tea_loss ssim --teacher_cache log/deblur/quickstart/labels \
-    --bsn_path "$(weights bsn BSN)" --sr_path "$(weights sr SR)"
+# Small batches: in a short training many steps teach more than large ones.
+"$PYTHON" train_bsn.py $common --roi_size 256 --bs 1 --epochs 4 --lr 1e-3
+"$PYTHON" train_sr.py $common --roi_size 256 --bs 1 --epochs 12
+# A BSN of minutes knows less than the pixel that it may not see: the teacher keeps a share of it. Labels are computed
+# once, for whole pictures; then the student alone is what a step costs.
+"$PYTHON" train_deblur.py $common --roi_size 128 --bs 2 --epochs 45 --tea_loss ssim --center_weight 0.6 \
+    --teacher_cache log/deblur/quickstart/labels --bsn_path "$(weights bsn BSN)" --sr_path "$(weights sr SR)"
 "$PYTHON" scripts/show_run.py log/deblur/quickstart --base_folder $demo --better_by 2
