@@ -82,9 +82,16 @@ class LDN(nn.Module):
         nn.init.zeros_(self.pred.bias)
         return self
 
-    def forward(self, blur: Tensor, spikes: Tensor) -> Tensor:
-        x = torch.cat((self.blur_enc2(self.blur_enc(blur)), self.spike_enc2(self.spike_enc(spikes))), 1)
-        x = x * self.ca(x)
+    def encode(self, blur: Tensor, spikes: Tensor) -> Tensor:
+        """Return features [B,64,h,w]; they see a neighbourhood, only the channel attention sees the whole picture."""
+        return torch.cat((self.blur_enc2(self.blur_enc(blur)), self.spike_enc2(self.spike_enc(spikes))), 1)
+
+    def decode(self, blur: Tensor, x: Tensor) -> Tensor:
+        """Return the picture that features [B,64,h,w] after channel attention make of the blurry one."""
         x = x * self.sa(x)
         x = self.resBlock2(self.resBlock1(x))
         return self.pred(torch.cat((blur, self.decoder2(self.decoder1(x))), 1))
+
+    def forward(self, blur: Tensor, spikes: Tensor) -> Tensor:
+        x = self.encode(blur, spikes)
+        return self.decode(blur, x * self.ca(x))
