@@ -1,0 +1,59 @@
+"""How light is restored at an instant: by the student, by the closed-form model, or from spikes alone."""
+
+from collections.abc import Callable, Iterable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from codes import tiles
+from codes.errors import InputError
+from codes.networks import LDN
+from codes.sdm import gray, sdm, tfp, window
+from codes.spikes import UPSCALE, Exposure
+
+Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
+
+
+def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
+    """Raise InputError for an instant around which a stream of `total` frames has no window of `length`."""
+    first, last = length // 2, total - length + length // 2
+    for instant in instants:
+        if not first <= instant <= last:
+            raise InputError(
+                f"instant {instant} is outside the stream: it has frames 0..{total - 1}, {length} around an instant "
+                f"are needed; {first}..{last} are accepted"
+            )
+
+
+def by_ldn(net: LDN, blur: Tensor, spikes: Tensor, *, tile: int) -> Restorer:
+    """Restore by the student. tile: in spike pixels, 0: the whole at once."""
+    length = net.spike_enc[0].in_channels
+    return lambda instant: tiles.ldn(net, blur, window(spikes, instant, length).float(), tile=tile)
+
+
+def by_ratio(
+    blur: Tensor,
+    spikes: Tensor,
+    *,
+    exposure: Exposure,
+    short: int,
+    denoise: Callable[[Tensor], Tensor],
+    enlarge: Callable[[Tensor], Tensor],
+) -> Restorer:
+    """Restore by the closed-form model; with BSN to denoise and EDSR to enlarge it is the teacher.
+
+    The long TFP is a mean over the exposure, whatever its length: the ratio needs no other scale.
+    """
+    long = enlarge(tfp(spikes, exposure.center, exposure.length))
+    return lambda instant: sdm(blur, long, enlarge(denoise(tfp(spikes, instant, short))))
+
+
+def by_light(light: Callable[[int], Tensor], blur: Tensor, spikes: Tensor, *, exposure: Exposure) -> Restorer:
+    """Show light [1,1,h,w] of spikes alone, gray, in one scale that makes the exposure as bright as the picture."""
+    gain = gray(blur).mean() / tfp(spikes, exposure.center, exposure.length).mean().clamp(min=1e-6)
+    return lambda instant: (enlarged(light(instant)) * gain).expand_as(blur)
+
+
+def enlarged(light: Tensor) -> Tensor:
+    """Enlarge [B,C,h,w] to the size of the picture, bilinear."""
+    return F.interpolate(light, scale_factor=UPSCALE, mode="bilinear")

@@ -1,0 +1,273 @@
+"""Deblur your own recording: a blurry picture and the spikes of its exposure in, sharp pictures out.
+
+    python scripts/deblur.py blur.png spikes.dat --frames 25 --out out/
+    python scripts/deblur.py blur.png spikes.dat --times 20 68 116 --method teacher --out out/
+    python scripts/deblur.py PICTURES SPIKES --out out/ --video film.mp4 --compare      # files of the same name
+
+A spike file is read as the picture and the format say; if it looks otherwise, that is said and nothing is written.
+"""
+
+import sys
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from codes.baselines import tfi
+from codes.cli import option, program
+from codes.engine import distributed
+from codes.errors import InputError
+from codes.geometry import Reading, align, read
+from codes.images import read_image, write_image
+from codes.networks import BSN, EDSR, LDN, load
+from codes.recording import find_reading, fit, tensors
+from codes.restore import Restorer, by_ldn, by_light, by_ratio, check_instants, enlarged
+from codes.sdm import tfp
+from codes.spikes import UPSCALE, Exposure
+from codes.teacher import Teacher
+from codes.tiles import TiledBSN, TiledEDSR
+from codes.video import check_video, write_video
+
+MODEL = Path(__file__).resolve().parent.parent / "model"
+WEIGHTS = {
+    "deblur_path": ("LDN.pth", "DeblurNet_100.pth"),
+    "bsn_path": ("BSN.pth", "BSN_1000.pth"),
+    "sr_path": ("SR.pth", "SR_70.pth"),
+}  # ours, then as published
+PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
+OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
+
+
+@dataclass(frozen=True)
+class Options:
+    picture: str = option(MISSING, "blurry picture, or a folder of them", positional=True)
+    spikes: str = option("", "spike file (.dat, .npz, .npy), or a folder; none: beside the pictures", positional=True)
+    out: str = option("out", "folder of the sharp pictures, a folder in it for each of several pairs")
+    method: str = option("ldn", "how to restore", choices=("ldn", "teacher", "sdm", "tfi", "tfp"))
+    frames: int = option(25, "sharp pictures, evenly over the exposure")
+    times: tuple[int, ...] = option((), "instants in spike frames, instead of --frames")
+    exposure: tuple[int, ...] = option((), "first spike frame and length of the exposure [20 97, for 137 frames]")
+    video: str = option("", "also a film, .mp4 or .gif; of several pairs its name in each one's folder")
+    fps: float = option(12.0, "frames a second of the film")
+    compare: bool = option(False, "put the blurry picture to the left of every frame")
+    align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=("resize", "crop"))
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]")
+    rows: str = option(
+        "", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=("bottom", "top")
+    )
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=("lowest", "highest"))
+    deblur_path: str = option("", f"weights of LDN [model/{' or '.join(WEIGHTS['deblur_path'])}]")
+    bsn_path: str = option("", f"weights of BSN, for the teacher [model/{' or '.join(WEIGHTS['bsn_path'])}]")
+    sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(WEIGHTS['sr_path'])}]")
+    bsn_len: int = option(9, "spike frames of the short TFP, of teacher, sdm and tfp")
+    spike_deblur_len: int = option(21, "raw spike frames that LDN sees")
+    tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole")
+    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
+    precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    force: bool = option(False, "write into folders and over films that are there")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A pair that fits, and what to restore of it."""
+
+    picture: np.ndarray  # [H,W,3] uint8 BGR
+    spikes: np.ndarray  # [T,h,w] uint8
+    reading: Reading
+    exposure: Exposure
+    instants: list[int]
+    aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
+
+
+def main(o: Options) -> None:
+    check(o)
+    found = pairs(o)
+    for name in found:
+        refuse_existing(o, name)
+    device, nets = start(o), {}
+    for flag, net in needed(o).items():
+        nets[flag] = load(net, weights(o, flag)).to(device).eval()
+    for picture, spikes in found.values():
+        prepare(o, picture, spikes)  # all before any is written
+    for name, (picture, spikes) in found.items():
+        recording = prepare(o, picture, spikes)
+        describe(recording, picture, spikes)
+        restore(o, recording, name, nets, device)
+
+
+def check(o: Options) -> None:
+    """Refuse values that mean nothing."""
+    if o.video:
+        check_video(o.video)
+    if o.exposure and (len(o.exposure) != 2 or o.exposure[0] < 0 or o.exposure[1] < 1):
+        raise InputError(f"--exposure {' '.join(map(str, o.exposure))}: first spike frame and length are accepted")
+    if o.geometry and (len(o.geometry) != 2 or min(o.geometry) < 1):
+        raise InputError(f"--geometry {' '.join(map(str, o.geometry))}: height and width are accepted")
+    if o.tile % (UPSCALE * UPSCALE) or o.tile < 0:
+        raise InputError(f"--tile {o.tile}: a multiple of {UPSCALE * UPSCALE}, or 0, is accepted")
+    for name in ("frames", "fps", "bsn_len", "spike_deblur_len"):
+        if getattr(o, name) <= 0:
+            raise InputError(f"--{name} {getattr(o, name)}: more than 0 is accepted")
+
+
+def pairs(o: Options) -> dict[str, tuple[Path, Path]]:
+    """Return the pictures and spike files by name; the name of a single pair is empty."""
+    pictures, spikes = Path(o.picture), Path(o.spikes or o.picture)
+    if not pictures.is_dir():
+        if not o.spikes:
+            raise InputError(f"{pictures}: its spike file is missing on the command line")
+        if spikes.is_dir():
+            raise InputError(f"{spikes}: is a folder, {pictures} is none; two files or two folders are accepted")
+        return {"": (pictures, spikes)}
+    if not o.spikes and (pictures / "blur_data").is_dir():
+        pictures, spikes = pictures / "blur_data", spikes / "spike_data"
+    pictures, spikes = _named(pictures, PICTURES), _named(spikes, SPIKES)
+    for name in sorted(pictures.keys() ^ spikes.keys()):
+        one, other = (pictures[name], "spike file") if name in pictures else (spikes[name], "picture")
+        raise InputError(f"{one}: no {other} of the same name")
+    if not pictures:
+        raise InputError(f"{o.picture}: no pictures in it ({', '.join(PICTURES)})")
+    return {name: (pictures[name], spikes[name]) for name in sorted(pictures)}
+
+
+def refuse_existing(o: Options, name: str) -> None:
+    """Refuse what would be written over, unless told to."""
+    folder, film = places(o, name)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file")
+    if not o.force and folder.exists() and any(folder.iterdir()):
+        raise InputError(f"--out {folder}: exists and is not empty; name another one, or write into it with --force")
+    if not o.force and film and film.exists():
+        raise InputError(f"--video {film}: exists; name another one, or write over it with --force")
+
+
+def places(o: Options, name: str) -> tuple[Path, Path | None]:
+    """Return the folder of a pair's frames and its film."""
+    folder = Path(o.out, name)
+    return folder, (folder / Path(o.video).name if name else Path(o.video)) if o.video else None
+
+
+def start(o: Options) -> torch.device:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
+    try:
+        return distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {o.device}: {str(error).splitlines()[0]}") from None
+
+
+def needed(o: Options) -> dict[str, nn.Module]:
+    """Return the networks of the method, by the flag that names their weights."""
+    if o.method == "ldn":
+        return {"deblur_path": LDN(o.spike_deblur_len)}
+    return {"bsn_path": BSN(), "sr_path": EDSR()} if o.method == "teacher" else {}
+
+
+def weights(o: Options, flag: str) -> Path:
+    """Return the weight file that a flag names, or else the one in model/."""
+    if getattr(o, flag):
+        return Path(getattr(o, flag))
+    for name in WEIGHTS[flag]:
+        if (MODEL / name).is_file():
+            return MODEL / name
+    raise InputError(
+        f"--{flag} is missing, and there is no {' or '.join(WEIGHTS[flag])} in {MODEL}; "
+        "a checkpoint of a training run and the published state dict are accepted"
+    )
+
+
+def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
+    """Read a pair and check all that can be wrong with it."""
+    picture = read_image(picture_path)
+    reading = find_reading(spike_path, picture, geometry=o.geometry or None, rows=o.rows, bits=o.bits, align=o.align)
+    picture, spikes = fit(picture, read(spike_path, reading), align=o.align)
+    total = len(spikes)
+    if not o.exposure and total != Exposure().total:
+        raise InputError(
+            f"{spike_path}: has {total} frames, not the {Exposure().total} of a sample; "
+            "say by --exposure START LENGTH which of them the picture was exposed over"
+        )
+    # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
+    exposure = Exposure(length=o.exposure[1], margin=o.exposure[0]) if o.exposure else Exposure()
+    first, last = exposure.margin, exposure.margin + exposure.length - 1
+    if last >= total:
+        raise InputError(
+            f"--exposure {first} {exposure.length}: frames {first}..{last}, {spike_path} has 0..{total - 1}"
+        )
+    if not o.times and o.frames > exposure.length:
+        raise InputError(f"--frames {o.frames}: the exposure has {exposure.length} instants")
+    even = np.linspace(first, last, o.frames) if o.frames > 1 else [exposure.center]
+    instants = list(dict.fromkeys(o.times or np.rint(even).astype(int).tolist()))
+    length = {"ldn": o.spike_deblur_len, "tfi": 1}.get(o.method, o.bsn_len)
+    check_instants(instants, length=length, total=total)
+    aligned = align(spikes[first : last + 1].mean(0), picture)
+    if aligned[0] < OTHER and not o.geometry:
+        raise InputError(
+            f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
+            "it is of another picture, or its sizes are swapped; to go on, say --geometry HEIGHT WIDTH"
+        )
+    return Recording(picture, spikes, reading, exposure, instants, aligned)
+
+
+def describe(recording: Recording, picture: Path, spikes: Path) -> None:
+    """Print how a pair was read, and whether both show the same."""
+    correlation, (x, y) = recording.aligned
+    verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "NOT ALIGNED, see inspect_spikes.py"
+    print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
+    print(f"{spikes}: {recording.reading}")
+    print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
+
+
+def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], device: torch.device) -> Restorer:
+    """Return what restores an instant of a recording by the method that the options name."""
+    blur, spikes = tensors(recording.picture, recording.spikes, device)
+    exposure, tile = recording.exposure, o.tile // UPSCALE
+    if o.method == "ldn":
+        return by_ldn(nets["deblur_path"], blur, spikes, tile=tile)
+    if o.method == "tfi":
+        return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)
+    if o.method == "tfp":
+        return by_light(lambda instant: tfp(spikes, instant, o.bsn_len), blur, spikes, exposure=exposure)
+    steps = {"denoise": lambda light: light, "enlarge": enlarged}
+    if o.method == "teacher":
+        teacher = Teacher(TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile))
+        steps = {"denoise": teacher.denoise, "enlarge": teacher.enlarge}
+    return by_ratio(blur, spikes, exposure=exposure, short=o.bsn_len, **steps)
+
+
+@torch.inference_mode()
+def restore(o: Options, recording: Recording, name: str, nets: dict[str, nn.Module], device: torch.device) -> None:
+    """Write the frames of a recording, and the film of them."""
+    folder, film = places(o, name)
+    height, width = recording.picture.shape[:2]
+    paths = [folder / f"{instant:03d}.png" for instant in recording.instants]
+    try:
+        with distributed.autocast(device, o.precision):
+            sharp = restorer(o, recording, nets, device)
+            for instant, path in zip(tqdm(recording.instants, o.method, unit="frame"), paths, strict=True):
+                image = sharp(instant)[0, :, :height, :width].float().clamp(0, 1).mul(255).round().byte()
+                image = image.permute(1, 2, 0).cpu().numpy()
+                write_image(path, np.hstack((recording.picture, image)) if o.compare else image)
+    except torch.cuda.OutOfMemoryError:
+        raise InputError(f"--tile {o.tile}: too large for the memory of {device}; choose a smaller one") from None
+    if film:
+        write_video(film, map(read_image, paths), rate=o.fps)
+    print(f"  {len(paths)} frames in {folder}{f', film {film}' if film else ''}")
+
+
+def _named(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise InputError(f"{path}: {found[name].name} has the same name; one of them is too much")
+        found[name] = path
+    return found
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)

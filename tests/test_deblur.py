@@ -1,0 +1,327 @@
+"""Deblurring files of one's own: right pictures, whole or in tiles; every wrong input is said in one line."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from codes import tiles
+from codes.cli import program
+from codes.errors import InputError
+from codes.images import read_image, write_image
+from codes.networks import BSN, EDSR, LDN
+from codes.networks.bsn import Decoder, Encoder
+from codes.sdm import sdm, tfp
+from codes.simulator import integrate, sense
+from codes.spikes import read_spikes, write_spikes
+from codes.teacher import Teacher
+from scripts import deblur
+from scripts.deblur import Options, main
+
+HEIGHT, WIDTH = 96, 160
+NETS = {"deblur_path": LDN, "bsn_path": BSN, "sr_path": EDSR}
+
+
+def scene(frames: int, first: int = 20, length: int = 97) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Film a shadow that moves over coloured slopes: blurry picture, spikes, all pictures."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    film = []
+    for t in range(frames):
+        disc = np.hypot(rows - 40, columns - 30 - 90 * t / frames) < 18
+        frame = np.stack((150 - rows, 40 + columns / 2, 90 + 60 * np.sin(rows / 9)), 2)
+        film.append(np.where(disc[..., None], 0.25 * frame, frame).astype(np.uint8))
+    light = np.stack([sense(frame) for frame in film])
+    spikes = integrate(light, first=np.random.default_rng(0).random(light.shape[1:], np.float32))
+    return np.mean(film[first : first + length], 0).round().astype(np.uint8), spikes, np.stack(film)
+
+
+@pytest.fixture(scope="session")
+def filmed():
+    return scene(137)
+
+
+@pytest.fixture
+def o(tmp_path, filmed) -> Options:
+    """Options for a pair of files."""
+    write_image(tmp_path / "blur.png", filmed[0])
+    write_spikes(tmp_path / "spikes.dat", filmed[1])
+    return Options(
+        picture=str(tmp_path / "blur.png"),
+        spikes=str(tmp_path / "spikes.dat"),
+        out=str(tmp_path / "out"),
+        method="sdm",
+        frames=3,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def weights(tmp_path) -> dict[str, str]:
+    torch.manual_seed(0)
+    paths = {flag: str(tmp_path / f"{flag}.pth") for flag in NETS}
+    for flag, net in NETS.items():
+        torch.save(net().state_dict(), paths[flag])
+    return paths
+
+
+def written(folder: str | Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((one / 255.0 - other / 255.0) ** 2)))
+
+
+def lively(net: nn.Module) -> nn.Module:
+    """Give a network random weights that keep the size of what passes through, so that all of it matters."""
+    torch.manual_seed(0)
+    for parameter in net.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_normal_(parameter)
+    return net.eval()
+
+
+@pytest.mark.parametrize("height, width, tile", [(46, 61, 16), (30, 90, 20), (61, 29, 20)])
+@torch.inference_mode()
+def test_tiled_ldn_is_the_whole(height, width, tile):
+    net, blur = lively(LDN()), torch.rand(1, 3, 4 * height, 4 * width)
+    blur[..., : 2 * width] /= 4  # the parts differ: attention from a tile alone would be another one
+    spikes = torch.randint(0, 2, (1, 21, height, width)).float()
+    torch.testing.assert_close(tiles.ldn(net, blur, spikes, tile=tile), net(blur, spikes), rtol=0, atol=1e-4)
+    alone = tiles.tiled(net, blur, spikes, tile=tile, reach=tiles.LDN_REACH)
+    assert (alone - net(blur, spikes)).abs().max() > 1 / 255
+
+
+@torch.inference_mode()
+def test_tiled_edsr_is_the_whole():
+    net, light = lively(EDSR(features=4)), torch.rand(1, 1, 131, 20)
+    whole = net(light)
+    torch.testing.assert_close(tiles.TiledEDSR(net, tile=24)(light) / whole.std(), whole / whole.std())
+
+
+@torch.inference_mode()
+def test_tiled_bsn_is_the_whole():
+    net = BSN()
+    net.unet.enc1, net.unet.enc2, net.unet.enc3 = Encoder(1, 2, 2), Encoder(2, 2, 2), Encoder(2, 4, 2)
+    net.unet.dec2, net.unet.dec1 = Decoder(4, 4), Decoder(5, 4)
+    net.nin_A, net.nin_B, net.nin_C = (nn.Conv2d(16, out, 1) for out in (16, 16, 1))
+    net, light = lively(net), torch.rand(1, 1, 249, 90)  # with fewer channels, for speed
+    tiled = tiles.TiledBSN(net, tile=84)(light)
+    torch.testing.assert_close(tiled, net(light), rtol=0, atol=1e-4)
+
+
+def test_sdm_is_the_closed_form_and_nearer_the_truth(o, filmed):
+    main(replace(o, bsn_len=21))
+    blur, spikes, film = filmed
+    assert written(o.out) == ["020.png", "068.png", "116.png"]
+    B, S = torch.from_numpy(blur).permute(2, 0, 1)[None] / 255, torch.from_numpy(spikes)[None]
+    large = [nn.functional.interpolate(tfp(S, 20, 21), scale_factor=4, mode="bilinear")]
+    large.insert(0, nn.functional.interpolate(tfp(S, 68, 97), scale_factor=4, mode="bilinear"))
+    wanted = sdm(B, *large).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
+    found = read_image(Path(o.out, "020.png"))
+    assert np.abs(found - wanted).max() <= 0.51
+    assert psnr(found, film[20]) > psnr(blur, film[20]) + 2
+
+
+@pytest.mark.parametrize("method", ["tfi", "tfp"])
+def test_light_of_spikes_is_gray_and_as_bright_as_the_picture(o, method):
+    main(replace(o, method=method, bsn_len=21))
+    for name in written(o.out):
+        image = read_image(Path(o.out, name))
+        assert np.ptp(image.astype(int), axis=2).max() == 0
+        gray = read_image(o.picture) @ np.array((0.11, 0.59, 0.30))
+        assert image.mean() == pytest.approx(gray.mean(), rel=0.05)
+
+
+def test_ldn_restores_as_the_network_does_whole_or_in_tiles(o, weights, filmed):
+    main(replace(o, method="ldn", **weights, times=(68, 30)))
+    main(replace(o, method="ldn", **weights, times=(68, 30), tile=16, out=o.out + "_tiled"))
+    assert written(o.out) == written(o.out + "_tiled") == ["030.png", "068.png"]
+    net = LDN().eval()
+    net.load_state_dict(torch.load(weights["deblur_path"], weights_only=True))
+    blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        wanted = net(blur, torch.from_numpy(filmed[1][20:41]).float()[None]).clamp(0, 1)[0].permute(1, 2, 0) * 255
+    found, tiled = (read_image(Path(folder, "030.png")).astype(int) for folder in (o.out, o.out + "_tiled"))
+    assert np.abs(found - wanted.numpy()).max() <= 0.51
+    assert np.abs(found - tiled).max() <= 1
+
+
+def test_teacher_restores_as_the_teacher_does(o, weights, filmed):
+    main(replace(o, method="teacher", **weights, times=(68,)))
+    bsn, edsr = BSN(), EDSR()
+    bsn.load_state_dict(torch.load(weights["bsn_path"], weights_only=True))
+    edsr.load_state_dict(torch.load(weights["sr_path"], weights_only=True))
+    blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None] / 255
+    wanted = Teacher(bsn, edsr)(blur, torch.from_numpy(filmed[1])[None], [68])[0, 0].permute(1, 2, 0) * 255
+    assert np.abs(read_image(Path(o.out, "068.png")) - wanted.numpy()).max() <= 0.51
+
+
+@pytest.mark.parametrize("rest", [0, 3])
+def test_films_open_with_all_their_frames(o, rest):
+    picture = read_image(o.picture)
+    write_image(o.picture, picture[: HEIGHT - 4 + rest, :])  # 3 rows beyond a multiple of 4, or none
+    write_spikes(o.spikes, read_spikes(o.spikes, 24, 40)[:, : (HEIGHT - 4 + rest) // 4])
+    height = HEIGHT - 4 + rest
+    main(replace(o, frames=7, video=o.out + ".gif"))
+    with Image.open(o.out + ".gif") as film:
+        assert (film.n_frames, film.size) == (7, (WIDTH, height))
+    main(replace(o, frames=7, video=o.out + ".mp4", compare=True, force=True))
+    film, frames = cv2.VideoCapture(o.out + ".mp4"), []
+    while (taken := film.read())[0]:
+        frames.append(taken[1])
+    assert len(frames) == 7 and frames[0].shape == (height + height % 2, 2 * WIDTH, 3)
+    still = [read_image(Path(o.out, name)) for name in written(o.out)]
+    assert all(psnr(frame[:height], image) > 25 for frame, image in zip(frames, still, strict=True))
+    np.testing.assert_array_equal(still[3][:, :WIDTH], read_image(o.picture))
+
+
+@pytest.mark.parametrize("height, width", [(24, 40), (23, 40)])
+def test_sizes_that_are_no_multiples_of_4_stay(o, filmed, height, width):
+    """Spikes may be a quarter rounded up, or rounded down as far as bytes allow."""
+    write_image(o.picture, filmed[0][: 95 if height == 23 else 94, : 160 if height == 23 else 157])
+    write_spikes(o.spikes, filmed[1][:, :height, :width])
+    main(replace(o, times=(68,), bsn_len=21))
+    image = read_image(Path(o.out, "068.png"))
+    truth = filmed[2][68][: image.shape[0], : image.shape[1]]
+    assert image.shape == read_image(o.picture).shape and psnr(image, truth) > psnr(read_image(o.picture), truth)
+
+
+def test_resized_and_cropped_pairs(o, filmed):
+    blur, _, film = filmed
+    write_image(o.picture, cv2.resize(blur, (240, 144), interpolation=cv2.INTER_CUBIC))
+    with pytest.raises(InputError, match=r"144x240.*24x40.*--align resize"):
+        main(o)
+    o = replace(o, bsn_len=21, times=(68,))
+    main(replace(o, align="resize"))
+    resized = read_image(Path(o.out, "068.png"))
+    assert resized.shape == (HEIGHT, WIDTH, 3) and psnr(resized, film[68]) > psnr(blur, film[68])
+
+    write_image(o.picture, np.pad(blur, ((8, 8), (0, 0), (0, 0)), mode="reflect")[:, 16:-16])
+    main(replace(o, align="crop", force=True))
+    cropped = read_image(Path(o.out, "068.png"))
+    assert cropped.shape == (HEIGHT, WIDTH - 32, 3)
+    assert psnr(cropped, film[68][:, 16:-16]) > psnr(blur[:, 16:-16], film[68][:, 16:-16])
+
+
+def test_a_long_stream_is_told_its_exposure(o, tmp_path):
+    blur, spikes, film = scene(220, first=60, length=120)
+    write_image(o.picture, blur)
+    np.savez(tmp_path / "long.npz", spk=spikes)
+    o = replace(o, spikes=str(tmp_path / "long.npz"))
+    with pytest.raises(InputError, match=r"220 frames.*--exposure START LENGTH"):
+        main(o)
+    main(replace(o, exposure=(60, 120), bsn_len=21))
+    assert written(o.out) == ["060.png", "120.png", "179.png"]
+    image = read_image(Path(o.out, "060.png"))
+    assert psnr(image, film[60]) > psnr(blur, film[60]) + 2
+    assert image.mean() == pytest.approx(film[60].mean(), rel=0.03)
+
+
+def test_folders_of_pairs(o, tmp_path, data, filmed):
+    for name in ("a", "b"):
+        write_image(tmp_path / f"both/{name}.png", filmed[0])
+        write_spikes(tmp_path / f"both/{name}.dat", filmed[1])
+    main(replace(o, picture=str(tmp_path / "both"), spikes="", times=(20, 68), video="film.gif"))
+    assert written(o.out) == [f"{pair}/{name}" for pair in "ab" for name in ("020.png", "068.png", "film.gif")]
+    (tmp_path / "both/b.dat").unlink()
+    with pytest.raises(InputError, match=r"b\.png: no spike file of the same name"):
+        main(replace(o, picture=str(tmp_path / "both"), spikes="", force=True))
+    set_out = str(tmp_path / "set")
+    main(
+        replace(
+            o,
+            picture=str(data / "test"),
+            spikes="",
+            times=(68,),
+            out=set_out,
+            rows="bottom",
+            bits="lowest",
+            geometry=(8, 16),
+        )
+    )
+    assert written(set_out) == ["scene/000000/068.png", "scene/000001/068.png"]
+
+
+def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
+    """Make one input wrong; return the options and what has to be said."""
+    blur, spikes, _ = filmed
+    data = Path(o.spikes).read_bytes()
+    if case == "sizes swapped on the command line":
+        return replace(o, geometry=(40, 24)), r"picture is 96x160, the spikes are 40x24"
+    if case == "sizes swapped in the file":
+        write_spikes(o.spikes, spikes.transpose(0, 2, 1))
+        return o, r"as 137 frames of 24x40.*does not show what .*blur\.png shows.*swapped"
+    if case == "bits reversed":
+        Path(o.spikes).write_bytes(np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")))
+        return o, r"looks like .* highest bit first"
+    if case == "rows from the top":
+        write_spikes(o.spikes, spikes[:, ::-1])
+        return o, r"looks like .* rows from the top"
+    if case == "cut short":
+        Path(o.spikes).write_bytes(data[:-50])
+        return o, r"16390 bytes are not whole frames of 24x40 .*cut short"
+    if case == "of another size":
+        write_spikes(o.spikes, spikes[:, :23])
+        return o, r"not whole frames of 24x40.*96x160.*23x40.*--align"
+    if case == "picture missing":
+        Path(o.picture).unlink()
+        return o, r"blur\.png: picture cannot be read"
+    if case == "spikes missing":
+        Path(o.spikes).unlink()
+        return o, r"spikes\.dat: no such spike file"
+    if case == "weights of another stage":
+        torch.save(EDSR().state_dict(), Path(o.spikes).with_suffix(".pth"))
+        return replace(o, method="ldn", deblur_path=str(Path(o.spikes).with_suffix(".pth"))), r"seems to hold SR"
+    if case == "no weights":
+        return replace(o, method="teacher"), r"--bsn_path is missing.*BSN\.pth or BSN_1000\.pth"
+    if case == "instant outside":
+        return replace(o, times=(68, 135)), r"instant 135 is outside the stream.*4\.\.132 are accepted"
+    if case == "exposure outside":
+        return replace(o, exposure=(50, 97)), r"--exposure 50 97: frames 50\.\.146"
+    if case == "output not empty":
+        write_image(Path(o.out, "068.png"), blur)
+        return o, r"out: exists and is not empty.*--force"
+    if case == "film exists":
+        Path(o.out + ".gif").touch()
+        return replace(o, video=o.out + ".gif"), r"out\.gif: exists"
+    assert case == "film of another kind"
+    return replace(o, video=o.out + ".avi"), r"\.mp4 or \.gif"
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["sizes swapped on the command line", "sizes swapped in the file", "bits reversed", "rows from the top",
+     "cut short", "of another size", "picture missing", "spikes missing", "weights of another stage", "no weights",
+     "instant outside", "exposure outside", "output not empty", "film exists", "film of another kind"],
+)  # fmt: skip
+def test_wrong_input_is_said_in_one_line_and_nothing_is_written(o, case, filmed, monkeypatch, tmp_path):
+    monkeypatch.setattr(deblur, "MODEL", tmp_path / "nowhere")
+    options, message = wrong(o, case, filmed)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(InputError, match=message) as error:
+        main(options)
+    assert "\n" not in str(error.value)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("change, flags", [("bits", {"bits": "highest"}), ("rows", {"rows": "top"})])
+def test_an_unusual_file_is_read_when_told_so(o, filmed, change, flags):
+    main(replace(o, times=(68,)))
+    usual = read_image(Path(o.out, "068.png"))
+    wrong(o, {"bits": "bits reversed", "rows": "rows from the top"}[change], filmed)
+    main(replace(o, times=(68,), force=True, **flags))
+    np.testing.assert_array_equal(read_image(Path(o.out, "068.png")), usual)
+
+
+def test_the_command_ends_with_one_line_and_code_2(o, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["deblur.py", o.picture, "nowhere.dat", "--method", "tfi", "--device", "cpu"])
+    with pytest.raises(SystemExit) as ended:
+        program(main, Options, deblur.__doc__)
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: nowhere.dat: no such spike file\n"
