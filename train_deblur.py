@@ -20,7 +20,7 @@ from codes import stage
 from codes.baselines import tfi
 from codes.cli import option, program
 from codes.dataset import Batch
-from codes.engine import Pair, cosine
+from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN
@@ -49,7 +49,7 @@ def student(net: nn.Module, batch: Batch, centers: list[int], length: int) -> Te
     """Restore all instants in one pass: [B,N,3,H,W]."""
     spikes = torch.stack([window(batch.spikes, center, length) for center in centers], 1).float()
     blur = batch.blur.unsqueeze(1).expand(-1, len(centers), -1, -1, -1)
-    return net(blur.flatten(0, 1), spikes.flatten(0, 1)).unflatten(0, (-1, len(centers)))
+    return net(blur.flatten(0, 1), spikes.flatten(0, 1)).float().unflatten(0, (-1, len(centers)))
 
 
 def main(o: Options) -> Rows:
@@ -95,12 +95,13 @@ def main(o: Options) -> Rows:
             pairs["LDN sequence"] = Pair(frames, batch.sequence)
         return pairs
 
-    if o.train_split == "test":
+    if o.train_split == "test" and not o.test_mode:
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
     parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp", "sequence")}
     if o.teacher_cache and not o.test_mode:
         whole = stage.dataset(o, o.train_split, parts=("spikes",))
-        keep_ratios(teacher, whole, o.teacher_cache, centers=centers, device=run.device, **stage.processes())
+        keep_ratios(teacher, whole, centers=centers, device=run.device, **stage.processes())
+        distributed.wait()
         parts["train"] += ("ratios",)
     return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=cosine(o.lr), name="LDN")
 

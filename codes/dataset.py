@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from codes.errors import InputError
-from codes.images import check_image, read_image
+from codes.images import check_image, image_size, read_image
 from codes.sdm import unpack
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_packed
 
@@ -117,7 +117,7 @@ class SpikeDataset(Dataset):
         """Return the picture size of a sample, from the header of its blurry picture where there is one."""
         picture = self._picture("blur", name, must_exist=False)
         if picture:
-            return check_image(picture)
+            return image_size(picture)
         height, width = SPIKE_SIZES[data_type]
         return height * UPSCALE, width * UPSCALE
 
@@ -136,6 +136,10 @@ class SpikeDataset(Dataset):
         folder = self.root / "sharp_sequence" / name
         return [folder / f"{t:03d}.png" for t in self.exposure.centers(SEQUENCE_STEP)] if folder.is_dir() else []
 
+    def spike_path(self, index: int) -> Path:
+        """Return the spike file of a sample."""
+        return self._spikes(self.names[index])
+
     def _spikes(self, name: str) -> Path:
         return self.spike_folder / f"{name}.dat"
 
@@ -150,7 +154,7 @@ class SpikeDataset(Dataset):
         frames = frames_in(path, height // self.scale, width // self.scale)
         if frames != self.exposure.total:
             raise InputError(
-                f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (a quarter of the "
+                f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (1/{self.scale} of the "
                 f"picture), expected {self.exposure.total}: cut short, or of another picture"
             )
         pictures = [self._picture(part, name) for part in {"blur", "sharp"} & set(self.parts)]
@@ -187,7 +191,10 @@ class SpikeDataset(Dataset):
         if "sequence" in self.parts and (pictures := self._sequence(name)):
             sample["sequence"] = np.stack([cut(path) for path in pictures])
         if "ratios" in self.parts:
-            ratios = np.load(self.ratio_folder / f"{name}.npy", mmap_mode="r")
+            path = self.ratio_folder / f"{name}.npy"
+            if not path.is_file():
+                raise InputError(f"{path}: the teacher's label of this sample is missing; start again to make it")
+            ratios = np.load(path, mmap_mode="r")
             sample["ratios"] = np.ascontiguousarray(ratios[:, rows, columns])
         return sample
 
@@ -210,7 +217,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
     def __init__(self, samples: int, size: int, *, epochs: int, seed: int, rank: int = 0, world: int = 1):
         if size < 1 or size % world:
-            raise InputError(f"--bs {size}: the batch must be a multiple of the {world} processes that share it")
+            raise InputError(f"--bs {size}: a positive multiple of the {world} processes that share it is needed")
         self.samples, self.size, self.epochs, self.seed = samples, size, epochs, seed
         self.rank, self.world, self.start = rank, world, 0
         self.per_epoch = -(-samples // size)

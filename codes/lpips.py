@@ -6,6 +6,7 @@ Source: Zhang et al., "The unreasonable effectiveness of deep features as a perc
 import socket
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.hub import get_dir
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
@@ -40,5 +41,6 @@ class LPIPS(nn.Module):
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
         # RGB in [-1,1] is what the trunk was trained on; values outside are taken as they are, so gradients live.
-        image, truth = (x.float().flip(1) * 2 - 1 for x in (image, truth))
-        return self.net(image, truth).flatten()
+        with torch.autocast(image.device.type, enabled=False):
+            image, truth = (x.float().flip(1) * 2 - 1 for x in (image, truth))
+            return self.net(image, truth).flatten()

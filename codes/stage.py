@@ -17,7 +17,7 @@ from codes.engine.fit import Losses, Schedule
 from codes.engine.journal import Rows
 from codes.errors import InputError
 from codes.networks import load
-from codes.spikes import UPSCALE
+from codes.spikes import UPSCALE, Exposure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Run:
 
 def open_run(o: StageOptions, stage: str) -> Run:
     """Join the other processes, seed, and open the folder of the run; an evaluation gets a folder of its own in it."""
+    _check(o)
     device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(o.seed)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
@@ -124,6 +125,19 @@ def refuse_full_spikes(o: StageOptions) -> None:
         raise InputError("--spike_full: EDSR and LDN enlarge spikes by 4; spikes of full size are for train_bsn.py")
 
 
+def _check(o: StageOptions) -> None:
+    """Raise InputError for values that cannot be meant, before anything is made."""
+    margin = 2 * Exposure().margin + 1
+    for name in ("bsn_len", "spike_deblur_len"):
+        if not 1 <= getattr(o, name, 1) <= margin:
+            raise InputError(f"--{name} {getattr(o, name)}: a window of 1 to {margin} spike frames fits everywhere")
+    for name in ("bs", "epochs", "blur_step"):
+        if getattr(o, name, 1) < 1:
+            raise InputError(f"--{name} {getattr(o, name)}: has to be 1 or more")
+    if o.lr <= 0:
+        raise InputError(f"--lr {o.lr:g}: has to be above 0")
+
+
 def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
     """Open a split of the data set that the options name."""
     if bool(o.height) != bool(o.width):
@@ -158,12 +172,15 @@ def test_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
     """Read the test split, whole pictures one at a time, shared by all processes; real data have no sharp truth."""
     if o.data_type == "real":
         parts = tuple(part for part in parts if part != "sharp")
-    samples = dataset(o, "test", parts=parts)
+    try:
+        samples = dataset(o, "test", parts=parts)
+    except InputError as error:
+        raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     return _loader(o, mine, batch_size=1)
 
 
 def _loader(o: StageOptions, samples: Any, **settings: Any) -> DataLoader:
     workers = min(4, os.cpu_count() or 1) if o.workers is None else o.workers
-    pinned = torch.cuda.is_available()
+    pinned = torch.cuda.is_available() and o.device != "cpu"
     return DataLoader(samples, collate_fn=Packed.collate, num_workers=workers, pin_memory=pinned, **settings)

@@ -6,7 +6,6 @@ Source: SpikeReveal (arXiv 2403.09486), section 4.2.
 import hashlib
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -75,19 +74,19 @@ def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
 def keep_ratios(
     teacher: Teacher,
     dataset: SpikeDataset,
-    folder: str | Path,
     *,
     centers: list[int],
     device: torch.device,
     rank: int = 0,
     world: int = 1,
 ) -> None:
-    """Write the ratios of whole pictures as FOLDER/SPLIT/NAME.npy, [N,H,W] float16, those that are not there yet.
+    """Write the ratios of whole pictures as NAME.npy into the ratio folder of the data set, [N,H,W] float16.
+
+    Those that are there, and not older than their spikes, stay.
 
     The samples are shared by `world` processes.
     Raises: InputError if the folder holds the ratios of another teacher, other instants or another data set.
     """
-    folder = Path(folder)
     weights = hashlib.sha256()
     for tensor in teacher.state_dict().values():
         weights.update(tensor.detach().cpu().numpy().tobytes())
@@ -98,7 +97,7 @@ def keep_ratios(
         "center_weight": teacher.center_weight,
         "data": str(dataset.root.resolve()),
     }
-    record = folder / dataset.root.name / "teacher.json"
+    record = dataset.ratio_folder / "teacher.json"
     if record.exists() and json.loads(record.read_text()) != key:
         raise InputError(
             f"{record}: these labels are of another teacher, other instants or other data; name a new folder"
@@ -107,7 +106,7 @@ def keep_ratios(
         file.write(json.dumps(key).encode())
     for index in tqdm(range(rank, len(dataset), world), "labels", disable=rank > 0):
         path = record.parent / f"{dataset.names[index]}.npy"
-        if not path.exists():
+        if not path.exists() or path.stat().st_mtime_ns < dataset.spike_path(index).stat().st_mtime_ns:
             spikes = Packed.collate([dataset[index]]).to(device).spikes
             content = io.BytesIO()
             np.save(content, teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy())

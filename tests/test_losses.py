@@ -71,3 +71,11 @@ def test_dssim_is_the_gaussian_ssim_of_scikit_image():
     found = dssim(torch.from_numpy(image)[None, None], torch.from_numpy(truth)[None, None]).item()
     with_border, without = 1 - full.mean(), 1 - full[5:-5, 5:-5].mean()
     assert found == pytest.approx(with_border, abs=1e-3) or found == pytest.approx(without, abs=1e-3)
+
+
+def test_losses_are_computed_in_float32_under_autocast():
+    """In bfloat16 the variances that SSIM divides by are differences of equal digits: nothing would be left."""
+    image = torch.linspace(0.2, 0.8, 64 * 64).view(1, 1, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dssim(image, image).item() == pytest.approx(0, abs=1e-6)
+        assert dssim(image, image + 0.02 * torch.rand_like(image)).dtype == torch.float32

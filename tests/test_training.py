@@ -78,6 +78,44 @@ def test_stopped_and_resumed_is_uninterrupted(data, weights, stage, stop):
     assert_same(state(resumed), state(through))
 
 
+def test_weights_of_an_epoch_are_not_overwritten_by_a_stop_inside_the_next(data, weights):
+    folder = run("bsn", data, weights, evaluate_every=1, steps=10)  # 2 batches of 5 steps are an epoch
+    assert state(folder)["progress"] == {"step": 10, "batch": 2, "taken": 0}
+    first = (folder / "checkpoints/BSN_0001.pth").read_bytes()
+    run("bsn", data, weights, evaluate_every=1, steps=13)
+    assert (folder / "checkpoints/BSN_0001.pth").read_bytes() == first
+    assert (folder / "checkpoints/BSN_step0000013.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    "stage, wrong, message",
+    [
+        ("bsn", {"bsn_len": 43}, "--bsn_len 43.*1 to 41"),
+        ("bsn", {"blur_step": 0}, "--blur_step 0"),
+        ("bsn", {"bs": 0}, "--bs 0"),
+        ("sr", {"lr": -1.0}, "--lr -1"),
+        ("sr", {"device": "gpu"}, "--device gpu: cannot be used here"),
+        ("sr", {"roi_size": (30,)}, "--roi_size 30"),
+        ("sr", {"spike_full": True}, "--spike_full"),
+        ("deblur", {"sr_path": ""}, "--sr_path is missing"),
+        ("deblur", {"center_weight": 2.0}, "--center_weight 2"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_named(data, weights, stage, wrong, message):
+    with pytest.raises(InputError, match=message):
+        run(stage, data, weights, **wrong)
+
+
+def test_labels_older_than_their_spikes_are_made_again(data, weights, tmp_path):
+    labels = tmp_path / "labels"
+    run("deblur", data, weights, epochs=1, teacher_cache=str(labels))
+    before = {path: path.read_bytes() for path in labels.rglob("*.npy")}
+    stream = data / "train/spike_data/scene/000001.dat"
+    stream.write_bytes(stream.read_bytes()[::-1])
+    run("deblur", data, weights, exp_name="again", epochs=1, teacher_cache=str(labels))
+    assert [path.name for path, content in before.items() if path.read_bytes() != content] == ["000001.npy"]
+
+
 def test_a_finished_run_stays_as_it_is(data, weights):
     before = state(run("sr", data, weights))
     assert_same(state(run("sr", data, weights)), before)

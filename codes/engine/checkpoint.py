@@ -37,6 +37,11 @@ def load_state(path: str | Path, **things: Any) -> dict[str, int] | None:
         raise InputError(f"{path}: not a state of a run ({type(error).__name__}); move it away to start anew") from None
     if found != FORMAT:
         raise InputError(f"{path}: state of format {found}, this code reads {FORMAT}; move it away to start anew")
-    for name, thing in things.items():
-        thing.load_state_dict(state[name])
+    try:
+        for name, thing in things.items():
+            thing.load_state_dict(state[name])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path}: state of another network ({str(error).splitlines()[0]}); use another --exp_name"
+        ) from None
     return state["progress"]

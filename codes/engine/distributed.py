@@ -9,10 +9,17 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from codes.errors import InputError
+
 
 def start(device: str) -> torch.device:
     """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own)."""
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {device}: cannot be used here ({reason}); cpu always can") from None
     if chosen.type == "cuda" and chosen.index is None:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if chosen.type == "cuda":

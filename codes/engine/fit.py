@@ -54,7 +54,7 @@ def fit(
     """Train `net` with Adam over the batches of `train` (its batch sampler is a `Batches`) and return the last table.
 
     `lr` gives the rate at a progress in [0,1] through the whole run. After every `evaluate_every` epochs (0: never) and
-    at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth. `steps` stops early, at so many
+    at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside one). `steps` stops early, at so many
     optimiser steps; the same call without it goes on. Losses stay on the device and are read every `read_every` steps.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite; the last state stays.
     """
@@ -65,7 +65,7 @@ def fit(
     step, done, taken = progress["step"], progress["batch"], progress["taken"]  # taken: steps of the next batch
     batches.start = done
     model = distributed.parallel(net, device)
-    reader = _Reader(journal, step)
+    reader = _Reader(journal)
     rows: Rows = {}
 
     def save() -> None:
@@ -81,7 +81,9 @@ def fit(
     def milestone() -> Rows:
         save()
         if journal.writes:
-            checkpoint.save(folder / f"{name}_{done // batches.per_epoch:04d}.pth", net.state_dict())
+            epoch, rest = divmod(done, batches.per_epoch)
+            place = f"step{step:07d}" if rest or taken else f"{epoch:04d}"
+            checkpoint.save(folder / f"{name}_{place}.pth", net.state_dict())
         options = {"device": device, "precision": precision, "step": step}
         return evaluate(net, compare, test, journal, **options) if test else {}
 
@@ -96,6 +98,8 @@ def fit(
                 group["lr"] = rate
             first = step - taken
             for terms in _after(taken, losses(model, batch), lambda: distributed.autocast(device, precision)):
+                if step == steps:
+                    break
                 sum(terms.values()).backward()
                 optimizer.step()
                 optimizer.zero_grad()
@@ -104,8 +108,6 @@ def fit(
                 if step % read_every == 0:
                     bar.set_postfix(reader.read(), refresh=False)
                 bar.update()
-                if step == steps:
-                    break
             else:
                 done, taken = done + 1, 0
             if bar.total is None:
@@ -139,8 +141,8 @@ def _after(taken: int, steps: Iterator[dict[str, Tensor]], autocast: Callable) -
 class _Reader:
     """Losses that wait on the device until they are read together: reading each would stop the device."""
 
-    def __init__(self, journal: Journal, step: int):
-        self.journal, self.step = journal, step
+    def __init__(self, journal: Journal):
+        self.journal = journal
         self.waiting: list[tuple[int, list[str]]] = []
         self.terms: list[Tensor] = []
         self.names: list[str] = []
