@@ -54,8 +54,9 @@ def fit(
     """Train `net` with Adam over the batches of `train` (its batch sampler is a `Batches`) and return the last table.
 
     `lr` gives the rate at a progress in [0,1] through the whole run. After every `evaluate_every` epochs (0: never) and
-    at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside one). `steps` stops early, at so many
-    optimiser steps; the same call without it goes on. Losses stay on the device and are read every `read_every` steps.
+    at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside an
+    epoch). `steps` stops early, at so many optimiser steps; the same call without it goes on. Losses stay on the device
+    and are read every `read_every` steps.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite; the last state stays.
     """
     batches = train.batch_sampler
