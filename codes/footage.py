@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -30,9 +31,7 @@ class Footage:
         """
         if self.path.is_dir():
             return len(_pictures(self.path))
-        video, frames, promised = _open(self.path), 0, self.promised()
-        while video.grab():
-            frames += 1
+        frames, promised = _walked(self.path), self.promised()
         if frames < promised - 2:
             raise InputError(f"{self.path}: the video breaks off after {frames} of {promised} frames; mend or cut it")
         return frames
@@ -45,10 +44,7 @@ class Footage:
 
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the first picture or by the video's header."""
-        if self.path.is_dir():
-            return image_size(_pictures(self.path)[0])
-        video = _open(self.path)
-        return int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH))
+        return _size(self.path)
 
     def read(self, first: int, last: int) -> Iterator[np.ndarray]:
         """Yield the frames first..last as [H,W,3] uint8 BGR.
@@ -128,6 +124,22 @@ def _video_of(path: Path, first: int, last: int) -> Iterator[tuple[str, np.ndarr
             raise InputError(f"{path}: frame {number} cannot be read")
         if number >= first:
             yield f"{path}, frame {number}", video.retrieve()[1]
+
+
+@cache  # a walk through a video costs as much as decoding it, and a folder is listed for every window
+def _walked(path: Path) -> int:
+    video, frames = _open(path), 0
+    while video.grab():
+        frames += 1
+    return frames
+
+
+@cache
+def _size(path: Path) -> tuple[int, int]:
+    if path.is_dir():
+        return image_size(_pictures(path)[0])
+    video = _open(path)
+    return int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH))
 
 
 def _open(path: Path) -> cv2.VideoCapture:

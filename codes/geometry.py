@@ -81,7 +81,9 @@ def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float,
 
 
 def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
-    size = path.stat().st_size if path.is_file() else 0
+    if not path.is_file():
+        raise InputError(f"{path}: no such spike file")
+    size = path.stat().st_size
     fit = [
         (height, width)
         for height, width in dict.fromkeys(_shapes(size, picture))

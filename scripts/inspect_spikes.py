@@ -26,7 +26,7 @@ class Options:
     files: tuple[str, ...] = option(MISSING, "spike files: .dat, .npz, .npy", positional=True)
     picture: str = option("", "picture of the same scene, sharp or blurry, for one file")
     instant: int = option(-1, "spike frame of the picture's middle; -1: the middle of the file")
-    output: str = option(".", "folder for NAME_inspected.png")
+    output: str = option(".", "folder for FOLDER_NAME_inspected.png")
 
 
 def main(o: Options) -> None:
@@ -50,7 +50,7 @@ def main(o: Options) -> None:
             verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "not aligned"
             print(f"  {verdict} with {o.picture}: correlation {correlation:.3f}, the spikes lie {x:+.1f} pixels")
             print(f"  to the right and {y:+.1f} below the picture, compared around spike frame {instant}")
-        path = Path(o.output, f"{Path(file).stem}_inspected.png")
+        path = Path(o.output, f"{Path(file).resolve().parent.name}_{Path(file).stem}_inspected.png")
         write_image(path, page(long, short, curve))
         print(f"  {path}")
 

@@ -116,6 +116,6 @@ def test_the_script_tells_what_it_found(tmp_path):
     assert f"firing rate {spikes.mean():.4f}" in told
     assert "dead 1, hot 1; row, column: (10,20) (50,60)" in told
     assert "  aligned with" in told
-    page = cv2.imread(str(tmp_path / "recording_inspected.png"), cv2.IMREAD_GRAYSCALE)
+    page = cv2.imread(str(tmp_path / f"{tmp_path.name}_recording_inspected.png"), cv2.IMREAD_GRAYSCALE)
     assert page.shape == (96 + 80, 320)
     assert np.corrcoef(page[:96, :160].ravel(), image[..., 0].ravel())[0, 1] > 0.95
