@@ -58,15 +58,18 @@ def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Readin
     return sorted(found, key=lambda reading: -reading.confidence)
 
 
-def read(path: str | Path, reading: Reading) -> np.ndarray:
-    """Read a spike file so: [T,h,w] uint8 of 0 and 1, rows from the top."""
-    path = Path(path)
+def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None = None) -> np.ndarray:
+    """Read frames first..stop-1 of a spike file so: [T,h,w] uint8 of 0 and 1, rows from the top.
+
+    Of a .dat and .npy no other frame is touched, however long the recording; an .npz is read as a whole.
+    """
+    path, frames = Path(path), slice(first, stop)
     if _is_array(path):
-        spikes = _array(path)
+        spikes = _binary(path, _array(path)[frames])
     else:
         order = "little" if reading.low_bit_first else "big"
-        data = np.fromfile(path, np.uint8)
-        spikes = np.unpackbits(data, bitorder=order).reshape(reading.frames, reading.height, reading.width)
+        packed = np.memmap(path, np.uint8, "r").reshape(reading.frames, -1)[frames]
+        spikes = np.unpackbits(packed, axis=1, bitorder=order).reshape(-1, reading.height, reading.width)
     return spikes[:, ::-1] if reading.flip else spikes
 
 
@@ -119,7 +122,7 @@ def _shapes(size: int, picture: np.ndarray | None) -> list[tuple[int, int]]:
 
 def _array_readings(path: Path) -> Iterator[tuple[Reading, np.ndarray]]:
     spikes = _array(path)
-    yield Reading(*spikes.shape, False, True, 0), spikes[_middle(len(spikes))].mean(0)
+    yield Reading(*spikes.shape, False, True, 0), _binary(path, spikes[_middle(len(spikes))]).mean(0)
 
 
 def _is_array(path: Path) -> bool:
@@ -128,13 +131,19 @@ def _is_array(path: Path) -> bool:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        held = np.load(path, allow_pickle=False)
+        held = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no numpy file ({error})") from None
     arrays = [held] if isinstance(held, np.ndarray) else [held[name] for name in held.files]
     spikes = next((array for array in arrays if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
-    if spikes is None or spikes.max(initial=0) > 1:
+    if spikes is None:
         raise InputError(f"{path}: holds no array [T,h,w] of 0 and 1, uint8 or bool")
+    return spikes
+
+
+def _binary(path: Path, spikes: np.ndarray) -> np.ndarray:
+    if spikes.max(initial=0) > 1:
+        raise InputError(f"{path}: its array [T,h,w] holds {spikes.max()}; spikes are 0 and 1")
     return spikes.astype(np.uint8)
 
 

@@ -40,6 +40,7 @@ WEIGHTS = {
     "sr_path": ("SR.pth", "SR_70.pth"),
 }  # ours, then as published
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
+TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
 OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
 
 
@@ -77,10 +78,11 @@ class Recording:
     """A pair that fits, and what to restore of it."""
 
     picture: np.ndarray  # [H,W,3] uint8 BGR
-    spikes: np.ndarray  # [T,h,w] uint8
+    spikes: np.ndarray  # [T,h,w] uint8, of the file what is needed
     reading: Reading
-    exposure: Exposure
-    instants: list[int]
+    start: int  # spike frame of the file that `spikes` begin with
+    exposure: Exposure  # counted from there
+    instants: list[int]  # counted as in the file
     aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
 
 
@@ -184,33 +186,34 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     """Read a pair and check all that can be wrong with it."""
     picture = read_image(picture_path)
     reading = find_reading(spike_path, picture, geometry=o.geometry or None, rows=o.rows, bits=o.bits, align=o.align)
-    picture, spikes = fit(picture, read(spike_path, reading), align=o.align)
-    total = len(spikes)
+    total = reading.frames
     if not o.exposure and total != Exposure().total:
         raise InputError(
             f"{spike_path}: has {total} frames, not the {Exposure().total} of a sample; "
             "say by --exposure START LENGTH which of them the picture was exposed over"
         )
-    # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
-    exposure = Exposure(length=o.exposure[1], margin=o.exposure[0]) if o.exposure else Exposure()
-    first, last = exposure.margin, exposure.margin + exposure.length - 1
+    first, length = o.exposure or (Exposure().margin, Exposure().length)
+    last = first + length - 1
     if last >= total:
-        raise InputError(
-            f"--exposure {first} {exposure.length}: frames {first}..{last}, {spike_path} has 0..{total - 1}"
-        )
-    if not o.times and o.frames > exposure.length:
-        raise InputError(f"--frames {o.frames}: the exposure has {exposure.length} instants")
-    even = np.linspace(first, last, o.frames) if o.frames > 1 else [exposure.center]
+        raise InputError(f"--exposure {first} {length}: frames {first}..{last}, {spike_path} has 0..{total - 1}")
+    if not o.times and o.frames > length:
+        raise InputError(f"--frames {o.frames}: the exposure has {length} instants")
+    even = np.linspace(first, last, o.frames) if o.frames > 1 else [first + length // 2]
     instants = list(dict.fromkeys(o.times or np.rint(even).astype(int).tolist()))
-    length = {"ldn": o.spike_deblur_len, "tfi": 1}.get(o.method, o.bsn_len)
-    check_instants(instants, length=length, total=total)
-    aligned = align(spikes[first : last + 1].mean(0), picture)
+    around = {"ldn": o.spike_deblur_len, "tfi": 1}.get(o.method, o.bsn_len)
+    check_instants(instants, length=around, total=total)
+    reach = TFI_REACH if o.method == "tfi" else around
+    start, stop = max(0, min(first, *instants) - reach), max(last, *instants) + reach + 1
+    picture, spikes = fit(picture, read(spike_path, reading, first=start, stop=stop), align=o.align)
+    # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
+    exposure = Exposure(length=length, margin=first - start)
+    aligned = align(spikes[exposure.margin : exposure.margin + length].mean(0), picture)
     if aligned[0] < OTHER and not o.geometry:
         raise InputError(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or its sizes are swapped; to go on, say --geometry HEIGHT WIDTH"
         )
-    return Recording(picture, spikes, reading, exposure, instants, aligned)
+    return Recording(picture, spikes, reading, start, exposure, instants, aligned)
 
 
 def describe(recording: Recording, picture: Path, spikes: Path) -> None:
@@ -249,7 +252,9 @@ def restore(o: Options, recording: Recording, name: str, nets: dict[str, nn.Modu
         with distributed.autocast(device, o.precision):
             sharp = restorer(o, recording, nets, device)
             for instant, path in zip(tqdm(recording.instants, o.method, unit="frame"), paths, strict=True):
-                image = sharp(instant)[0, :, :height, :width].float().clamp(0, 1).mul(255).round().byte()
+                image = (
+                    sharp(instant - recording.start)[0, :, :height, :width].float().clamp(0, 1).mul(255).round().byte()
+                )
                 image = image.permute(1, 2, 0).cpu().numpy()
                 write_image(path, np.hstack((recording.picture, image)) if o.compare else image)
     except torch.cuda.OutOfMemoryError:

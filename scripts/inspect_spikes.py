@@ -15,10 +15,11 @@ import numpy as np
 
 from codes.cli import option, program
 from codes.errors import InputError
-from codes.geometry import align, guess, read
+from codes.geometry import Reading, align, guess, read
 from codes.images import read_image, write_image
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
+BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ def main(o: Options) -> None:
         print(file)
         for reading in readings[:3]:
             print(f"  {reading.confidence:6.1%}  {reading}")
-        spikes = read(file, readings[0])
-        instant = len(spikes) // 2 if o.instant < 0 else min(o.instant, len(spikes) - 1)
-        curve, rate = spikes.mean((1, 2)), spikes.mean(0)
-        dead, hot = broken(rate, len(spikes))
+        best = readings[0]
+        instant = best.frames // 2 if o.instant < 0 else min(o.instant, best.frames - 1)
+        curve, rate = firing(file, best)
+        dead, hot = broken(rate, best.frames)
         print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
         print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
-        long, short = (tfp(spikes, instant, length) for length in (LONG, SHORT))
+        long, short = (tfp(file, best, instant, length) for length in (LONG, SHORT))
         if picture is not None:
             correlation, (x, y) = align(long, picture)
             verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "not aligned"
@@ -55,9 +56,19 @@ def main(o: Options) -> None:
         print(f"  {path}")
 
 
-def tfp(spikes: np.ndarray, center: int, length: int) -> np.ndarray:
+def firing(file: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """Return the spikes a pixel of each frame, [T], and the spikes a frame of each pixel, [h,w]."""
+    curve, total = np.empty(reading.frames), np.zeros((reading.height, reading.width))
+    for first in range(0, reading.frames, BLOCK):
+        spikes = read(file, reading, first=first, stop=first + BLOCK)
+        curve[first : first + BLOCK] = spikes.mean((1, 2))
+        total += spikes.sum(0)
+    return curve, total / reading.frames
+
+
+def tfp(file: str, reading: Reading, center: int, length: int) -> np.ndarray:
     """Average as many of `length` frames around `center` as there are."""
-    return spikes[max(0, center - length // 2) : center + length // 2 + 1].mean(0)
+    return read(file, reading, first=max(0, center - length // 2), stop=center + length // 2 + 1).mean(0)
 
 
 def broken(rate: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:

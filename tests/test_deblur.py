@@ -1,6 +1,7 @@
 """Deblurring files of one's own: right pictures, whole or in tiles; every wrong input is said in one line."""
 
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,6 +223,23 @@ def test_a_long_stream_is_told_its_exposure(o, tmp_path):
     image = read_image(Path(o.out, "060.png"))
     assert psnr(image, film[60]) > psnr(blur, film[60]) + 2
     assert image.mean() == pytest.approx(film[60].mean(), rel=0.03)
+
+
+def test_of_a_long_recording_the_exposure_alone_is_read(o, tmp_path, filmed):
+    """Half a million frames, 0.5 GB unpacked: nearly all of them a hole in the file."""
+    main(replace(o, times=(25, 68), method="tfi"))
+    usual, pair, frame = [read_image(Path(o.out, name)) for name in written(o.out)], filmed[1], 24 * 40 // 8
+    with open(tmp_path / "long.dat", "wb") as file:
+        file.truncate(500_001 * frame)
+        file.seek(250_000 * frame)
+        file.write(Path(o.spikes).read_bytes())
+    o = replace(o, spikes=str(tmp_path / "long.dat"), exposure=(250_020, 97), out=o.out + "_long", method="tfi")
+    tracemalloc.start()
+    main(replace(o, times=(250_025, 250_068)))
+    assert tracemalloc.get_traced_memory()[1] < 20e6 < 500_001 * pair[0].size
+    tracemalloc.stop()
+    for name, image in zip(written(o.out), usual, strict=True):
+        assert np.abs(read_image(Path(o.out, name)).astype(int) - image).max() <= 1, name
 
 
 def test_folders_of_pairs(o, tmp_path, data, filmed):

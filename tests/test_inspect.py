@@ -66,6 +66,16 @@ def test_with_its_picture_the_way_up_is_certain(tmp_path, flip, low_bit_first):
     np.testing.assert_array_equal(read(file, best), spikes)
 
 
+@pytest.mark.parametrize("suffix", [".dat", ".npy"])
+def test_a_part_of_a_recording_is_read(tmp_path, suffix):
+    spikes, _ = record(64, 64, 60)
+    file = tmp_path / f"recording{suffix}"
+    write(file, spikes) if suffix == ".dat" else np.save(file, spikes)
+    best = guess(file)[0]
+    np.testing.assert_array_equal(read(file, best, first=7, stop=16), spikes[7:16])
+    np.testing.assert_array_equal(read(file, best, first=50, stop=99), spikes[50:])
+
+
 def test_confidences_are_chances_and_noise_gets_none(tmp_path):
     spikes, _ = record(64, 64, 137)
     readings = guess(write(tmp_path / "recording.dat", spikes))
@@ -100,6 +110,9 @@ def test_files_that_are_none_are_named(tmp_path):
     np.save(tmp_path / "flat.npy", np.zeros((4, 4)))
     with pytest.raises(InputError, match=r"flat\.npy: holds no array"):
         guess(tmp_path / "flat.npy")
+    np.save(tmp_path / "gray.npy", np.full((4, 8, 8), 200, np.uint8))
+    with pytest.raises(InputError, match=r"gray\.npy: .* holds 200; spikes are 0 and 1"):
+        guess(tmp_path / "gray.npy")
 
 
 def test_the_script_tells_what_it_found(tmp_path):
