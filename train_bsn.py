@@ -31,7 +31,7 @@ class Options(stage.StageOptions):
 
 
 def main(o: Options) -> Rows:
-    run, exposure = stage.open_run(o, "bsn"), Exposure()
+    run, exposure = stage.open_run(o, "bsn"), Exposure(margin=o.bsn_len // 2)
     net = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path" if o.test_mode else "")
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
@@ -45,7 +45,8 @@ def main(o: Options) -> Rows:
         return {f"TFP_{o.bsn_len}": Pair(noisy, truth), "BSN": Pair(net(noisy), truth)}
 
     parts = {"train": ("spikes",), "test": ("spikes", "sharp")}
-    return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=cosine(o.lr), name="BSN")
+    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "BSN"}
+    return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
 
 
 if __name__ == "__main__":

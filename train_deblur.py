@@ -103,7 +103,8 @@ def main(o: Options) -> Rows:
         keep_ratios(teacher, whole, centers=centers, device=run.device, **stage.processes())
         distributed.wait()
         parts["train"] += ("ratios",)
-    return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=cosine(o.lr), name="LDN")
+    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "LDN"}
+    return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
 
 
 if __name__ == "__main__":

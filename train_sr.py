@@ -36,7 +36,7 @@ def nearest(light: Tensor) -> Tensor:
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
-    run, exposure = stage.open_run(o, "sr"), Exposure()
+    run, exposure = stage.open_run(o, "sr"), Exposure(margin=0)
     net = stage.network(EDSR(), o.sr_path, run, needed="--sr_path" if o.test_mode else "")
     bsn = stage.network(BSN(), o.bsn_path, run).eval() if o.bsn_path else None
 
@@ -57,7 +57,8 @@ def main(o: Options) -> Rows:
         return pairs
 
     parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp") if bsn else ("spikes", "blur")}
-    return stage.train_or_evaluate(o, run, net, losses, compare, parts=parts, lr=constant(o.lr), name="SR")
+    settings = {"parts": parts, "exposure": exposure, "lr": constant(o.lr), "name": "SR"}
+    return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Samples and batches: a spike stream and, where a stage asks for them, its blurry picture and the sharp truth."""
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_packe
 SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
 PICTURE_SUFFIXES = {"GOPRO": (".png",), "real": (".jpg", ".png")}
 SMALL = 20  # samples a split with `small`
+RECORDED = Exposure()  # what a file holds
+Part = np.ndarray | Tensor
 
 
 @dataclass
@@ -33,23 +36,25 @@ class Batch:
 
 @dataclass
 class Packed:
-    """A batch as it travels: bits packed, pictures uint8 [...,H,W,3]."""
+    """A batch as it travels: bits packed, pictures uint8 [...,H,W,3], not yet turned."""
 
     names: list[str]
     width: int  # of the spikes
+    turns: list[int]  # of each sample, see `turned`
     parts: dict[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def collate(samples: list[dict]) -> "Packed":
-        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "width"}
-        stacked = {part: torch.from_numpy(np.stack([sample[part] for sample in samples])) for part in parts}
-        return Packed([sample["name"] for sample in samples], samples[0]["width"], stacked)
+        names, turns = ([sample[what] for sample in samples] for what in ("name", "turn"))
+        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width"}
+        stacked = {part: torch.stack([torch.as_tensor(sample[part]) for sample in samples]) for part in parts}
+        return Packed(names, samples[0]["width"], turns, stacked)
 
     def pin_memory(self) -> "Packed":
-        return Packed(self.names, self.width, {part: tensor.pin_memory() for part, tensor in self.parts.items()})
+        return replace(self, parts={part: tensor.pin_memory() for part, tensor in self.parts.items()})
 
     def to(self, device: torch.device) -> Batch:
-        """Move to the device and unpack there."""
+        """Move to the device; unpack and turn there."""
         parts = {part: tensor.to(device, non_blocking=True) for part, tensor in self.parts.items()}
         pictures = {
             part: (parts[part].movedim(-1, -3).float() / 255).contiguous()
@@ -58,7 +63,16 @@ class Packed:
         }
         if "ratios" in parts:
             pictures["ratios"] = parts["ratios"].float().unsqueeze(2)
-        return Batch(self.names, unpack(parts["spikes"], self.width), **pictures)
+        parts = {"spikes": unpack(parts["spikes"], self.width), **pictures}
+        if any(self.turns):
+            parts = {part: torch.stack(list(map(turned, x, self.turns))) for part, x in parts.items()}
+        return Batch(self.names, **parts)
+
+
+def turned(x: Tensor, turn: int) -> Tensor:
+    """Turn a square [...,H,W] by `turn` % 4 quarters, then mirror its columns if `turn` is 4 to 7."""
+    x = torch.rot90(x, turn % 4, (-2, -1))
+    return x.flip(-1) if turn >= 4 else x
 
 
 class SpikeDataset(Dataset):
@@ -66,8 +80,10 @@ class SpikeDataset(Dataset):
 
     `parts` are read and checked ("spikes" always, "blur", "sharp", "ratios", and "sequence", the seven pictures
     sharp_sequence/SEQUENCE/NAME/{020,036,...,116}.png, of the samples that have it), nothing else is opened. `crop` is
-    (height, width) in picture pixels; its place depends on (seed, epoch, index) alone. Sizes are those of the pictures,
-    unless `size` (height, width in picture pixels) says otherwise; without pictures those of `data_type`.
+    (height, width) in picture pixels; its place, and with `augment` which of the 8 turns and mirrorings it is seen in,
+    depend on (seed, epoch, index) alone. Of the spikes the frames of `exposure` with its margins are read. Sizes are
+    those of the pictures, unless `size` (height, width in picture pixels) says otherwise; without pictures those of
+    `data_type`.
     Raises: InputError naming the file for a missing partner, a truncated picture, a stream of another length or size.
     """
 
@@ -83,12 +99,13 @@ class SpikeDataset(Dataset):
         spike_full: bool = False,
         small: bool = False,
         seed: int = 0,
+        augment: bool = False,
         ratio_folder: str | Path | None = None,
         exposure: Exposure = Exposure(),  # noqa: B008
     ):
         root = Path(folder)
         self.root = root / split if (root / split).is_dir() or data_type == "GOPRO" else root
-        self.parts, self.crop, self.seed, self.exposure = parts, crop, seed, exposure
+        self.parts, self.crop, self.seed, self.augment, self.exposure = parts, crop, seed, augment, exposure
         self.scale = 1 if spike_full else UPSCALE
         self.suffixes = PICTURE_SUFFIXES[data_type]
         self.ratio_folder = Path(ratio_folder) / split if ratio_folder else None
@@ -104,6 +121,7 @@ class SpikeDataset(Dataset):
         self.sizes = [size or self._size(name, data_type) for name in self.names]
         for name, (height, width) in zip(self.names, self.sizes, strict=True):
             self._check(name, height, width)
+        self.kept: list[dict[str, Part]] = []  # all samples, whole, after `keep`
 
     def __len__(self) -> int:
         return len(self.names)
@@ -134,7 +152,7 @@ class SpikeDataset(Dataset):
     def _sequence(self, name: str) -> list[Path]:
         """List the seven pictures of a sample, none if it has no sequence."""
         folder = self.root / "sharp_sequence" / name
-        return [folder / f"{t:03d}.png" for t in self.exposure.centers(SEQUENCE_STEP)] if folder.is_dir() else []
+        return [folder / f"{t:03d}.png" for t in RECORDED.centers(SEQUENCE_STEP)] if folder.is_dir() else []
 
     def spike_path(self, index: int) -> Path:
         """Return the spike file of a sample."""
@@ -152,10 +170,10 @@ class SpikeDataset(Dataset):
         if height % self.scale or width % self.scale:
             raise InputError(f"{path}: its picture is {height}x{width}, both must be multiples of {self.scale}")
         frames = frames_in(path, height // self.scale, width // self.scale)
-        if frames != self.exposure.total:
+        if frames != RECORDED.total:
             raise InputError(
                 f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (1/{self.scale} of the "
-                f"picture), expected {self.exposure.total}: cut short, or of another picture"
+                f"picture), expected {RECORDED.total}: cut short, or of another picture"
             )
         pictures = [self._picture(part, name) for part in {"blur", "sharp"} & set(self.parts)]
         for picture in pictures + (self._sequence(name) if "sequence" in self.parts else []):
@@ -163,40 +181,79 @@ class SpikeDataset(Dataset):
             if found != (height, width):
                 raise InputError(f"{picture}: is {found[0]}x{found[1]}, expected {height}x{width} as its spikes")
 
+    def keep(self, device: torch.device | None = None) -> None:
+        """Read all samples whole, once, into memory or onto a device; from now on crops are cut there.
+
+        Raises: InputError saying what is needed and what there is, if they do not fit.
+        """
+        place = device if device and device.type == "cuda" else None
+        needed, free = self.bytes(), _free_bytes(place)
+        # Every process of this machine keeps its own; what the run itself needs is not known here.
+        if needed > 0.9 * free:
+            raise InputError(
+                f"--cache {'device' if place else 'ram'}: {len(self)} samples take {needed / 1e9:.2f} GB a process, "
+                f"{free / 1e9:.2f} GB are free for each on {place or 'this machine'}; --cache none keeps nothing"
+            )
+        for index in range(len(self)):
+            whole = {part: np.array(array, order="C") for part, array in self._whole(index).items()}
+            if place:
+                whole = {part: torch.from_numpy(array).to(place) for part, array in whole.items()}
+            self.kept.append(whole)
+
+    def bytes(self) -> int:
+        """Return what `keep` takes."""
+        total = 0
+        for index, (height, width) in enumerate(self.sizes):
+            h, w = self._spike_size(index)
+            total += self.exposure.total * h * -(-w // 8)
+            total += 3 * height * width * len({"blur", "sharp"} & set(self.parts))
+            if "sequence" in self.parts:
+                total += 3 * height * width * len(self._sequence(self.names[index]))
+            if "ratios" in self.parts:
+                total += self._ratios(self.names[index]).nbytes
+        return total
+
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
         """Read a sample; the key is its index, or (epoch, index) to place the crop."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        name = self.names[index]
         top, left, height, width = self._place(epoch, index)
-        h, w = self._spike_size(index)
-        # Bits are cut in whole bytes: `_place` puts crops on multiples of 8 columns.
-        packed = read_packed(self._spikes(name), h, w)
-        rows = slice(top, top + height)
-        sample = {
-            "name": name,
-            "width": width,
-            "spikes": np.ascontiguousarray(packed[:, rows, left // 8 : -(-(left + width) // 8)]),
-        }
         scale = self.scale
-        rows, columns = slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale)
+        # Bits are cut in whole bytes: `_place` puts crops on multiples of 8 columns.
+        spikes = (..., slice(top, top + height), slice(left // 8, -(-(left + width) // 8)))
+        pixels = (..., slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale))
+        cuts = {"spikes": spikes, "ratios": pixels}
+        whole = self.kept[index] if self.kept else self._whole(index)
+        parts = {part: array[cuts.get(part, (*pixels, slice(None)))] for part, array in whole.items()}
+        parts = {part: x if isinstance(x, Tensor) else np.require(x, None, "CW") for part, x in parts.items()}
+        turn = int(np.random.default_rng((self.seed, epoch, index, 8)).integers(8)) if self.augment else 0
+        return {"name": self.names[index], "width": width, "turn": turn, **parts}
 
-        def cut(path: Path) -> np.ndarray:
-            image = read_image(path)
-            if image.shape[:2] != self.sizes[index]:
-                raise InputError(f"{path}: its size changed since the start")
-            return np.ascontiguousarray(image[rows, columns])
-
-        for part in {"blur", "sharp"} & set(self.parts):
-            sample[part] = cut(self._picture(part, name))
+    def _whole(self, index: int) -> dict[str, np.ndarray]:
+        """Return all parts of a sample; spikes and ratios are views of their files."""
+        name, first = self.names[index], RECORDED.margin - self.exposure.margin
+        parts = {
+            "spikes": read_packed(self._spikes(name), *self._spike_size(index), first=first, frames=self.exposure.total)
+        }
+        for part in ("blur", "sharp"):
+            if part in self.parts:
+                parts[part] = self._read(self._picture(part, name), index)
         if "sequence" in self.parts and (pictures := self._sequence(name)):
-            sample["sequence"] = np.stack([cut(path) for path in pictures])
+            parts["sequence"] = np.stack([self._read(path, index) for path in pictures])
         if "ratios" in self.parts:
-            path = self.ratio_folder / f"{name}.npy"
-            if not path.is_file():
-                raise InputError(f"{path}: the teacher's label of this sample is missing; start again to make it")
-            ratios = np.load(path, mmap_mode="r")
-            sample["ratios"] = np.ascontiguousarray(ratios[:, rows, columns])
-        return sample
+            parts["ratios"] = self._ratios(name)
+        return parts
+
+    def _read(self, path: Path, index: int) -> np.ndarray:
+        image = read_image(path)
+        if image.shape[:2] != self.sizes[index]:
+            raise InputError(f"{path}: its size changed since the start")
+        return image
+
+    def _ratios(self, name: str) -> np.ndarray:
+        path = self.ratio_folder / f"{name}.npy"
+        if not path.is_file():
+            raise InputError(f"{path}: the teacher's label of this sample is missing; start again to make it")
+        return np.load(path, mmap_mode="r")
 
     def _place(self, epoch: int, index: int) -> tuple[int, int, int, int]:
         """Choose the crop of a sample: (top, left, height, width) in spike pixels."""
@@ -233,3 +290,15 @@ class Batches(Sampler[list[tuple[int, int]]]):
             skipped = max(self.start - epoch * self.per_epoch, 0)
             for batch in order[skipped:]:
                 yield [(epoch, int(index)) for index in batch[self.rank :: self.world]]
+
+
+def _free_bytes(device: torch.device | None) -> int:
+    """Return the free memory of a GPU or of this machine, divided by the processes of this run that share it."""
+    if device:
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -40,6 +40,7 @@ class StageOptions:
     bs: int = option(4, "pictures a batch, over all processes")
     roi_size: tuple[int, ...] = option((512,), "crop in picture pixels: side, or height and width; 0: whole pictures")
     seed: int = option(0, "of the weights, the order and the crops")
+    augment: bool = option(False, "turn and mirror square crops at random; off as published")
     bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
     width: int | None = option(None, "width of the pictures, where there are none to tell")
     height: int | None = option(None, "height of the pictures, where there are none to tell")
@@ -48,13 +49,15 @@ class StageOptions:
     bsn_path: str = option("", "weights of BSN")
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     workers: int | None = option(None, "processes that read data [the cores, at most 4]")
+    cache: str = option("none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device"))
     precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
     evaluate_every: int = option(10, "epochs between evaluations; 0: no test data needed")
     force_resume: bool = option(False, "go on with a run although options changed")
 
 
 # What may differ when a run goes on: it changes where and how long, not what is computed.
-FREE = {"device", "workers", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder", "teacher_cache"}
+FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
+FREE |= {"teacher_cache"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +93,18 @@ def train_or_evaluate(
     compare: Compare,
     *,
     parts: dict[str, tuple[str, ...]],
+    exposure: Exposure,
     lr: Schedule,
     name: str,
 ) -> Rows:
-    """Do what the options say with `net`; `parts` are what "train" and "test" read of each sample."""
+    """Do what the options say with `net`.
+
+    `parts` are what "train" and "test" read of each sample, `exposure` with its margins the spike frames.
+    """
     if o.test_mode:
-        return evaluate(net, compare, test_loader(o, parts=parts["test"]), **vars(run))
-    test = test_loader(o, parts=parts["test"]) if o.evaluate_every else None
-    train = train_loader(o, parts=parts["train"])
+        return evaluate(net, compare, test_loader(o, parts=parts["test"], exposure=exposure), **vars(run))
+    test = test_loader(o, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
+    train = train_loader(o, run, parts=parts["train"], exposure=exposure)
     length = {"steps": o.steps, "evaluate_every": o.evaluate_every}
     return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **length, **vars(run))
 
@@ -154,26 +161,35 @@ def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
     )
 
 
-def train_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
+def train_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: Exposure) -> DataLoader:
     """Read the training split in the order of `Batches`: crops of `--roi_size`, on all processes together."""
     if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
         raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
-    samples = dataset(o, o.train_split, parts=parts, crop=crop, seed=o.seed)
+    reading = {"parts": parts, "exposure": exposure, "crop": crop, "seed": o.seed, "augment": o.augment}
+    samples = dataset(o, o.train_split, **reading)
     shapes = {samples.shape(index) for index in range(len(samples))}
     if len(shapes) > 1:
         fits = shown(tuple(map(min, zip(*shapes, strict=True))))
         raise InputError(f"{o.base_folder}: samples of different sizes make no batch; --roi_size {fits} fits into all")
+    height, width = shapes.pop()
+    if o.augment and height != width:
+        raise InputError(f"--augment: quarter turns need square crops, not {height}x{width}; --roi_size SIDE cuts them")
     batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, **processes())
+    if o.cache != "none":
+        samples.keep(run.device if o.cache == "device" else None)
+        run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.bytes() / 1e9:.2f} GB a process")
+        # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.
+        o = dataclasses.replace(o, workers=0)
     return _loader(o, samples, batch_sampler=batches)
 
 
-def test_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
+def test_loader(o: StageOptions, *, parts: tuple[str, ...], exposure: Exposure) -> DataLoader:
     """Read the test split, whole pictures one at a time, shared by all processes; real data have no sharp truth."""
     if o.data_type == "real":
         parts = tuple(part for part in parts if part != "sharp")
     try:
-        samples = dataset(o, "test", parts=parts)
+        samples = dataset(o, "test", parts=parts, exposure=exposure)
     except InputError as error:
         raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
@@ -182,5 +198,5 @@ def test_loader(o: StageOptions, *, parts: tuple[str, ...]) -> DataLoader:
 
 def _loader(o: StageOptions, samples: Any, **settings: Any) -> DataLoader:
     workers = min(4, os.cpu_count() or 1) if o.workers is None else o.workers
-    pinned = torch.cuda.is_available() and o.device != "cpu"
+    pinned = torch.cuda.is_available() and o.device != "cpu" and o.cache != "device"
     return DataLoader(samples, collate_fn=Packed.collate, num_workers=workers, pin_memory=pinned, **settings)

@@ -11,7 +11,7 @@ import torch
 from codes import dataset as module
 from codes.dataset import Batches, Packed, SpikeDataset
 from codes.images import write_image
-from codes.spikes import read_spikes, write_spikes
+from codes.spikes import Exposure, read_spikes, write_spikes
 
 CPU = torch.device("cpu")
 
@@ -45,6 +45,61 @@ def test_crops_of_all_parts_are_the_same_place(data):
         assert torch.equal(crop.sharp, whole.sharp[..., 4 * top : 4 * top + 16, 4 * left : 4 * left + 32])
         places.add(place)
     assert len(places) > 5
+
+
+@pytest.mark.parametrize("parts", [("spikes",), ("spikes", "blur", "sharp", "ratios")])
+def test_what_is_kept_in_memory_is_what_is_read(data, tmp_path, parts, monkeypatch):
+    """Every crop of every epoch is the same with and without; nothing is opened after the start."""
+    for sample in range(3):
+        ratios = np.random.default_rng(sample).random((5, 32, 64)).astype(np.float16)
+        (tmp_path / "labels/train/scene").mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / f"labels/train/scene/{sample:06d}.npy", ratios)
+    settings = {"parts": parts, "crop": (16, 16), "augment": True, "ratio_folder": tmp_path / "labels"}
+    read, kept = (SpikeDataset(data, "train", **settings) for _ in range(2))
+    expected = [read[epoch, index] for epoch in range(4) for index in range(3)]
+    kept.keep(CPU)
+    assert kept.bytes() == sum(part.nbytes for whole in kept.kept for part in whole.values())
+    monkeypatch.setattr(module, "read_image", None)
+    monkeypatch.setattr(module, "read_packed", None)
+    for one, other in zip(expected, (kept[epoch, index] for epoch in range(4) for index in range(3)), strict=True):
+        assert one.keys() == other.keys() >= set(parts)
+        for part in one:
+            np.testing.assert_array_equal(one[part], other[part])
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_figures(data, monkeypatch):
+    samples = SpikeDataset(data, "train")
+    monkeypatch.setattr(module, "_free_bytes", lambda device: 40_000)
+    with pytest.raises(ValueError, match=r"--cache ram: 3 samples take 0\.00 GB.*0\.00 GB are free"):
+        samples.keep()
+    assert not samples.kept
+
+
+def test_only_the_frames_around_the_exposure_are_read(data):
+    whole = SpikeDataset(data, "train", parts=("spikes",))[0]["spikes"]
+    part = SpikeDataset(data, "train", parts=("spikes",), exposure=Exposure(margin=4))[0]["spikes"]
+    np.testing.assert_array_equal(part, whole[16:121])
+
+
+def test_augmented_parts_are_turned_alike_and_a_function_of_seed_epoch_and_index(data):
+    """Turned back, every sample is the one without augmentation, in all parts; all 8 ways come, and come again."""
+    plain, turned = (SpikeDataset(data, "train", crop=(32, 32), augment=augment) for augment in (False, True))
+    seen = set()
+    for epoch in range(40):
+        assert plain[epoch, 0]["turn"] == 0 and turned[epoch, 0]["turn"] == turned[epoch, 0]["turn"]
+        one, other = (Packed.collate([samples[epoch, 0]]).to(CPU) for samples in (plain, turned))
+        ways = {
+            (quarter, mirror)
+            for quarter in range(4)
+            for mirror in (False, True)
+            if all(
+                np.array_equal(np.rot90(x.flip(-1) if mirror else x, quarter, (-2, -1)), y)
+                for x, y in ((one.spikes, other.spikes), (one.blur, other.blur), (one.sharp, other.sharp))
+            )
+        }
+        assert len(ways) == 1
+        seen |= ways
+    assert len(seen) == 8
 
 
 def test_a_sequence_is_read_where_there_is_one_and_has_to_be_whole(data):

@@ -78,6 +78,13 @@ def test_stopped_and_resumed_is_uninterrupted(data, weights, stage, stop):
     assert_same(state(resumed), state(through))
 
 
+@pytest.mark.parametrize("cache", ["ram", "device"])
+def test_a_cache_changes_nothing_but_the_time(data, weights, cache):
+    plain = run("sr", data, weights, exp_name="plain", augment=True, steps=3)
+    assert_same(state(run("sr", data, weights, exp_name=cache, augment=True, steps=3, cache=cache)), state(plain))
+    assert f"--cache {cache}: 3 samples, 0.00 GB" in (plain.parent / cache / "log.txt").read_text()
+
+
 def test_weights_of_an_epoch_are_not_overwritten_by_a_stop_inside_the_next(data, weights):
     folder = run("bsn", data, weights, evaluate_every=1, steps=10)  # 2 batches of 5 steps are an epoch
     assert state(folder)["progress"] == {"step": 10, "batch": 2, "taken": 0}
@@ -97,6 +104,7 @@ def test_weights_of_an_epoch_are_not_overwritten_by_a_stop_inside_the_next(data,
         ("sr", {"device": "gpu"}, "--device gpu: cannot be used here"),
         ("sr", {"roi_size": (30,)}, "--roi_size 30"),
         ("sr", {"spike_full": True}, "--spike_full"),
+        ("sr", {"augment": True, "roi_size": (16, 32)}, "--augment: .* square crops, not 16x32"),
         ("deblur", {"sr_path": ""}, "--sr_path is missing"),
         ("deblur", {"center_weight": 2.0}, "--center_weight 2"),
     ],
