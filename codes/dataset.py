@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from codes.archives import read_arrays
 from codes.errors import InputError
 from codes.images import check_image, image_size, read_image
 from codes.sdm import unpack
@@ -253,7 +254,7 @@ class SpikeDataset(Dataset):
         path = self.ratio_folder / f"{name}.npy"
         if not path.is_file():
             raise InputError(f"{path}: the teacher's label of this sample is missing; start again to make it")
-        return np.load(path, mmap_mode="r")
+        return read_arrays(path)[0]
 
     def _place(self, epoch: int, index: int) -> tuple[int, int, int, int]:
         """Choose the crop of a sample: (top, left, height, width) in spike pixels."""

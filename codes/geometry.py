@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from codes.archives import read_arrays
 from codes.errors import InputError
 from codes.spikes import Exposure
 
@@ -130,12 +131,9 @@ def _is_array(path: Path) -> bool:
 
 
 def _array(path: Path) -> np.ndarray:
-    try:
-        held = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no numpy file ({error})") from None
-    arrays = [held] if isinstance(held, np.ndarray) else [held[name] for name in held.files]
-    spikes = next((array for array in arrays if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
+    if not path.is_file():
+        raise InputError(f"{path}: no such spike file")
+    spikes = next((array for array in read_arrays(path) if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
     if spikes is None:
         raise InputError(f"{path}: holds no array [T,h,w] of 0 and 1, uint8 or bool")
     return spikes

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from codes.archives import read_tensors
 from codes.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,13 +84,12 @@ def raft_flow(weights: str | Path = "", device: str = "") -> Flow:
 
 
 def _raft_from_file(weights: str | Path) -> "torch.nn.Module":
-    import torch
     from torchvision.models import optical_flow
 
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is none makes torch.load raise nearly anything
-        raise InputError(f"{weights}: no state dict of RAFT can be read from it ({type(error).__name__})") from None
+        state = read_tensors(weights)
+    except ValueError as error:
+        raise InputError(f"{weights}: no state dict of RAFT can be read from it ({error})") from None
     for build in (optical_flow.raft_large, optical_flow.raft_small):
         network = build(weights=None)
         try:

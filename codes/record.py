@@ -33,7 +33,7 @@ class Record:
         return {output: read_image(path) for output, path in paths.items() if path.is_file()}
 
     def _path(self, sample: str, output: str) -> Path:
-        return self.folder / f"{sample.replace('/', '_')} {output}.png"
+        return self.folder / f"{sample} {output}.png".replace("/", "_")
 
 
 def read_record(run: str | Path) -> Record:

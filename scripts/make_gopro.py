@@ -140,6 +140,10 @@ def begin(o: Options) -> None:
     """Write the manifest, or compare it."""
     options = {name: value for name, value in asdict(o).items() if name not in CHANGES_NOTHING}
     options["input"] = str(Path(o.input).resolve())
+    # The same raw data on a disk that is mounted elsewhere now: nothing is where it was, but its name is the same.
+    before = manifest.read(Path(o.output) / "manifest.json").get("options", {}).get("input", "")
+    if not Path(before).exists() and Path(before).name == Path(options["input"]).name:
+        options["input"] = before
     versions = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
     for name, version in manifest.claim(Path(o.output), options, versions).items():
         print(f"note: the set was begun with {name} {version}, this is {versions[name]}; bytes may differ")

@@ -9,6 +9,7 @@ from conftest import ROOT
 FLOORS = [
     {"codes", "codes.errors", "codes.files"},
     {
+        "codes.archives",
         "codes.cli",
         "codes.spikes",
         "codes.images",

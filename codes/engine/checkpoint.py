@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from codes.archives import read_tensors
 from codes.errors import InputError
 from codes.files import replacing
 
@@ -31,9 +32,9 @@ def load_state(path: str | Path, **things: Any) -> dict[str, int] | None:
     if not Path(path).exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
         found = state["format"]
-    except Exception as error:  # any of a dozen types, by where the file is damaged
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a state of a run ({type(error).__name__}); move it away to start anew") from None
     if found != FORMAT:
         raise InputError(f"{path}: state of format {found}, this code reads {FORMAT}; move it away to start anew")

@@ -85,7 +85,7 @@ class Journal:
         """Write a picture [C,H,W] in [0,1] as it is, clipped and not stretched."""
         if self.writes:
             pixels = image.detach().float().permute(1, 2, 0).cpu().numpy()
-            file = f"{sample.replace('/', '_')} {name}.png"
+            file = f"{sample} {name}.png".replace("/", "_")
             write_image(self.folder / f"step-{step:07d}" / file, np.squeeze(pixels))
 
     def close(self) -> None:

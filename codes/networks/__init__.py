@@ -1,11 +1,11 @@
 """The three networks, and the files that their weights come from."""
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from codes.archives import read_tensors
 from codes.errors import InputError
 from codes.networks.bsn import BSN
 from codes.networks.edsr import EDSR
@@ -19,7 +19,7 @@ STAGES = {"BSN": BSN, "SR (EDSR)": EDSR, "LDN": LDN}
 def load(net: nn.Module, path: str | Path) -> nn.Module:
     """Fill `net` with the weights in a file, ours or the authors' bare state dict, and return it.
 
-    Every tensor must be there with its shape, and no other.
+    Every tensor must be there with its shape and finite, and no other.
     Raises: InputError naming the file, the stage it seems to belong to, and what is missing, unexpected or misshapen.
     """
     found, wanted = read_weights(path), net.state_dict()
@@ -32,7 +32,11 @@ def load(net: nn.Module, path: str | Path) -> nn.Module:
     if missing or unexpected or misshapen:
         faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
         listed = "; ".join(f"{len(names)} {fault}: {_few(names)}" for fault, names in faults.items() if names)
-        raise InputError(f"{path}: not weights of {_stage(wanted)}; it seems to hold {_stage(found)}. {listed}")
+        if missing or unexpected:
+            raise InputError(f"{path}: not weights of {_stage(wanted)}; it seems to hold {_stage(found)}. {listed}")
+        raise InputError(f"{path}: weights of {_stage(wanted)}, but built otherwise: {listed}{_window(net, found)}")
+    if broken := {name for name, value in found.items() if not value.isfinite().all()}:
+        raise InputError(f"{path}: weights that are not finite, in {_few(broken)}: of a training that failed")
     net.load_state_dict(found)
     return net
 
@@ -45,9 +49,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weight file")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a weight file of PyTorch ({type(error).__name__})") from None
+        found = read_tensors(path)
+    except ValueError as error:
+        raise InputError(f"{path}: not a weight file of PyTorch ({error})") from None
     if isinstance(found, dict) and isinstance(found.get("net"), dict):
         found = found["net"]
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
@@ -60,6 +64,14 @@ def _stage(names: dict[str, Tensor]) -> str:
     shares = {stage: len(net().state_dict().keys() & names.keys()) / len(names) for stage, net in STAGES.items()}
     stage = max(shares, key=shares.get)
     return stage if shares[stage] > 0.5 else "no network of this project"
+
+
+def _window(net: nn.Module, found: dict[str, Tensor]) -> str:
+    """Say which option fits the weights of an LDN that sees another number of spike frames."""
+    shape = found.get("spike_enc.0.weight", torch.empty(0)).shape
+    if isinstance(net, LDN) and len(shape) == 4:
+        return f"; they see {shape[1]} spike frames: --spike_deblur_len {shape[1]}"
+    return ""
 
 
 def _few(names: set[str], shown: int = 3) -> str:

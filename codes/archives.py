@@ -1,0 +1,67 @@
+"""Tensors and arrays in files from anywhere: nothing in them is executed, and no more memory taken than they hold."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codes.errors import InputError
+
+LARGEST = 2**32  # bytes of an array in a compressed file, which may be far smaller than what it holds
+
+
+def read_tensors(path: str | Path) -> Any:
+    """Read what torch.save wrote: tensors, numbers, and dicts and lists of them.
+
+    Raises: ValueError saying why, if the file is anything else: damaged, of classes, or a bomb.
+    """
+    import torch  # it is slow to import, and readers of arrays do without
+
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                held = sum(entry.file_size for entry in archive.infolist())
+            # torch.save compresses nothing, so what it wrote is never larger than its file.
+            if held > Path(path).stat().st_size:
+                raise ValueError(f"it would unpack to {held / 1e9:.3g} GB")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except ValueError:
+        raise
+    except Exception as error:  # any of a dozen types, by where the file is damaged
+        raise ValueError(f"{type(error).__name__}: damaged, or no file of PyTorch") from None
+
+
+def read_arrays(path: str | Path) -> list[np.ndarray]:
+    """Read the arrays of an .npz file, or map that of an .npy file into memory.
+
+    Raises: InputError naming the file if it is damaged, holds objects, or says that it holds more than it can.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return [np.load(path, mmap_mode="r", allow_pickle=False)]
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:
+                    _check(path, entry, file)
+        with np.load(path, allow_pickle=False) as held:
+            return [held[name] for name in held.files]
+    except InputError:
+        raise
+    except Exception as error:  # likewise
+        raise InputError(f"{path}: no numpy file ({error or type(error).__name__})") from None
+
+
+def _check(path: str | Path, entry: zipfile.ZipInfo, file: Any) -> None:
+    """Compare what an array's header promises with the size of its entry, before numpy makes room for it."""
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read_header:
+        raise InputError(f"{path}: {entry.filename} is of the numpy format {version}; 1.0 and 2.0 are read")
+    shape, _, dtype = read_header[version](file)
+    promised = float(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    if promised > min(entry.file_size, LARGEST):
+        raise InputError(
+            f"{path}: {entry.filename} says that it is {list(shape)} {dtype}, {promised / 1e9:.3g} GB; it holds "
+            f"{entry.file_size / 1e9:.3g} GB, and at most {LARGEST / 1e9:.3g} GB are read"
+        )
