@@ -19,6 +19,8 @@ from codes.errors import InputError
 from codes.networks import load
 from codes.spikes import UPSCALE, Exposure
 
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
 
 @dataclasses.dataclass(frozen=True)
 class StageOptions:
@@ -50,7 +52,10 @@ class StageOptions:
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     workers: int | None = option(None, "processes that read data [the cores, at most 4]")
     cache: str = option("none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device"))
-    precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    precision: str = option(
+        "auto", "of the networks; auto: bf16 to train on GPUs that have it, else fp32", choices=PRECISIONS
+    )
+    compile: bool = option(False, "train with torch.compile: minutes to start, then faster steps")
     evaluate_every: int = option(10, "epochs between evaluations; 0: no test data needed")
     force_resume: bool = option(False, "go on with a run although options changed")
 
@@ -73,7 +78,13 @@ def open_run(o: StageOptions, stage: str) -> Run:
     """Join the other processes, seed, and open the folder of the run; an evaluation gets a folder of its own in it."""
     _check(o)
     device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if o.compile and not o.test_mode:
+        distributed.check_compiler(device)
     torch.manual_seed(o.seed)
+    if o.precision == "auto":
+        # Tables are made in fp32 unless told otherwise: their figures do not depend on the machine.
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and not o.test_mode
+        o = dataclasses.replace(o, precision="bf16" if fast else "fp32")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     folder = f"{o.save_folder}/{stage}/{o.exp_name or o.data_type}"
     if o.test_mode:
@@ -105,12 +116,12 @@ def train_or_evaluate(
         return evaluate(net, compare, test_loader(o, parts=parts["test"], exposure=exposure), **vars(run))
     test = test_loader(o, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
     train = train_loader(o, run, parts=parts["train"], exposure=exposure)
-    length = {"steps": o.steps, "evaluate_every": o.evaluate_every}
-    return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **length, **vars(run))
+    settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "compiled": o.compile}
+    return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
 
 
 def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Module:
-    """Fill a network from a file and move it to the device; without a file it starts from random.
+    """Fill a network from a file and move it to the device, channels last; without a file it starts from random.
 
     Raises: InputError if there is no file and `needed`, the flag that gives one, is named.
     """
@@ -118,7 +129,7 @@ def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Modu
         load(net, path)
     elif needed:
         raise InputError(f"{needed} is missing: the weights that this command needs")
-    return net.to(run.device)
+    return net.to(run.device, memory_format=torch.channels_last)
 
 
 def processes() -> dict[str, int]:

@@ -5,9 +5,10 @@
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements.txt
 
-# bfloat16 halves the time on processors that have it; a GPU needs neither that nor patience.
-precision=fp32
-grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && precision=bf16
+# bfloat16 halves the time on processors that have it; where there is a GPU the scripts choose for themselves.
+precision=auto
+"$PYTHON" -c 'import torch; raise SystemExit(torch.cuda.is_available())' &&
+    grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo && precision=bf16
 
 demo=data/demo
 common="--base_folder $demo --exp_name quickstart --precision $precision --evaluate_every 1000"

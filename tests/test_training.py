@@ -16,7 +16,9 @@ from conftest import ROOT
 import train_bsn
 import train_deblur
 import train_sr
+from codes import stage
 from codes.cli import parse
+from codes.engine import distributed
 from codes.errors import InputError
 from codes.images import write_image
 from codes.networks import BSN, EDSR, LDN
@@ -83,6 +85,40 @@ def test_a_cache_changes_nothing_but_the_time(data, weights, cache):
     plain = run("sr", data, weights, exp_name="plain", augment=True, steps=3)
     assert_same(state(run("sr", data, weights, exp_name=cache, augment=True, steps=3, cache=cache)), state(plain))
     assert f"--cache {cache}: 3 samples, 0.00 GB" in (plain.parent / cache / "log.txt").read_text()
+
+
+def test_compiled_training_is_training(data, weights, monkeypatch):
+    """The same weights to rounding after three steps, of a network small enough to be compiled in a test."""
+    try:
+        distributed.check_compiler(torch.device("cpu"))
+    except InputError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(train_sr, "EDSR", lambda: EDSR(blocks=1, features=4))
+    plain, compiled = (run("sr", data, weights, exp_name=str(c), steps=3, compile=c) for c in (False, True))
+    for name, tensor in state(plain)["net"].items():
+        torch.testing.assert_close(state(compiled)["net"][name], tensor, atol=1e-5, rtol=0)
+
+
+def test_without_a_compiler_compile_says_what_it_needs(data, weights, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", lambda function: broken)
+    with pytest.raises(InputError, match=r"--compile: .*C\+\+ compiler.*No working C\+\+ compiler found.*leave it out"):
+        run("sr", data, weights, compile=True)
+
+
+@pytest.mark.parametrize("test_mode, chosen", [(False, "bf16"), (True, "fp32")])
+def test_precision_follows_the_gpu_and_is_kept_as_chosen(data, weights, monkeypatch, test_mode, chosen):
+    """A GPU that has bfloat16 trains in it; a table is made in fp32; a resumed run is told when the machine differs."""
+    monkeypatch.setattr(stage.distributed, "start", lambda device: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    options = train_sr.Options(save_folder=str(data / "log"), test_mode=test_mode)
+    opened = stage.open_run(options, "sr")
+    record = json.loads((opened.journal.folder / "options.json").read_text())["options"]
+    assert opened.precision == record["precision"] == chosen
+    monkeypatch.undo()
+    assert stage.open_run(train_sr.Options(save_folder=str(data / "other"), device="cpu"), "sr").precision == "fp32"
 
 
 def test_weights_of_an_epoch_are_not_overwritten_by_a_stop_inside_the_next(data, weights):

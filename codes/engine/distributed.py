@@ -37,11 +37,24 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def parallel(net: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap a network so that its gradients are averaged over all processes; alone, return it as it is."""
-    if world() == 1:
-        return net
-    return DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+def parallel(net: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:
+    """Wrap a network so that its gradients are averaged over all processes; alone, return it as it is.
+
+    compiled: for the shapes that it is given first, and again for each new one.
+    """
+    if world() > 1:
+        net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+    return torch.compile(net, dynamic=False) if compiled else net
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise InputError if torch.compile does not work here; a line compiled now is an hour not waited for."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(64, device=device))
+    except Exception as error:  # of the compiler that it did not find, in one of many types
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        needed = "Triton" if device.type == "cuda" else "a C++ compiler (g++, or what the variable CXX names)"
+        raise InputError(f"--compile: torch.compile needs {needed} on {device} ({reason}); leave it out") from None
 
 
 def gather(mine: list[Any]) -> list[Any]:

@@ -46,6 +46,7 @@ def fit(
     name: str,
     device: torch.device,
     precision: str = "fp32",
+    compiled: bool = False,
     steps: int | None = None,
     evaluate_every: int = 10,
     save_minutes: float = 10.0,
@@ -65,7 +66,7 @@ def fit(
     progress = checkpoint.load_state(folder / "state.pth", net=net, optimizer=optimizer) or NOT_STARTED
     step, done, taken = progress["step"], progress["batch"], progress["taken"]  # taken: steps of the next batch
     batches.start = done
-    model = distributed.parallel(net, device)
+    model = distributed.parallel(net, device, compiled=compiled)
     reader = _Reader(journal)
     rows: Rows = {}
 
