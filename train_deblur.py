@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from codes import stage
 from codes.baselines import tfi
 from codes.cli import option, program
-from codes.dataset import Batch
+from codes.dataset import Batch, SpikeDataset
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows
 from codes.losses import dssim, mse, perceptual
@@ -42,7 +42,7 @@ class Options(stage.StageOptions):
     center_weight: float = option(0.0, "share of the measured light in what BSN gives to the teacher; published: 0")
     use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
     init: str = option("blur", "start LDN as the blurry picture, or at random as published", choices=("blur", "random"))
-    teacher_cache: str = option("", "folder that keeps the teacher's labels, computed once over whole pictures")
+    teacher_cache: str = option("", "folder for the teacher's labels, computed once for whole pictures; ram: memory")
 
 
 def student(net: nn.Module, batch: Batch, centers: list[int], length: int) -> Tensor:
@@ -97,14 +97,16 @@ def main(o: Options) -> Rows:
 
     if o.train_split == "test" and not o.test_mode:
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
-    parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp", "sequence")}
-    if o.teacher_cache and not o.test_mode:
-        whole = stage.dataset(o, o.train_split, parts=("spikes",))
-        keep_ratios(teacher, whole, centers=centers, device=run.device, **stage.processes())
+
+    def label(samples: SpikeDataset) -> None:
+        whole, place = stage.dataset(o, o.train_split, parts=("spikes",)), {"device": run.device} | stage.processes()
+        samples.ratios = keep_ratios(teacher, whole, centers=centers, precision=run.precision, **place)
         distributed.wait()
-        parts["train"] += ("ratios",)
+
+    labels = ("ratios",) if o.teacher_cache else ()
+    parts = {"train": ("spikes", "blur", *labels), "test": ("spikes", "blur", "sharp", "sequence")}
     settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "LDN"}
-    return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
+    return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
 
 
 if __name__ == "__main__":

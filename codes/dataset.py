@@ -123,6 +123,7 @@ class SpikeDataset(Dataset):
         for name, (height, width) in zip(self.names, self.sizes, strict=True):
             self._check(name, height, width)
         self.kept: list[dict[str, Part]] = []  # all samples, whole, after `keep`
+        self.ratios: dict[str, np.ndarray] = {}  # by name, where they are kept in memory and not in a folder
 
     def __len__(self) -> int:
         return len(self.names)
@@ -188,13 +189,7 @@ class SpikeDataset(Dataset):
         Raises: InputError saying what is needed and what there is, if they do not fit.
         """
         place = device if device and device.type == "cuda" else None
-        needed, free = self.bytes(), _free_bytes(place)
-        # Every process of this machine keeps its own; what the run itself needs is not known here.
-        if needed > 0.9 * free:
-            raise InputError(
-                f"--cache {'device' if place else 'ram'}: {len(self)} samples take {needed / 1e9:.2f} GB a process, "
-                f"{free / 1e9:.2f} GB are free for each on {place or 'this machine'}; --cache none keeps nothing"
-            )
+        refuse_what_does_not_fit(self.bytes(), f"--cache {'device' if place else 'ram'}", place)
         for index in range(len(self)):
             whole = {part: np.array(array, order="C") for part, array in self._whole(index).items()}
             if place:
@@ -251,6 +246,8 @@ class SpikeDataset(Dataset):
         return image
 
     def _ratios(self, name: str) -> np.ndarray:
+        if name in self.ratios:
+            return self.ratios[name]
         path = self.ratio_folder / f"{name}.npy"
         if not path.is_file():
             raise InputError(f"{path}: the teacher's label of this sample is missing; start again to make it")
@@ -291,6 +288,19 @@ class Batches(Sampler[list[tuple[int, int]]]):
             skipped = max(self.start - epoch * self.per_epoch, 0)
             for batch in order[skipped:]:
                 yield [(epoch, int(index)) for index in batch[self.rank :: self.world]]
+
+
+def refuse_what_does_not_fit(size: int, flag: str, device: torch.device | None = None) -> None:
+    """Raise InputError if `size` bytes would fill the memory of this machine, or of a GPU.
+
+    Every process of the run keeps its own. A tenth is left to what the run itself needs.
+    """
+    free = _free_bytes(device)
+    if size > 0.9 * free:
+        raise InputError(
+            f"{flag}: {size / 1e9:.2f} GB are needed a process, {free / 1e9:.2f} GB are free for each on "
+            f"{device or 'this machine'}; leave it out"
+        )
 
 
 def _free_bytes(device: torch.device | None) -> int:

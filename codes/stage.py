@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -107,15 +108,17 @@ def train_or_evaluate(
     exposure: Exposure,
     lr: Schedule,
     name: str,
+    prepare: Callable[[SpikeDataset], None] | None = None,
 ) -> Rows:
     """Do what the options say with `net`.
 
-    `parts` are what "train" and "test" read of each sample, `exposure` with its margins the spike frames.
+    `parts` are what "train" and "test" read of each sample, `exposure` with its margins the spike frames. `prepare` is
+    called with the training data once all data were checked, before any of it is read.
     """
     if o.test_mode:
         return evaluate(net, compare, test_loader(o, parts=parts["test"], exposure=exposure), **vars(run))
     test = test_loader(o, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
-    train = train_loader(o, run, parts=parts["train"], exposure=exposure)
+    train = train_loader(o, run, parts=parts["train"], exposure=exposure, prepare=prepare)
     settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "compiled": o.compile}
     return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
 
@@ -160,6 +163,7 @@ def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
     """Open a split of the data set that the options name."""
     if bool(o.height) != bool(o.width):
         raise InputError("--height and --width belong together")
+    labels = getattr(o, "teacher_cache", "")
     return SpikeDataset(
         o.base_folder,
         split,
@@ -167,12 +171,19 @@ def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
         size=(o.height, o.width) if o.height and o.width else None,
         spike_full=o.spike_full,
         small=o.use_small,
-        ratio_folder=getattr(o, "teacher_cache", ""),
+        ratio_folder=None if labels == "ram" else labels,
         **settings,
     )
 
 
-def train_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: Exposure) -> DataLoader:
+def train_loader(
+    o: StageOptions,
+    run: Run,
+    *,
+    parts: tuple[str, ...],
+    exposure: Exposure,
+    prepare: Callable[[SpikeDataset], None] | None = None,
+) -> DataLoader:
     """Read the training split in the order of `Batches`: crops of `--roi_size`, on all processes together."""
     if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
         raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
@@ -187,6 +198,8 @@ def train_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure:
     if o.augment and height != width:
         raise InputError(f"--augment: quarter turns need square crops, not {height}x{width}; --roi_size SIDE cuts them")
     batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, **processes())
+    if prepare:
+        prepare(samples)
     if o.cache != "none":
         samples.keep(run.device if o.cache == "device" else None)
         run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.bytes() / 1e9:.2f} GB a process")

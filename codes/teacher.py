@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from codes.dataset import Packed, SpikeDataset
+from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
 from codes.files import replacing
 from codes.sdm import sdm, tfp
@@ -77,16 +77,31 @@ def keep_ratios(
     *,
     centers: list[int],
     device: torch.device,
+    precision: str = "fp32",
     rank: int = 0,
     world: int = 1,
-) -> None:
+) -> dict[str, np.ndarray]:
     """Write the ratios of whole pictures as NAME.npy into the ratio folder of the data set, [N,H,W] float16.
 
-    Those that are there, and not older than their spikes, stay.
+    Those that are there, and not older than their spikes, stay. Without a folder they are returned, by name.
 
     The samples are shared by `world` processes.
-    Raises: InputError if the folder holds the ratios of another teacher, other instants or another data set.
+    Raises: InputError if the folder holds the ratios of another teacher, other instants or another data set, or if
+    without one they do not fit into memory.
     """
+
+    def label(index: int) -> np.ndarray:
+        spikes = Packed.collate([dataset[index]]).to(device).spikes
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy()
+
+    if dataset.ratio_folder is None:
+        if world > 1:
+            raise InputError("--teacher_cache ram: several processes share no memory; name a folder")
+        refuse_what_does_not_fit(
+            sum(2 * len(centers) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
+        )
+        return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
     weights = hashlib.sha256()
     for tensor in teacher.state_dict().values():
         weights.update(tensor.detach().cpu().numpy().tobytes())
@@ -95,20 +110,21 @@ def keep_ratios(
         "centers": centers,
         "short": teacher.short,
         "center_weight": teacher.center_weight,
+        "precision": precision,
         "data": str(dataset.root.resolve()),
     }
     record = dataset.ratio_folder / "teacher.json"
-    if record.exists() and json.loads(record.read_text()) != key:
+    if record.exists() and {"precision": "fp32"} | json.loads(record.read_text()) != key:
         raise InputError(
-            f"{record}: these labels are of another teacher, other instants or other data; name a new folder"
+            f"{record}: these labels are of another teacher, precision, instants or data; name a new folder"
         )
     with replacing(record) as file:
         file.write(json.dumps(key).encode())
     for index in tqdm(range(rank, len(dataset), world), "labels", disable=rank > 0):
         path = record.parent / f"{dataset.names[index]}.npy"
         if not path.exists() or path.stat().st_mtime_ns < dataset.spike_path(index).stat().st_mtime_ns:
-            spikes = Packed.collate([dataset[index]]).to(device).spikes
             content = io.BytesIO()
-            np.save(content, teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy())
+            np.save(content, label(index))
             with replacing(path) as file:
                 file.write(content.getvalue())
+    return {}

@@ -69,8 +69,9 @@ def test_what_is_kept_in_memory_is_what_is_read(data, tmp_path, parts, monkeypat
 
 def test_what_does_not_fit_into_memory_is_refused_with_figures(data, monkeypatch):
     samples = SpikeDataset(data, "train")
-    monkeypatch.setattr(module, "_free_bytes", lambda device: 40_000)
-    with pytest.raises(ValueError, match=r"--cache ram: 3 samples take 0\.00 GB.*0\.00 GB are free"):
+    monkeypatch.setattr(module, "_free_bytes", lambda device: 5e9)
+    monkeypatch.setattr(samples, "bytes", lambda: 7.25e9)
+    with pytest.raises(ValueError, match=r"--cache ram: 7\.25 GB are needed a process, 5\.00 GB are free"):
         samples.keep()
     assert not samples.kept
 

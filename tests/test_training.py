@@ -18,11 +18,13 @@ import train_deblur
 import train_sr
 from codes import stage
 from codes.cli import parse
+from codes.dataset import Packed, SpikeDataset
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.images import write_image
 from codes.networks import BSN, EDSR, LDN
 from codes.spikes import write_spikes
+from codes.teacher import Teacher, keep_ratios
 
 STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
 
@@ -237,11 +239,55 @@ def test_cached_labels_train_the_same_student(data, weights, tmp_path):
         torch.testing.assert_close(state(kept)["net"][name], tensor, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("place", ["folder", "ram"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cached_labels_are_the_live_ones_on_whole_pictures(data, weights, tmp_path, monkeypatch, place, precision):
+    """To the rounding of float16: 2^-11 of the value, and what lies below its smallest normal number."""
+    live, kept = [], []
+
+    def compared(teacher: Teacher, dataset: SpikeDataset, **settings: object) -> dict:
+        found = keep_ratios(teacher, dataset, **settings)
+        for index, name in enumerate(dataset.names):
+            spikes = Packed.collate([dataset[index]]).to(torch.device("cpu")).spikes
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                live.append(teacher.ratios(spikes, settings["centers"])[0, :, 0])
+            kept.append(found[name] if place == "ram" else np.load(tmp_path / f"labels/train/{name}.npy"))
+        return found
+
+    monkeypatch.setattr(train_deblur, "keep_ratios", compared)
+    labels = "ram" if place == "ram" else str(tmp_path / "labels")
+    run("deblur", data, weights, steps=1, teacher_cache=labels, precision=precision, roi_size=(0,))
+    assert len(live) == 3
+    for one, other in zip(live, kept, strict=True):
+        assert one.std() > 0
+        torch.testing.assert_close(torch.from_numpy(other).float(), one, rtol=2**-11, atol=2**-25)
+
+
+def test_labels_wait_until_all_data_were_checked(data, weights, tmp_path):
+    (data / "test/sharp_data/scene/000001.png").unlink()
+    with pytest.raises(InputError, match=r"sharp_data/scene/000001\.png: missing"):
+        run("deblur", data, weights, evaluate_every=1, teacher_cache=str(tmp_path / "labels"))
+    assert not (tmp_path / "labels").exists()
+
+
+def test_labels_in_memory_train_as_those_in_a_folder(data, weights, tmp_path):
+    folder, ram, both = (
+        run("deblur", data, weights, exp_name=name, steps=3, **settings)
+        for name, settings in {
+            "folder": {"teacher_cache": str(tmp_path / "labels")},
+            "ram": {"teacher_cache": "ram"},
+            "both": {"teacher_cache": "ram", "cache": "ram"},
+        }.items()
+    )
+    assert_same(state(ram), state(folder))
+    assert_same(state(both), state(folder))
+
+
 def test_labels_of_another_teacher_are_refused(data, weights, tmp_path):
     run("deblur", data, weights, epochs=1, teacher_cache=str(tmp_path / "labels"))
     torch.manual_seed(1)
     torch.save(BSN().state_dict(), tmp_path / "bsn.pth")
-    with pytest.raises(InputError, match="another teacher"):
+    with pytest.raises(InputError, match="another teacher, precision, instants or data"):
         run("deblur", data, weights, exp_name="other", epochs=1, teacher_cache=str(tmp_path / "labels"))
 
 
