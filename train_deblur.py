@@ -48,8 +48,7 @@ class Options(stage.StageOptions):
 def student(net: nn.Module, batch: Batch, centers: list[int], length: int) -> Tensor:
     """Restore all instants in one pass: [B,N,3,H,W]."""
     spikes = torch.stack([window(batch.spikes, center, length) for center in centers], 1).float()
-    blur = batch.blur.unsqueeze(1).expand(-1, len(centers), -1, -1, -1)
-    return net(blur.flatten(0, 1), spikes.flatten(0, 1)).float().unflatten(0, (-1, len(centers)))
+    return net(batch.blur, spikes.flatten(0, 1)).float().unflatten(0, (-1, len(centers)))
 
 
 def main(o: Options) -> Rows:

@@ -27,8 +27,8 @@ def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
 
 def by_ldn(net: LDN, blur: Tensor, spikes: Tensor, *, tile: int) -> Restorer:
     """Restore by the student. tile: in spike pixels, 0: the whole at once."""
-    length = net.spike_enc[0].in_channels
-    return lambda instant: tiles.ldn(net, blur, window(spikes, instant, length).float(), tile=tile)
+    length, restore = net.spike_enc[0].in_channels, tiles.ldn(net, blur, tile=tile)
+    return lambda instant: restore(window(spikes, instant, length).float())
 
 
 def by_ratio(

@@ -94,7 +94,7 @@ def test_tiled_ldn_is_the_whole(height, width, tile):
     net, blur = lively(LDN()), torch.rand(1, 3, 4 * height, 4 * width)
     blur[..., : 2 * width] /= 4  # the parts differ: attention from a tile alone would be another one
     spikes = torch.randint(0, 2, (1, 21, height, width)).float()
-    torch.testing.assert_close(tiles.ldn(net, blur, spikes, tile=tile), net(blur, spikes), rtol=0, atol=1e-4)
+    torch.testing.assert_close(tiles.ldn(net, blur, tile=tile)(spikes), net(blur, spikes), rtol=0, atol=1e-4)
     alone = tiles.tiled(net, blur, spikes, tile=tile, reach=tiles.LDN_REACH)
     assert (alone - net(blur, spikes)).abs().max() > 1 / 255
 

@@ -79,6 +79,17 @@ def test_bsn_does_not_see_its_own_pixel(side):
     assert difference[20, 30] == 0 and difference[20, 31] != 0 and difference[19, 30] != 0
 
 
+def test_instants_of_a_picture_share_the_look_at_it():
+    """Two pictures with three instants each, at once and one by one."""
+    net, blur, spikes = filled(LDN()), torch.rand(2, 3, 48, 64), torch.randint(2, (2, 3, 21, 12, 16)).float()
+    with torch.inference_mode():
+        together = net(blur, spikes.flatten(0, 1)).unflatten(0, (2, 3))
+        for picture in range(2):
+            for instant in range(3):
+                alone = net(blur[picture : picture + 1], spikes[picture : picture + 1, instant])
+                torch.testing.assert_close(together[picture, instant], alone[0], atol=1e-6, rtol=0)
+
+
 def test_sizes_are_counted_as_published():
     counts = {stage: sum(p.numel() for p in net().state_dict().values()) for stage, net in NETWORKS.items()}
     assert counts == {"bsn": 1_118_832, "edsr": 1_515_269, "ldn": 234_158}

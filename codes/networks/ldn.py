@@ -58,7 +58,8 @@ def up(inputs: int, outputs: int) -> nn.Sequential:
 class LDN(nn.Module):
     """Restore the picture at the instant in the middle of a spike window.
 
-    blur [B,3,4h,4w] BGR in [0,1], spikes [B,spike_frames,h,w] -> [B,3,4h,4w], not clipped.
+    blur [B,3,4h,4w] BGR in [0,1], spikes [B*N,spike_frames,h,w] -> [B*N,3,4h,4w], not clipped: N instants of each
+    picture, those of one picture together. The picture is looked at once for all of its instants.
     """
 
     def __init__(self, spike_frames: int = 21):
@@ -82,16 +83,25 @@ class LDN(nn.Module):
         nn.init.zeros_(self.pred.bias)
         return self
 
-    def encode(self, blur: Tensor, spikes: Tensor) -> Tensor:
-        """Return features [B,64,h,w]; they see a neighbourhood, only the channel attention sees the whole picture."""
-        return torch.cat((self.blur_enc2(self.blur_enc(blur)), self.spike_enc2(self.spike_enc(spikes))), 1)
+    def look(self, blur: Tensor) -> Tensor:
+        """Return what the blurry picture gives to every instant of it, [B,32,h,w]."""
+        return self.blur_enc2(self.blur_enc(blur))
+
+    def encode(self, seen: Tensor, spikes: Tensor) -> Tensor:
+        """Return features [B*N,64,h,w]; they see a neighbourhood, only the channel attention sees the whole picture."""
+        return torch.cat((each(seen, spikes), self.spike_enc2(self.spike_enc(spikes))), 1)
 
     def decode(self, blur: Tensor, x: Tensor) -> Tensor:
-        """Return the picture that features [B,64,h,w] after channel attention make of the blurry one."""
+        """Return the pictures that features [B*N,64,h,w] after channel attention make of the blurry ones."""
         x = x * self.sa(x)
         x = self.resBlock2(self.resBlock1(x))
-        return self.pred(torch.cat((blur, self.decoder2(self.decoder1(x))), 1))
+        return self.pred(torch.cat((each(blur, x), self.decoder2(self.decoder1(x))), 1))
 
     def forward(self, blur: Tensor, spikes: Tensor) -> Tensor:
-        x = self.encode(blur, spikes)
+        x = self.encode(self.look(blur), spikes)
         return self.decode(blur, x * self.ca(x))
+
+
+def each(x: Tensor, instants: Tensor) -> Tensor:
+    """Repeat what belongs to a picture, [B,...], for each of its instants, of which there are B*N."""
+    return x.unsqueeze(1).expand(-1, len(instants) // len(x), -1, -1, -1).flatten(0, 1)
