@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py data FRAMES              # making a data set, beside cv2.imread of its frames
 python scripts/benchmark.py interpolation FOLDER     # frames left out and rebuilt, beside simpler ways
+python scripts/benchmark.py metrics                  # of one output, beside reading the files of its sample
 """
 
 import resource
@@ -126,13 +127,64 @@ def _forward_only(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return cv2.remap(before, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+@dataclass(frozen=True)
+class MetricsOptions:
+    base_folder: str = option("", "data set, of which the first test sample is taken [a demo scene of --size]")
+    size: tuple[int, ...] = option((720, 1280), "height and width of that scene")
+    repeats: int = option(30, "runs of each, in turn; medians are told")
+    threads: int = option(1, "threads that may compute")
+
+
+def metrics(o: MetricsOptions) -> None:
+    """Time psnr, ssim and ssim_paper of one output, as evaluation measures them, in turn with reading the sample."""
+    import torch
+
+    from codes.dataset import Packed, SpikeDataset
+    from codes.metrics import measure
+
+    torch.set_num_threads(o.threads)
+    cv2.setNumThreads(o.threads)
+    with tempfile.TemporaryDirectory() as place:
+        if not o.base_folder:
+            _one_sample(Path(place), *o.size)
+        samples = SpikeDataset(o.base_folder or place, "test")
+        batch = Packed.collate([samples[0]]).to(torch.device("cpu"))
+        calls = {"reading": lambda: samples[0], "metrics": lambda: measure(batch.blur, batch.sharp)}
+        seconds = {name: [] for name in calls}
+        for _ in range(o.repeats):
+            for name, call in calls.items():
+                seconds[name].append(_seconds(call))
+    print("{}x{} x3, {} thread(s), medians of {}, ms".format(*samples.shape(0), o.threads, o.repeats))
+    for name, times in seconds.items():
+        print(f"{name:10s} {1e3 * median(times):6.1f}   fastest {1e3 * min(times):6.1f}")
+    print(f"ratio      {median(seconds['metrics']) / median(seconds['reading']):6.2f}")
+
+
+def _one_sample(folder: Path, height: int, width: int) -> None:
+    """Write the three files of a sample: a photograph of scikit-image, blurred, and spikes at a rate that is usual."""
+    from skimage.data import astronaut
+
+    from codes.images import write_image
+    from codes.spikes import Exposure, write_spikes
+
+    sharp = cv2.resize(astronaut()[..., ::-1], (width, height), interpolation=cv2.INTER_CUBIC)
+    write_image(folder / "test/sharp_data/scene/000019.png", sharp)
+    write_image(folder / "test/blur_data/scene/000019.png", cv2.blur(sharp, (25, 1)))
+    spikes = np.random.default_rng(0).random((Exposure().total, height // 4, width // 4)) < 0.3
+    write_spikes(folder / "test/spike_data/scene/000019.dat", spikes)
+
+
 def _seconds(call: Callable[[], object]) -> float:
     start = perf_counter()
     call()
     return perf_counter() - start
 
 
-BENCHMARKS = {"data": (data, DataOptions), "interpolation": (interpolation, InterpolationOptions)}
+BENCHMARKS = {
+    "data": (data, DataOptions),
+    "interpolation": (interpolation, InterpolationOptions),
+    "metrics": (metrics, MetricsOptions),
+}
 
 if __name__ == "__main__":
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""

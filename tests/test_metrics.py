@@ -1,8 +1,10 @@
 """Metrics equal scikit-image, and the published logs where these compute their own."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from codes import metrics
@@ -10,6 +12,18 @@ from codes import metrics
 
 def tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+def check(image: np.ndarray, truth: np.ndarray) -> None:
+    """Compare with scikit-image in double precision: pictures [H,W,C] float32 in [0,1]."""
+    found = metrics.measure(tensor(image), tensor(truth))
+    one, other = image.astype(np.float64), truth.astype(np.float64)
+    expected = structural_similarity(one, other, channel_axis=2, data_range=1)
+    assert found["ssim"].item() == pytest.approx(expected, abs=1e-5)
+    expected = structural_similarity(2 * one - 1, 2 * other - 1, channel_axis=2, data_range=2)
+    assert found["ssim_paper"].item() == pytest.approx(expected, abs=1e-5)
+    expected = peak_signal_noise_ratio(other, one, data_range=1)
+    assert found["psnr"].item() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
@@ -30,10 +44,18 @@ def test_metrics_equal_scikit_image(size, channels, level):
     rng = np.random.default_rng(0)
     truth = np.clip(level + 0.1 * rng.standard_normal((*size, channels)), 0, 1).astype(np.float32)
     image = np.clip(truth + 0.05 * rng.standard_normal(truth.shape), 0, 1).astype(np.float32)
-    expected = structural_similarity(image.astype(np.float64), truth.astype(np.float64), channel_axis=2, data_range=1)
-    assert metrics.ssim(tensor(image), tensor(truth)).item() == pytest.approx(expected, abs=1e-5)
-    expected = peak_signal_noise_ratio(truth.astype(np.float64), image.astype(np.float64), data_range=1)
-    assert metrics.psnr(tensor(image), tensor(truth)).item() == pytest.approx(expected, abs=1e-4)
+    check(image, truth)
+
+
+@pytest.mark.parametrize("photograph", ["astronaut", "coffee", "rocket", "camera", "page", "moon"])
+def test_metrics_of_photographs_equal_scikit_image(photograph):
+    """Bright, dark and flat ones, blurred as outputs are, in one block of rows and in several, some cut short."""
+    picture = np.atleast_3d(getattr(data, photograph)())[:199, :301]
+    truth = picture.astype(np.float32) / 255
+    for image in (cv2.GaussianBlur(truth, (0, 0), 2), truth**0.5, truth / 16, np.full_like(truth, truth.mean())):
+        image = image.reshape(truth.shape)
+        check(image, truth)
+        check(image / 16, truth / 16)
 
 
 def test_a_batch_is_measured_picture_by_picture():
