@@ -104,4 +104,4 @@ class LDN(nn.Module):
 
 def each(x: Tensor, instants: Tensor) -> Tensor:
     """Repeat what belongs to a picture, [B,...], for each of its instants, of which there are B*N."""
-    return x.unsqueeze(1).expand(-1, len(instants) // len(x), -1, -1, -1).flatten(0, 1)
+    return x.unsqueeze(1).expand(-1, instants.shape[0] // x.shape[0], -1, -1, -1).flatten(0, 1)
