@@ -8,28 +8,33 @@ from codes.errors import InputError
 from codes.files import replacing
 
 
-def claim(folder: Path, options: dict[str, Any], versions: dict[str, str]) -> dict[str, str]:
+def claim(
+    folder: Path, options: dict[str, Any], versions: dict[str, str], *, name: str = "manifest.json"
+) -> dict[str, str]:
     """Make `folder` a data set of these options, or find that it is one; return the versions that have changed since.
 
+    name: of the file in it that says so.
     Raises: InputError naming each difference if it was made with other options, or holds data of unknown making.
     """
-    path = folder / "manifest.json"
+    path = folder / name
     options = json.loads(json.dumps(options))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: not a folder; choose another --output")
     if not path.exists():
         if any(folder.glob("**/blur_data")):
-            raise InputError(f"{folder}: holds a data set without a manifest.json; choose another --output")
+            raise InputError(f"{folder}: holds a data set without a {name}; choose another --output")
         write(path, {"options": options, "versions": versions})
         return {}
     held = read(path)
-    before = held["options"]
+    before = held.get("options", {})
     differences = [
         f"{name} was {before.get(name)!r}, now {options.get(name)!r}"
-        for name in sorted(before.keys() | options.keys())
+        for name in {**options, **before}
         if before.get(name) != options.get(name)
     ]
     if differences:
         raise InputError(f"{folder}: made with other options ({'; '.join(differences)}); choose another --output")
-    return {name: version for name, version in held["versions"].items() if versions.get(name) != version}
+    return {name: version for name, version in held.get("versions", {}).items() if versions.get(name) != version}
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +47,9 @@ def main(options: Options) -> None:
     """Make the scenes that are not there yet, then say what is."""
     folder = Path(options.output)
     check(options)
-    claim(folder, {name: value for name, value in asdict(options).items() if name != "output"})
+    held = {name: value for name, value in asdict(options).items() if name != "output"}
+    versions = {package: version(package) for package in ("numpy", "scikit-image")} | {"opencv": cv2.__version__}
+    manifest.claim(folder, held, versions, name="demo.json")
     scenes = [(split, number) for split in PHOTOGRAPHS for number in range(getattr(options, split))]
     blur_psnr = []
     for split, number in tqdm(scenes, desc=str(folder), unit="scene"):
@@ -93,27 +94,6 @@ def check(options: Options) -> None:
     ):
         if not holds:
             raise InputError(f"--{name} {getattr(options, name)}: accepted is {accepted}")
-
-
-def claim(folder: Path, options: dict[str, Any]) -> None:
-    """Note the options in the folder's demo.json, or find the same ones there.
-
-    Raises: InputError naming the differences, or if the folder holds data of another making.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: not a folder; choose another --output")
-    note = folder / "demo.json"
-    if note.exists():
-        found = manifest.read(note).get("options", {})
-        changed = [name for name, value in options.items() if found.get(name) != value]
-        if changed:
-            differences = "; ".join(f"{name} was {found.get(name)}, now {options[name]}" for name in changed)
-            raise InputError(f"{folder}: made with other options ({differences}); choose another --output")
-    elif any((folder / split).exists() for split in PHOTOGRAPHS):
-        raise InputError(f"{folder}: holds data that this script did not make (no demo.json); choose another --output")
-    else:
-        versions = {package: version(package) for package in ("numpy", "scikit-image")} | {"opencv": cv2.__version__}
-        manifest.write(note, {"options": options, "versions": versions})
 
 
 if __name__ == "__main__":
