@@ -1,4 +1,6 @@
-"""The qualitative figure: every output of a sample side by side, a detail enlarged, and where it errs."""
+"""Pictures for people: outputs side by side, and the figure with a detail enlarged and where each output errs."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -38,6 +40,15 @@ def grid(outputs: dict[str, np.ndarray], captions: dict[str, str], *, width: int
         columns.append(np.vstack([np.pad(tile, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for tile in tiles]))
     columns = [np.pad(column, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255) for column in columns]
     return np.pad(np.hstack(columns), ((0, 0), (0, GAP), (0, 0)), constant_values=255)
+
+
+def strip(names: Sequence[str], rows: list[list[np.ndarray]]) -> np.ndarray:
+    """Lay pictures [H,W,3] uint8 BGR side by side as they are, each sample in a row, below the names."""
+    pictures = [np.hstack(row) for row in rows]
+    width = max(picture.shape[1] for picture in pictures)
+    filled = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    head = np.hstack([_caption([name], image.shape[1]) for name, image in zip(names, rows[0], strict=True)])
+    return np.vstack([np.pad(head, ((0, 0), (0, width - head.shape[1]), (0, 0)), constant_values=255), *filled])
 
 
 def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray:

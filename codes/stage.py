@@ -1,6 +1,7 @@
 """From the options of a stage to its run: processes, device, folder, loaders, networks."""
 
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     folder = f"{o.save_folder}/{stage}/{o.exp_name or o.data_type}"
     if o.test_mode:
-        folder += f"/test-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = _new_folder(f"{folder}/test-{time.strftime('%Y%m%d-%H%M%S')}")
     journal = Journal(folder, writes=distributed.rank() == 0)
     resumed = (journal.folder / "checkpoints/state.pth").exists() and not o.force_resume
     journal.options(dataclasses.asdict(o), same_but=FREE if resumed else None)
@@ -133,6 +134,21 @@ def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Modu
     elif needed:
         raise InputError(f"{needed} is missing: the weights that this command needs")
     return net.to(run.device, memory_format=torch.channels_last)
+
+
+def _new_folder(name: str) -> str:
+    """Make a folder of this name, with a number behind it where there is one: evaluations start in the same second.
+
+    Only the first process makes it, the others write nothing.
+    """
+    if distributed.rank() > 0:
+        return name
+    for number in itertools.count(1):
+        try:
+            os.makedirs(folder := name if number == 1 else f"{name}-{number}")
+            return folder
+        except FileExistsError:
+            pass
 
 
 def processes() -> dict[str, int]:

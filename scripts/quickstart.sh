@@ -22,4 +22,7 @@ weights() { ls log/"$1"/quickstart/checkpoints/"$2"_*.pth | tail -n 1; }
 # once, for whole pictures; then the student alone is what a step costs.
 "$PYTHON" train_deblur.py $common --roi_size 128 --bs 2 --epochs 45 --tea_loss ssim --center_weight 0.6 \
     --teacher_cache log/deblur/quickstart/labels --bsn_path "$(weights bsn BSN)" --sr_path "$(weights sr SR)"
-"$PYTHON" scripts/show_run.py log/deblur/quickstart --base_folder $demo --better_by 2
+run=log/deblur/quickstart scene=$(cd $demo/test/blur_data && ls -d ./*/*.png | head -n 1)
+"$PYTHON" scripts/deblur.py "$demo/test/blur_data/$scene" "$demo/test/spike_data/${scene%.png}.dat" --compare --force \
+    --deblur_path "$(weights deblur LDN)" --out $run/sequence --video $run/sequence.gif
+"$PYTHON" scripts/figures.py $run --better_by 2

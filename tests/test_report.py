@@ -15,7 +15,7 @@ import torch
 from codes.curves import panels, svg
 from codes.engine import Journal
 from codes.errors import InputError
-from codes.grid import GAP, LARGEST_ERROR, grid
+from codes.grid import GAP, LARGEST_ERROR, grid, strip
 from codes.images import read_image
 from codes.record import read_curves, read_record
 from scripts import figures
@@ -134,3 +134,22 @@ def test_the_page_works_in_a_browser(run, tmp_path):
     assert title.endswith('"faults":[]}') and '"hit":true,"changed":true,"loaded":true' in title
     assert re.findall(r"inset\(0px (\S+) ", title) == ["100%", "75%", "0%"], title
     assert "CONSOLE" not in done.stderr
+
+
+def test_pictures_of_different_sizes_lie_side_by_side_under_their_names():
+    rows = [[np.full((10, 200, 3), shade, np.uint8) for shade in (10, 50)], [np.zeros((20, 90, 3), np.uint8)] * 2]
+    image = strip(("one", "two"), rows)
+    head = len(image) - 30
+    assert (
+        image.shape[1] == 400
+        and (image[head : head + 10, :200] == 10).all()
+        and (image[head + 10 :, 180:] == 255).all()
+    )
+    assert image[:head, :100].min() < 100 and image[:head, 200:300].min() < 100
+
+
+def test_a_run_that_is_no_better_ends_with_code_1(run):
+    assert "strip.png" not in {path.name for path in figures.main(figures.Options(run=str(run)))}
+    with pytest.raises(SystemExit, match="failed: LDN has to be 2 dB better"):
+        figures.main(figures.Options(run=str(run), better_by=2.0))
+    figures.main(figures.Options(run=str(run), better_by=0.0))

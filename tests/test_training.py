@@ -231,6 +231,14 @@ def test_evaluation_is_beside_the_run_and_once(data, weights):
     assert len(list(folder.glob("test-*/step-*/means.csv"))) == 1
 
 
+def test_evaluations_of_one_second_have_folders_of_their_own(data, weights, monkeypatch):
+    monkeypatch.setattr(stage.time, "strftime", lambda form: "20260101-120000")
+    for _ in range(2):
+        folder = run("bsn", data, weights, test_mode=True, bsn_path=weights["bsn_path"])
+    assert sorted(path.name for path in folder.glob("test-*")) == ["test-20260101-120000", "test-20260101-120000-2"]
+    assert all(list(path.glob("step-*/means.csv")) for path in folder.glob("test-*"))
+
+
 def test_cached_labels_train_the_same_student(data, weights, tmp_path):
     """On whole pictures labels kept in float16 differ from live ones by no more than float16 does."""
     live = run("deblur", data, weights, exp_name="live", epochs=1, roi_size=(0,))
