@@ -5,7 +5,8 @@
     python scripts/tables.py --base_folder GOPRO --deblur_path V1.pth V2.pth V4.pth     # GOPRO/threshold_{1,2,4}
 
 sequence: PSNR and SSIM over seven instants at each V_th; modules: what each part of the method adds; networks: BSN and
-SR on their own, the nine rows of the published logs; cost: size, multiply-adds, time and memory on this device.
+SR on their own, the nine rows of the published logs, both at the first V_th; cost: size, multiply-adds, time and memory
+on this device.
 What was measured already from the same data and weights by the same code is not measured again (OUTPUT/values).
 """
 
@@ -68,8 +69,11 @@ def main(o: Options) -> list[Table]:
     sets = data_sets(o.base_folder)
     weights = [pick_weights(o, place, len(sets)) for place in range(len(sets))]
     rows = [
-        {stage: measured(o, stage, folder, threshold, paths, device) for stage in STAGES}
-        for (threshold, folder), paths in zip(sets.items(), weights, strict=True)
+        {
+            stage: measured(o, stage, folder, threshold, paths, device)
+            for stage in (STAGES if place == 0 else ["deblur"])
+        }
+        for place, ((threshold, folder), paths) in enumerate(zip(sets.items(), weights, strict=True))
     ]
     found = versions()
     made = [f"made by `{shlex.join(sys.argv)}`, " + ", ".join(f"{name} {version}" for name, version in found.items())]
