@@ -19,8 +19,8 @@ from codes.engine import Pair, cosine
 from codes.engine.journal import Rows
 from codes.losses import mse
 from codes.networks import BSN
+from codes.rates import light_of
 from codes.sdm import at_spike_size, gray, tfp
-from codes.spikes import Exposure
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,23 @@ class Options(stage.StageOptions):
 
 
 def main(o: Options) -> Rows:
-    run, exposure = stage.open_run(o, "bsn"), Exposure(margin=o.bsn_len // 2)
+    recipe = stage.settle_recipe(o, o.bsn_path)
+    run, exposure = stage.open_run(o, "bsn"), stage.frames(recipe, margin=o.bsn_len // 2)
     net = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path" if o.test_mode else "")
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        light = light_of(batch.spikes, recipe["spike_input"])
         for center in exposure.centers(o.blur_step):
-            noisy = tfp(batch.spikes, center, o.bsn_len)
+            noisy = tfp(light, center, o.bsn_len)
             yield {"self": mse(net(noisy), noisy)}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        noisy = tfp(batch.spikes, exposure.center, o.bsn_len)
+        noisy = tfp(light_of(batch.spikes, recipe["spike_input"]), exposure.center, o.bsn_len)
         truth = None if batch.sharp is None else at_spike_size(gray(batch.sharp), noisy)
         return {f"TFP_{o.bsn_len}": Pair(noisy, truth), "BSN": Pair(net(noisy), truth)}
 
     parts = {"train": ("spikes",), "test": ("spikes", "sharp")}
-    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "BSN"}
+    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "BSN", "recipe": recipe}
     return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
 
 

@@ -1,18 +1,19 @@
 """Stage 3: train LDN, the small student that restores the picture at any instant of the exposure.
 
+    python train_deblur.py --base_folder GOPRO/                                             # recipe: rates
     python train_deblur.py --base_folder GOPRO/ --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
-        --lambda_reblur 100 --data_type GOPRO
+        --lambda_reblur 100 --data_type GOPRO                                               # recipe: published
     python train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
         --deblur_path model/DeblurNet_100.pth --data_type GOPRO
 
-Fed: the blurry picture and 21 raw spike frames around each of five instants.
-Loss: the distance to the teacher (closed form on BSN and EDSR) at each, and of the mean of the five to the picture.
+Fed: the blurry picture and light of 21 spike frames around each of five instants.
+Loss: the distance to the teacher (closed form; as published on BSN and EDSR) at each, and of the mean of the five to
+the picture.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,10 +24,12 @@ from codes.dataset import Batch, SpikeDataset
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows
 from codes.losses import dssim, mse, perceptual
-from codes.networks import BSN, EDSR, LDN
-from codes.sdm import sdm, tfp, window
+from codes.networks import BSN, EDSR, LDN, read_recipe
+from codes.rates import ldn_input, light_of
+from codes.recipe import PUBLISHED, RATES, RECIPES, TEACHERS, settle
+from codes.sdm import sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
-from codes.teacher import Teacher, keep_ratios, sharpen
+from codes.teacher import RateTeacher, Teacher, keep_ratios
 
 
 @dataclass(frozen=True)
@@ -34,36 +37,52 @@ class Options(stage.StageOptions):
     lr: float = option(1e-3, "learning rate of Adam, falling to 0 along a cosine")
     sr_path: str = option("", "weights of EDSR")
     deblur_path: str = option("", "weights of LDN")
-    spike_deblur_len: int = option(21, "raw spike frames that LDN sees")
+    recipe: str = option(
+        "",
+        "published: counts, taught by BSN and EDSR; rates: taught by fused firing rates [published with --bsn_path]",
+        choices=("", *RECIPES),
+    )
+    teacher: str = option("", "who teaches [the recipe's]", choices=("", *TEACHERS))
+    spike_deblur_len: int = option(21, "spike frames that LDN sees")
     blur_step: int = option(24, "spike frames between the instants of a sample")
     lambda_tea: float = option(1.0, "weight of the teacher loss")
     lambda_reblur: float = option(100.0, "weight of the reblur loss")
     tea_loss: str = option("lpips", "teacher loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim"))
     center_weight: float = option(0.0, "share of the measured light in what BSN gives to the teacher; published: 0")
     use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
-    init: str = option("blur", "start LDN as the blurry picture, or at random as published", choices=("blur", "random"))
+    init: str = option("blur", "start LDN as what it is given, or at random as published", choices=("blur", "random"))
     teacher_cache: str = option("", "folder for the teacher's labels, computed once for whole pictures; ram: memory")
-
-
-def student(net: nn.Module, batch: Batch, centers: list[int], length: int) -> Tensor:
-    """Restore all instants in one pass: [B,N,3,H,W]."""
-    spikes = torch.stack([window(batch.spikes, center, length) for center in centers], 1).float()
-    return net(batch.blur, spikes.flatten(0, 1)).float().unflatten(0, (-1, len(centers)))
 
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
+    recipe = stage.settle_recipe(o, o.deblur_path, default=PUBLISHED if o.bsn_path else RATES)
+    spike_input, published = recipe["spike_input"], bool(o.bsn_path) or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
-    bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
-    edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
-    teacher, centers = Teacher(bsn, edsr, short=o.bsn_len, center_weight=o.center_weight), exposure.centers(o.blur_step)
+    teachers: dict[str, Teacher | RateTeacher] = {
+        "consistent": RateTeacher(short=o.bsn_len, fused=False),
+        "fused": RateTeacher(short=o.bsn_len),
+    }
+    if published:
+        bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
+        edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
+        eats = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)["spike_input"]
+        teachers["published"] = Teacher(bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats)
+    teacher, centers = teachers[recipe["teacher"]], exposure.centers(o.blur_step)
     near = None if o.test_mode else perceptual(o.tea_loss)
+
+    def student(net: nn.Module, batch: Batch, centers: list[int]) -> Tensor:
+        """Restore all instants in one pass: [B,N,3,H,W]."""
+        light = light_of(batch.spikes, spike_input)
+        sizes = {"length": o.spike_deblur_len, "short": o.bsn_len, "exposure": exposure}
+        given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input)
+        return net(batch.blur, *given).float().unflatten(0, (-1, len(centers)))
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
-        sharp, wanted = student(net, batch, centers, o.spike_deblur_len), sharpen(batch.blur, ratios)
+        sharp, wanted = student(net, batch, centers), teacher.sharpen(batch.blur, ratios)
         frames, labels = sharp.flatten(0, 1), wanted.flatten(0, 1)
         terms = {
             "teacher": o.lambda_tea * near(frames, labels),
@@ -77,6 +96,9 @@ def main(o: Options) -> Rows:
         def enlarged(light: Tensor) -> Tensor:
             return F.interpolate(light, scale_factor=UPSCALE, mode="bilinear")
 
+        def taught(name: str) -> Tensor:
+            return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
+
         middle = exposure.center
         long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
         outputs = {
@@ -84,14 +106,17 @@ def main(o: Options) -> Rows:
             f"TFP_{o.bsn_len}": enlarged(short).expand_as(batch.blur),
             "TFI": enlarged(tfi(batch.spikes, middle)).expand_as(batch.blur),
             "SDM": sdm(batch.blur, enlarged(long), enlarged(short)),
-            "SDM+BSN": sdm(batch.blur, enlarged(long), enlarged(teacher.denoise(short))),
-            "teacher": teacher(batch.blur, batch.spikes, [middle])[:, 0],
-            "LDN": student(net, batch, [middle], o.spike_deblur_len)[:, 0],
         }
+        if published:
+            clean = enlarged(teachers["published"].denoise(short))
+            outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
+        outputs["SDM rates"] = taught("consistent")
+        if recipe["teacher"] == "fused":
+            outputs["SDM fused"] = taught("fused")
+        outputs["LDN"] = student(net, batch, [middle])[:, 0]
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
         if batch.sequence is not None:
-            frames = student(net, batch, exposure.centers(SEQUENCE_STEP), o.spike_deblur_len)
-            pairs["LDN sequence"] = Pair(frames, batch.sequence)
+            pairs["LDN sequence"] = Pair(student(net, batch, exposure.centers(SEQUENCE_STEP)), batch.sequence)
         return pairs
 
     if o.train_split == "test" and not o.test_mode:
@@ -104,7 +129,7 @@ def main(o: Options) -> Rows:
 
     labels = ("ratios",) if o.teacher_cache else ()
     parts = {"train": ("spikes", "blur", *labels), "test": ("spikes", "blur", "sharp", "sequence")}
-    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "LDN"}
+    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "LDN", "recipe": recipe}
     return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
 
 

@@ -20,8 +20,9 @@ from codes.engine import Pair, constant
 from codes.engine.journal import Rows
 from codes.losses import mse
 from codes.networks import BSN, EDSR
+from codes.rates import light_of
 from codes.sdm import gray, tfp
-from codes.spikes import UPSCALE, Exposure
+from codes.spikes import UPSCALE
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,22 @@ def nearest(light: Tensor) -> Tensor:
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
-    run, exposure = stage.open_run(o, "sr"), Exposure(margin=0)
+    recipe = stage.settle_recipe(o, o.sr_path, o.bsn_path)
+    run, exposure = stage.open_run(o, "sr"), stage.frames(recipe, margin=0)
     net = stage.network(EDSR(), o.sr_path, run, needed="--sr_path" if o.test_mode else "")
     bsn = stage.network(BSN(), o.bsn_path, run).eval() if o.bsn_path else None
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        long = tfp(batch.spikes, exposure.center, exposure.length)
+        long = tfp(light_of(batch.spikes, recipe["spike_input"]), exposure.center, exposure.length)
         yield {"sr": mse(net(long), gray(batch.blur))}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        long = tfp(batch.spikes, exposure.center, exposure.length)
+        light = light_of(batch.spikes, recipe["spike_input"])
+        long = tfp(light, exposure.center, exposure.length)
         blur = gray(batch.blur)
         pairs = {f"TFP_{exposure.length} nearest": Pair(nearest(long), blur), "SR against blur": Pair(net(long), blur)}
         if bsn:
-            short = tfp(batch.spikes, exposure.center, o.bsn_len)
+            short = tfp(light, exposure.center, o.bsn_len)
             clean = bsn(short).clamp(0, 1)
             sharp = None if batch.sharp is None else gray(batch.sharp)
             outputs = {f"TFP_{o.bsn_len} nearest": nearest(short), "BSN nearest": nearest(clean), "BSN SR": net(clean)}
@@ -57,7 +60,7 @@ def main(o: Options) -> Rows:
         return pairs
 
     parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp") if bsn else ("spikes", "blur")}
-    settings = {"parts": parts, "exposure": exposure, "lr": constant(o.lr), "name": "SR"}
+    settings = {"parts": parts, "exposure": exposure, "lr": constant(o.lr), "name": "SR", "recipe": recipe}
     return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
 
 

@@ -46,6 +46,17 @@ def sdm(blur: Tensor, long: Tensor, short: Tensor) -> Tensor:
     return blur * ratio
 
 
+def sharpen(blur: Tensor, ratio: Tensor, mean: Tensor) -> Tensor:
+    """Sharpen a blurry picture half by the ratio of light (`sdm`), half by its difference to the mean.
+
+    The ratio is right where one thing is lit and shaded, the difference where one colour gives way to another; the mean
+    of both is B + (B + M)(ratio - 1)/2. blur [B,3,H,W]; ratio, light at the instant over `mean`, and mean [B,1,H,W],
+    in any scale: it is brought to that of the picture -> [B,3,H,W], not clipped.
+    """
+    mean = mean * (gray(blur).mean((1, 2, 3), keepdim=True) / mean.mean((1, 2, 3), keepdim=True).clamp(min=1e-6))
+    return blur + (blur + mean) * (ratio - 1) / 2
+
+
 def gray(bgr: Tensor) -> Tensor:
     """Weigh [B,3,H,W] BGR into one channel [B,1,H,W] by 0.11 B + 0.59 G + 0.30 R, as the spike camera sees it."""
     weights = torch.tensor((0.11, 0.59, 0.30), dtype=bgr.dtype, device=bgr.device)

@@ -18,7 +18,8 @@ from codes.engine.evaluate import Compare
 from codes.engine.fit import Losses, Schedule
 from codes.engine.journal import Rows
 from codes.errors import InputError
-from codes.networks import load
+from codes.networks import load, read_recipe
+from codes.recipe import PUBLISHED, SPIKE_INPUTS, Recipe, settle
 from codes.spikes import UPSCALE, Exposure
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
@@ -51,6 +52,11 @@ class StageOptions:
     use_small: bool = option(False, "use the first 20 samples of a split, for a quick look")
     spike_full: bool = option(False, "read spikes of the size of the picture from spike_full/")
     bsn_path: str = option("", "weights of BSN")
+    spike_input: str = option(
+        "",
+        "light by counting spikes, as published, or by the time between them [what the weights eat, else counts]",
+        choices=("", *SPIKE_INPUTS),
+    )
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     workers: int | None = option(None, "processes that read data [the cores, at most 4]")
     cache: str = option("none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device"))
@@ -109,6 +115,7 @@ def train_or_evaluate(
     exposure: Exposure,
     lr: Schedule,
     name: str,
+    recipe: Recipe,
     prepare: Callable[[SpikeDataset], None] | None = None,
 ) -> Rows:
     """Do what the options say with `net`.
@@ -120,8 +127,19 @@ def train_or_evaluate(
         return evaluate(net, compare, test_loader(o, parts=parts["test"], exposure=exposure), **vars(run))
     test = test_loader(o, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
     train = train_loader(o, run, parts=parts["train"], exposure=exposure, prepare=prepare)
-    settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "compiled": o.compile}
+    settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "compiled": o.compile, "recipe": recipe}
     return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
+
+
+def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -> Recipe:
+    """Return the recipe that the options and the weight files among `weights` agree on."""
+    flags = {name: getattr(o, name, "") for name in ("recipe", "spike_input", "teacher")}
+    return settle(flags, {path: read_recipe(path) for path in weights if path}, default)
+
+
+def frames(recipe: Recipe, *, margin: int) -> Exposure:
+    """Return the exposure with the frames that are read: those that windows reach, for rates all that tell them."""
+    return Exposure() if recipe["spike_input"] == "rates" else Exposure(margin=margin)
 
 
 def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Module:

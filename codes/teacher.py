@@ -1,6 +1,7 @@
-"""The teacher of the student: BSN and EDSR joined by the closed-form model, frozen.
+"""The teachers of the student: what the closed-form model makes of a blurry picture and light at an instant.
 
-Source: SpikeReveal (arXiv 2403.09486), section 4.2.
+`Teacher` is the published one, BSN and EDSR frozen (SpikeReveal, arXiv 2403.09486, section 4.2); `RateTeacher` takes
+light from the time between spikes and needs no network.
 """
 
 import hashlib
@@ -15,11 +16,13 @@ from tqdm import tqdm
 from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
 from codes.files import replacing
+from codes.fusion import fuse
+from codes.rates import LARGEST_RATIO, apply_ratios, light_of, over_mean, rate_ratios
 from codes.sdm import sdm, tfp
 from codes.spikes import Exposure
 
-# Beyond this a ratio changes nothing: the darkest 8-bit value above black is 1/255, and labels are clipped to 1.
-LARGEST_RATIO = 255.0
+OWN_STEP = 8  # spike frames between the instants whose mean is the light of the exposure
+LABELS = 1  # raised when the same streams would get other labels
 
 
 class Teacher(nn.Module):
@@ -36,24 +39,25 @@ class Teacher(nn.Module):
         *,
         short: int = 9,
         center_weight: float = 0.0,
+        spike_input: str = "counts",
         exposure: Exposure = Exposure(),  # noqa: B008
     ):
         super().__init__()
         self.bsn, self.edsr, self.short, self.exposure = bsn, edsr, short, exposure
         if not 0 <= center_weight <= 1:
             raise InputError(f"--center_weight {center_weight:g}: a share between 0 (published) and 1 (BSN left out)")
-        self.center_weight = center_weight
+        self.center_weight, self.spike_input = center_weight, spike_input
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def forward(self, blur: Tensor, spikes: Tensor, centers: list[int]) -> Tensor:
         """blur [B,3,H,W] in [0,1], spikes [B,T,h,w], N instants in spike frames -> [B,N,3,H,W] in [0,1]."""
-        return sharpen(blur, self.ratios(spikes, centers))
+        return self.sharpen(blur, self.ratios(spikes, centers))
 
     @torch.no_grad()
     def ratios(self, spikes: Tensor, centers: list[int]) -> Tensor:
         """Return light at each instant over light of the exposure, [B,N,1,H,W], 0 where the exposure is black."""
-        exposure = self.exposure
+        exposure, spikes = self.exposure, light_of(spikes, self.spike_input)
         long = self.enlarge(tfp(spikes, exposure.center, exposure.length))
         one = torch.ones_like(long)
         ratios = [sdm(one, long, self.enlarge(self.denoise(tfp(spikes, center, self.short)))) for center in centers]
@@ -65,14 +69,68 @@ class Teacher(nn.Module):
     def enlarge(self, light: Tensor) -> Tensor:
         return self.edsr(light).float().clamp(0, 1)
 
+    @staticmethod
+    def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
+        """Apply ratios [B,N,1,H,W] to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
+        return (blur.unsqueeze(1) * ratios).clamp(0, 1)
 
-def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
-    """Apply ratios [B,N,1,H,W] to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
-    return (blur.unsqueeze(1) * ratios).clamp(0, 1)
+    def key(self) -> dict[str, object]:
+        """Say what its labels depend on."""
+        weights = hashlib.sha256()
+        for tensor in self.state_dict().values():
+            weights.update(tensor.detach().cpu().numpy().tobytes())
+        parts = {"weights": weights.hexdigest(), "short": self.short, "center_weight": self.center_weight}
+        return parts if self.spike_input == "counts" else parts | {"spike_input": self.spike_input}
+
+
+class RateTeacher(nn.Module):
+    """Restore a blurry picture at several instants from firing rates, without a network: `sdm.sharpen`, clipped.
+
+    Light over the exposure is the mean of its own instants, so that what it restores, averaged, is the blurry picture.
+    `fused`: enlarged by `fusion.fuse`, on the CPU, a good deal better than bicubic and slower.
+    """
+
+    def __init__(self, *, short: int = 9, fused: bool = True, exposure: Exposure = Exposure()):  # noqa: B008
+        super().__init__()
+        self.short, self.fused, self.exposure = short, fused, exposure
+
+    @torch.no_grad()
+    def forward(self, blur: Tensor, spikes: Tensor, centers: list[int]) -> Tensor:
+        """blur [B,3,H,W] in [0,1], spikes [B,T,h,w], N instants in spike frames -> [B,N,3,H,W] in [0,1]."""
+        return self.sharpen(blur, self.ratios(spikes, centers))
+
+    @torch.no_grad()
+    def ratios(self, spikes: Tensor, centers: list[int]) -> Tensor:
+        """Return light at each instant over light of the exposure, and last that itself: [B,N+1,1,H,W]."""
+        rates = light_of(spikes, "rates")
+        if self.fused:
+            return torch.stack([self._fused(stream, centers) for stream in rates])
+        return rate_ratios(rates, centers, short=self.short, exposure=self.exposure)
+
+    def _fused(self, rates: Tensor, centers: list[int]) -> Tensor:
+        """Do it for one stream [T,h,w]: [N+1,1,H,W]."""
+        exposure = self.exposure
+        # Flow wants light in 0..1, whatever the threshold was.
+        brightest = rates[exposure.margin :][: exposure.length].mean(0).quantile(0.999)
+        stream = (rates / brightest.clamp(min=1e-6)).cpu().numpy()
+        own = exposure.centers(OWN_STEP)
+        light = {instant: torch.from_numpy(fuse(stream, instant)) for instant in sorted({*own, *centers})}
+        mean = torch.stack([light[instant] for instant in own]).mean(0)
+        chosen = torch.stack([light[instant] for instant in centers])
+        return over_mean(chosen[None, :, None], mean[None, None])[0].to(rates.device)
+
+    @staticmethod
+    def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
+        """Apply ratios and mean [B,N+1,1,H,W] to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
+        return apply_ratios(blur, ratios)
+
+    def key(self) -> dict[str, object]:
+        """Say what its labels depend on."""
+        return {"teacher": "fused" if self.fused else "consistent", "short": self.short, "version": LABELS}
 
 
 def keep_ratios(
-    teacher: Teacher,
+    teacher: Teacher | RateTeacher,
     dataset: SpikeDataset,
     *,
     centers: list[int],
@@ -81,9 +139,10 @@ def keep_ratios(
     rank: int = 0,
     world: int = 1,
 ) -> dict[str, np.ndarray]:
-    """Write the ratios of whole pictures as NAME.npy into the ratio folder of the data set, [N,H,W] float16.
+    """Write the ratios of whole pictures as NAME.npy into the ratio folder of the data set, float16.
 
-    Those that are there, and not older than their spikes, stay. Without a folder they are returned, by name.
+    They are [N,H,W], of `RateTeacher` [N+1,H,W]. Those that are there, and not older than their spikes, stay. Without a
+    folder they are returned, by name.
 
     The samples are shared by `world` processes.
     Raises: InputError if the folder holds the ratios of another teacher, other instants or another data set, or if
@@ -99,20 +158,10 @@ def keep_ratios(
         if world > 1:
             raise InputError("--teacher_cache ram: several processes share no memory; name a folder")
         refuse_what_does_not_fit(
-            sum(2 * len(centers) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
+            sum(2 * (len(centers) + 1) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
         )
         return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
-    weights = hashlib.sha256()
-    for tensor in teacher.state_dict().values():
-        weights.update(tensor.detach().cpu().numpy().tobytes())
-    key = {
-        "weights": weights.hexdigest(),
-        "centers": centers,
-        "short": teacher.short,
-        "center_weight": teacher.center_weight,
-        "precision": precision,
-        "data": str(dataset.root.resolve()),
-    }
+    key = teacher.key() | {"centers": centers, "precision": precision, "data": str(dataset.root.resolve())}
     record = dataset.ratio_folder / "teacher.json"
     if record.exists() and {"precision": "fp32"} | json.loads(record.read_text()) != key:
         raise InputError(

@@ -17,6 +17,7 @@ FLOORS = [
         "codes.manifest",
         "codes.parallel",
         "codes.published",
+        "codes.recipe",
         "codes.video",
     },
     {
@@ -33,12 +34,13 @@ FLOORS = [
         "codes.networks",
         "codes.losses",
         "codes.metrics",
+        "codes.rates",
         "codes.simulator",
         "codes.interpolation",
         "codes.recording",
         "codes.curves",
     },
-    {"codes.dataset", "codes.factory", "codes.tiles", "codes.report"},
+    {"codes.dataset", "codes.factory", "codes.tiles", "codes.fusion", "codes.report"},
     {"codes.engine", "codes.teacher", "codes.restore"},
     {"codes.stage", "codes.cost"},
 ]

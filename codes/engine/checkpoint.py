@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from codes.archives import read_tensors
 from codes.errors import InputError
 from codes.files import replacing
+from codes.recipe import PUBLISHED, Recipe
 
 FORMAT = 1
 
@@ -16,6 +18,12 @@ def save(path: str | Path, content: Any) -> None:
     """Write tensors, numbers and dicts of them, whole or not at all."""
     with replacing(path) as file:
         torch.save(content, file)
+
+
+def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> None:
+    """Write a state dict: bare, as everyone reads it, if it is of the published recipe; else with what it is for."""
+    bare = recipe is None or recipe["spike_input"] == PUBLISHED["spike_input"]
+    save(path, net.state_dict() if bare else {"net": net.state_dict(), "recipe": recipe})
 
 
 def save_state(path: str | Path, progress: dict[str, int], **things: Any) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from codes.engine import checkpoint, distributed
 from codes.engine.evaluate import Compare, evaluate
 from codes.engine.journal import Journal, Rows
+from codes.recipe import Recipe
 
 Losses = Callable[[nn.Module, Any], Iterator[dict[str, Tensor]]]
 Schedule = Callable[[float], float]
@@ -47,6 +48,7 @@ def fit(
     device: torch.device,
     precision: str = "fp32",
     compiled: bool = False,
+    recipe: Recipe | None = None,
     steps: int | None = None,
     evaluate_every: int = 10,
     save_minutes: float = 10.0,
@@ -56,8 +58,8 @@ def fit(
 
     `lr` gives the rate at a progress in [0,1] through the whole run. After every `evaluate_every` epochs (0: never) and
     at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside an
-    epoch). `steps` stops early, at so many optimiser steps; the same call without it goes on. Losses stay on the device
-    and are read every `read_every` steps.
+    epoch), with the `recipe` that they are for. `steps` stops early, at so many optimiser steps; the same call without
+    it goes on. Losses stay on the device and are read every `read_every` steps.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite; the last state stays.
     """
     batches = train.batch_sampler
@@ -85,7 +87,7 @@ def fit(
         if journal.writes:
             epoch, rest = divmod(done, batches.per_epoch)
             place = f"step{step:07d}" if rest or taken else f"{epoch:04d}"
-            checkpoint.save(folder / f"{name}_{place}.pth", net.state_dict())
+            checkpoint.save_weights(folder / f"{name}_{place}.pth", net, recipe)
         options = {"device": device, "precision": precision, "step": step}
         return evaluate(net, compare, test, journal, **options) if test else {}
 

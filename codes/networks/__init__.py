@@ -1,6 +1,7 @@
 """The three networks, and the files that their weights come from."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,9 @@ from codes.errors import InputError
 from codes.networks.bsn import BSN
 from codes.networks.edsr import EDSR
 from codes.networks.ldn import LDN
+from codes.recipe import PUBLISHED, SPIKE_INPUTS, Recipe
 
-__all__ = ["BSN", "EDSR", "LDN", "load", "read_weights"]
+__all__ = ["BSN", "EDSR", "LDN", "load", "read_recipe", "read_weights"]
 
 STAGES = {"BSN": BSN, "SR (EDSR)": EDSR, "LDN": LDN}
 
@@ -46,17 +48,30 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Raises: InputError if the file is missing or holds no state dict.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such weight file")
-    try:
-        found = read_tensors(path)
-    except ValueError as error:
-        raise InputError(f"{path}: not a weight file of PyTorch ({error})") from None
+    found = _read(path)
     if isinstance(found, dict) and isinstance(found.get("net"), dict):
         found = found["net"]
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(f"{path}: holds no state dict (tensors by name) and no checkpoint of ours")
     return {name.removeprefix("module."): value for name, value in found.items()}  # "module.": saved from DataParallel
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read what the weights in a file were made for; a bare state dict is of the published recipe."""
+    found = _read(path)
+    recipe = found.get("recipe", PUBLISHED) if isinstance(found, dict) else PUBLISHED
+    if not isinstance(recipe, dict) or recipe.get("spike_input") not in SPIKE_INPUTS:
+        raise InputError(f"{path}: of a recipe that this code does not know; spikes are {' or '.join(SPIKE_INPUTS)}")
+    return recipe
+
+
+def _read(path: str | Path) -> Any:
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such weight file")
+    try:
+        return read_tensors(path)
+    except ValueError as error:
+        raise InputError(f"{path}: not a weight file of PyTorch ({error})") from None
 
 
 def _stage(names: dict[str, Tensor]) -> str:

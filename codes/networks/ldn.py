@@ -91,15 +91,15 @@ class LDN(nn.Module):
         """Return features [B*N,64,h,w]; they see a neighbourhood, only the channel attention sees the whole picture."""
         return torch.cat((each(seen, spikes), self.spike_enc2(self.spike_enc(spikes))), 1)
 
-    def decode(self, blur: Tensor, x: Tensor) -> Tensor:
-        """Return the pictures that features [B*N,64,h,w] after channel attention make of the blurry ones."""
+    def decode(self, start: Tensor, x: Tensor) -> Tensor:
+        """Return what features [B*N,64,h,w] after channel attention make of pictures [B,3,4h,4w] or [B*N,3,4h,4w]."""
         x = x * self.sa(x)
         x = self.resBlock2(self.resBlock1(x))
-        return self.pred(torch.cat((each(blur, x), self.decoder2(self.decoder1(x))), 1))
+        return self.pred(torch.cat((each(start, x), self.decoder2(self.decoder1(x))), 1))
 
-    def forward(self, blur: Tensor, spikes: Tensor) -> Tensor:
+    def forward(self, blur: Tensor, spikes: Tensor, start: Tensor | None = None) -> Tensor:
         x = self.encode(self.look(blur), spikes)
-        return self.decode(blur, x * self.ca(x))
+        return self.decode(blur if start is None else start, x * self.ca(x))
 
 
 def each(x: Tensor, instants: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""Light from the time between spikes, which knows it far better than the number of spikes in a window.
+
+A pixel fires when it has gathered a fixed charge, so over each interval its light is 1/interval. A window of 9 ticks
+counts to 1/9; the intervals that it cuts tell the fractions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from codes.sdm import gray, sharpen, tfp, window
+from codes.spikes import UPSCALE, Exposure
+
+DARKEST = 1e-3  # rate below which light over the exposure is not divided by
+LARGEST_RATIO = 255.0  # beyond it a ratio changes no 8-bit picture
+GAIN_OF_DOUBT = 0.3  # how much more alike its intervals must become for a spike to be called false
+
+
+def light_of(spikes: Tensor, spike_input: str) -> Tensor:
+    """Return what the method averages: the spikes themselves ("counts"), or the rates of the true ones ("rates")."""
+    return spikes if spike_input == "counts" else firing_rate(without_false_spikes(spikes))
+
+
+def ldn_input(
+    blur: Tensor, light: Tensor, centers: list[int], *, length: int, short: int, exposure: Exposure, spike_input: str
+) -> tuple[Tensor, Tensor | None]:
+    """Return what LDN is given beside the blurry picture [B,3,H,W], for N instants: windows and where it starts.
+
+    light: [B,T,h,w] by `light_of`. Counts are given as they are, [B*N,length,h,w], and LDN starts at the blurry picture
+    (None). Rates are brought to the scale of the picture, so that threshold and gain cancel, and LDN starts at what the
+    closed form makes of them, [B*N,3,H,W]: it learns what is missing there.
+    """
+    windows = torch.stack([window(light, center, length) for center in centers], 1).float()
+    if spike_input == "counts":
+        return windows.flatten(0, 1), None
+    mean = tfp(light, exposure.center, exposure.length).mean((1, 2, 3))
+    gain = gray(blur).mean((1, 2, 3)) / mean.clamp(min=DARKEST)
+    start = apply_ratios(blur, rate_ratios(light, centers, short=short, exposure=exposure))
+    return (windows * gain.view(-1, 1, 1, 1, 1)).flatten(0, 1), start.flatten(0, 1)
+
+
+def rate_ratios(rates: Tensor, centers: list[int], *, short: int, exposure: Exposure) -> Tensor:
+    """Return light of `short` ticks at each instant over light of the exposure, and last that: [B,N+1,1,4h,4w]."""
+    light = torch.stack([bicubic(tfp(rates, center, short)) for center in centers], 1)
+    return over_mean(light, bicubic(tfp(rates, exposure.center, exposure.length)))
+
+
+def over_mean(light: Tensor, mean: Tensor) -> Tensor:
+    """Divide light [B,N,1,H,W] by its mean [B,1,H,W] and append that: [B,N+1,1,H,W]."""
+    mean = mean.clamp(min=DARKEST).unsqueeze(1)
+    return torch.cat((light.clamp(min=0) / mean, mean), 1).clamp(max=LARGEST_RATIO)
+
+
+def apply_ratios(blur: Tensor, ratios: Tensor) -> Tensor:
+    """Apply what `over_mean` gave, [B,N+1,1,H,W], to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
+    return torch.stack([sharpen(blur, ratio, ratios[:, -1]) for ratio in ratios[:, :-1].unbind(1)], 1).clamp(0, 1)
+
+
+def bicubic(light: Tensor) -> Tensor:
+    """Enlarge light [B,C,h,w] by 4."""
+    return F.interpolate(light, scale_factor=UPSCALE, mode="bicubic")
+
+
+def firing_rate(spikes: Tensor) -> Tensor:
+    """Return the light at every tick as 1/interval: spikes [B,T,h,w] of 0 and 1 -> [B,T,h,w] float32 in [1/2T,1].
+
+    A tick belongs to the interval that ends with the next spike at or after it. Where the stream begins or ends inside
+    an interval, that is taken as the longer of what is seen of it and its neighbour; a pixel that never fires has 2T.
+    """
+    total, fired = spikes.shape[1], spikes > 0
+    before, after = _last_before(_clock(fired), fired), _next_from(_clock(fired), fired)
+    # -1 and `total` stand for spikes that were not seen: at either end the interval is at least this long.
+    interval = after - before
+    opening, closing = before < 0, after == total
+    first, last = after[:, :1], total - 1 - _next_from(_clock(fired), fired.flip(1))[:, :1]
+    known = torch.where(opening | closing, 0, interval)  # an inner interval, seen whole
+    neighbour = torch.where(opening, known.gather(1, (first + 1).clamp(max=total - 1).long()), 0)
+    neighbour = torch.where(closing, known.gather(1, last.clamp(min=0).long()), neighbour)
+    interval = torch.maximum(interval, neighbour)
+    return torch.where(opening & closing, 2 * total, interval).float().reciprocal_()
+
+
+def without_false_spikes(spikes: Tensor) -> Tensor:
+    """Remove the spikes that no light made, which a sensor adds at random: [B,T,h,w] of 0 and 1 -> the same, uint8.
+
+    A false spike splits an interval in two: without it neighbouring intervals are more alike. Differences of one tick,
+    the clock's, say nothing; the interval at either end of the stream says only how long it is at least.
+    """
+    total, fired = spikes.shape[1], spikes > 0
+    time = _clock(fired)
+    before, after = _last_before(time, fired), _next_after(time, fired)
+    earlier, later = _last_before(before, fired), _next_after(after, fired)
+
+    def unlike(end: Tensor, open_end: Tensor | bool, interval: Tensor) -> Tensor:
+        """Compare an interval with its neighbour, of which at an open end only the least length is known."""
+        difference = end - interval
+        difference = torch.where(difference < 0, torch.where(open_end, 0, -difference), difference)
+        return (difference - 1).clamp(min=0) / (end + interval).clamp(min=1)
+
+    one, two, whole = time - before, after - time, after - before
+    left, right, at_start, at_end = before - earlier, later - after, earlier < 0, later == total
+    apart = unlike(left, at_start, one) + unlike(two, at_end & False, one) + unlike(right, at_end, two)
+    together = unlike(left, at_start, whole) + unlike(right, at_end, whole)
+    gain = torch.where(fired & (before >= 0) & (after < total), apart - together - GAIN_OF_DOUBT, 0)
+    # Of two neighbours that both look false one is: the more so.
+    picture, _, row, column = place = gain.gt(0).nonzero(as_tuple=True)
+    former, following = (gain[picture, other[place].long(), row, column] for other in (before, after))
+    false = (gain[place] > former) & (gain[place] >= following)
+    kept = fired.to(torch.uint8)
+    kept[place] = (~false).to(torch.uint8)
+    return kept
+
+
+def _clock(like: Tensor) -> Tensor:
+    """Number the ticks of a stream [B,T,h,w]: [T,1,1] int16."""
+    return torch.arange(like.shape[1], dtype=torch.int16, device=like.device).view(-1, 1, 1)
+
+
+def _last_before(values: Tensor, fired: Tensor) -> Tensor:
+    """Return, at every tick, the value at the last spike before it, -1 if there was none; values grow with time."""
+    found = torch.where(fired, values, -1)
+    found = torch.cat((torch.full_like(found[:, :1], -1), found[:, :-1]), 1)
+    step = 1
+    while step < found.shape[1]:  # a running maximum in log2(T) passes: torch.cummax walks along time one by one
+        found = torch.cat((found[:, :step], torch.maximum(found[:, step:], found[:, :-step])), 1)
+        step *= 2
+    return found
+
+
+def _next_after(values: Tensor, fired: Tensor) -> Tensor:
+    """Return, at every tick, the value at the next spike after it, T if there is none; values grow with time."""
+    last = fired.shape[1] - 1
+    return last - _last_before((last - values).expand_as(fired).flip(1), fired.flip(1)).flip(1)
+
+
+def _next_from(values: Tensor, fired: Tensor) -> Tensor:
+    """Return, at every tick, the value at the spike at it or the next one, T if there is none."""
+    return torch.where(fired, values, _next_after(values, fired))

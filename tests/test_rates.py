@@ -1,0 +1,93 @@
+"""Rates say what a slow walk along each pixel's spikes says; false spikes go, true ones stay."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codes.rates import apply_ratios, firing_rate, ldn_input, light_of, rate_ratios, without_false_spikes
+from codes.sdm import gray
+from codes.simulator import add_noise, integrate
+from codes.spikes import Exposure
+
+
+def slow(train: list[int]) -> list[float]:
+    """Find the rate of one pixel at every tick, by its list of spikes."""
+    places, total = [t for t, fired in enumerate(train) if fired], len(train)
+    if not places:
+        return [1 / (2 * total)] * total
+    inner = [b - a for a, b in zip(places, places[1:], strict=False)] or [0]
+    head, tail = max(places[0] + 1, inner[0]), max(total - places[-1], inner[-1])
+    intervals = [head] * (places[0] + 1)
+    for interval in inner:
+        intervals += [interval] * interval
+    return [1 / interval for interval in intervals + [tail] * (total - 1 - places[-1])]
+
+
+def streams(trains: list[list[int]]) -> torch.Tensor:
+    return torch.tensor(trains, dtype=torch.uint8).T[None, :, None]
+
+
+@given(st.integers(2, 20).flatmap(lambda n: st.lists(st.lists(st.integers(0, 1), min_size=n, max_size=n), min_size=1)))
+def test_the_rate_is_the_slow_one(trains):
+    found = firing_rate(streams(trains))
+    np.testing.assert_allclose(found[0, :, 0].T, [slow(train) for train in trains], rtol=1e-6)
+
+
+@pytest.mark.parametrize("interval", [1, 2, 5, 20])
+def test_constant_light_is_exact_at_every_tick_and_phase(interval):
+    spikes = ((torch.arange(60).view(-1, 1, 1) - torch.arange(interval)) % interval == 0).byte()[None]
+    torch.testing.assert_close(firing_rate(spikes), torch.full((1, 60, 1, interval), 1 / interval))
+
+
+@pytest.mark.parametrize("interval", [4, 7, 15])
+def test_a_spike_inside_a_regular_train_is_found_false_and_no_other(interval):
+    train = (torch.arange(137) % interval == 1).byte()
+    assert torch.equal(without_false_spikes(train.view(1, -1, 1, 1)).flatten(), train)
+    begin = 1 + 4 * interval
+    for place in range(begin + 1, begin + interval):
+        noisy = train.clone()
+        noisy[place] = 1
+        assert torch.equal(without_false_spikes(noisy.view(1, -1, 1, 1)).flatten(), train)
+
+
+def test_light_that_doubles_keeps_its_spikes():
+    light = np.concatenate((np.full(70, 0.1), np.full(67, 0.2))).astype(np.float32).reshape(-1, 1, 1)
+    spikes = torch.from_numpy(integrate(light, first=np.full((1, 1), 0.3, np.float32)))[None]
+    assert torch.equal(without_false_spikes(spikes), spikes)
+
+
+@pytest.mark.parametrize("threshold, gain", [(1.0, 2.0), (4.0, 6.0)])
+def test_rates_know_the_light_better_than_counts_do(threshold, gain):
+    rng = np.random.default_rng(0)
+    light = np.broadcast_to(rng.uniform(0.05, 0.95, (40, 40)), (137, 40, 40)).astype(np.float32)
+    spikes = add_noise(integrate(light, threshold=threshold, first=rng.random((40, 40), np.float32)), rng)
+    error = {}
+    for name in ("counts", "rates"):
+        seen = light_of(torch.from_numpy(spikes)[None], name)[0, 64:73].float().mean(0) * threshold
+        error[name] = 10 * np.log10(np.mean((seen.numpy() - light[0]) ** 2))
+    assert error["counts"] - error["rates"] > gain  # dB
+
+
+def test_the_mean_of_what_is_restored_is_the_blurry_picture():
+    torch.manual_seed(0)
+    rates, blur = torch.rand(2, 137, 8, 8) * 0.4 + 0.3, torch.rand(2, 3, 32, 32) * 0.2 + 0.4
+    exposure = Exposure()
+    ratios = rate_ratios(rates, list(range(20, 117)), short=1, exposure=exposure)
+    torch.testing.assert_close(ratios[:, :-1].mean(1), torch.ones(2, 1, 32, 32), atol=1e-5, rtol=0)
+    restored = torch.stack([apply_ratios(blur, ratios[:, [i, -1]])[:, 0] for i in range(97)], 1)
+    inside = ((restored > 0) & (restored < 1)).all(1)
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(restored.mean(1)[inside], blur[inside], atol=1e-4, rtol=0)
+
+
+def test_threshold_and_gain_cancel_in_what_ldn_is_given():
+    torch.manual_seed(0)
+    rates, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
+    sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
+    (windows, start), (others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (rates, rates / 4))
+    torch.testing.assert_close(windows, others)
+    torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)
+    assert windows.shape == (2, 21, 8, 8) and start.shape == (2, 3, 32, 32)
+    assert windows.mean() == pytest.approx(float(gray(blur).mean()), rel=0.05)
