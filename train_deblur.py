@@ -45,7 +45,7 @@ class Options(stage.StageOptions):
     teacher: str = option("", "who teaches [the recipe's]", choices=("", *TEACHERS))
     spike_deblur_len: int = option(21, "spike frames that LDN sees")
     blur_step: int = option(24, "spike frames between the instants of a sample")
-    lambda_tea: float = option(1.0, "weight of the teacher loss")
+    lambda_tea: float = option(1.0, "weight of the teacher loss; 0: no teacher at all")
     lambda_reblur: float = option(100.0, "weight of the reblur loss")
     tea_loss: str = option("lpips", "teacher loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim"))
     center_weight: float = option(0.0, "share of the measured light in what BSN gives to the teacher; published: 0")
@@ -81,15 +81,14 @@ def main(o: Options) -> Rows:
         return net(batch.blur, *given).float().unflatten(0, (-1, len(centers)))
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
-        sharp, wanted = student(net, batch, centers), teacher.sharpen(batch.blur, ratios)
-        frames, labels = sharp.flatten(0, 1), wanted.flatten(0, 1)
-        terms = {
-            "teacher": o.lambda_tea * near(frames, labels),
-            "reblur": o.lambda_reblur * mse(sharp.mean(1), batch.blur),
-        }
-        if o.use_ssim:
-            terms["ssim"] = o.lambda_tea * dssim(frames, labels)
+        sharp, terms = student(net, batch, centers), {}
+        if o.lambda_tea:
+            ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
+            frames, labels = sharp.flatten(0, 1), teacher.sharpen(batch.blur, ratios).flatten(0, 1)
+            terms["teacher"] = o.lambda_tea * near(frames, labels)
+            if o.use_ssim:
+                terms["ssim"] = o.lambda_tea * dssim(frames, labels)
+        terms["reblur"] = o.lambda_reblur * mse(sharp.mean(1), batch.blur)
         yield terms
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:

@@ -3,8 +3,13 @@
 python scripts/benchmark.py data FRAMES              # making a data set, beside cv2.imread of its frames
 python scripts/benchmark.py interpolation FOLDER     # frames left out and rebuilt, beside simpler ways
 python scripts/benchmark.py metrics                  # of one output, beside reading the files of its sample
+python scripts/benchmark.py load                     # samples of each stage, beside cv2.imread of their picture
+python scripts/benchmark.py train                    # steps of each stage, beside a matrix product
+python scripts/benchmark.py eval                     # pictures a second, beside copying what the metrics read
+python scripts/benchmark.py infer                    # LDN at 720p, beside a matrix product
 """
 
+import json
 import resource
 import subprocess
 import sys
@@ -13,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import MISSING, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
@@ -26,7 +32,17 @@ from codes.cli import option, program
 from codes.errors import InputError
 from codes.footage import find
 from codes.interpolation import INTERPOLATORS, dis_flow, interpolator
+from codes.speed import copy_rate, matmul_rate, spread, timed
 
+# What is trained for `train`: script, folder of its runs, options. LDN alone has no teacher at all.
+STAGES = {
+    "BSN": ("train_bsn", "bsn", {}),
+    "SR": ("train_sr", "sr", {}),
+    "LDN": ("train_deblur", "deblur", {"teacher_cache": "ram"}),
+    "LDN live": ("train_deblur", "deblur", {}),
+    "LDN alone": ("train_deblur", "deblur", {"lambda_tea": 0.0}),
+}
+SPEED = ("seconds a step", "waiting for data")
 MAKE = Path(__file__).resolve().parent / "make_gopro.py"
 
 
@@ -160,7 +176,7 @@ def metrics(o: MetricsOptions) -> None:
     print(f"ratio      {median(seconds['metrics']) / median(seconds['reading']):6.2f}")
 
 
-def _one_sample(folder: Path, height: int, width: int) -> None:
+def _one_sample(folder: Path, height: int, width: int, *, split: str = "test", name: str = "000019") -> None:
     """Write the three files of a sample: a photograph of scikit-image, blurred, and spikes at a rate that is usual."""
     from skimage.data import astronaut
 
@@ -168,10 +184,212 @@ def _one_sample(folder: Path, height: int, width: int) -> None:
     from codes.spikes import Exposure, write_spikes
 
     sharp = cv2.resize(astronaut()[..., ::-1], (width, height), interpolation=cv2.INTER_CUBIC)
-    write_image(folder / "test/sharp_data/scene/000019.png", sharp)
-    write_image(folder / "test/blur_data/scene/000019.png", cv2.blur(sharp, (25, 1)))
+    write_image(folder / f"{split}/sharp_data/scene/{name}.png", sharp)
+    write_image(folder / f"{split}/blur_data/scene/{name}.png", cv2.blur(sharp, (25, 1)))
     spikes = np.random.default_rng(0).random((Exposure().total, height // 4, width // 4)) < 0.3
-    write_spikes(folder / "test/spike_data/scene/000019.dat", spikes)
+    write_spikes(folder / f"{split}/spike_data/scene/{name}.dat", spikes)
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    base_folder: str = option("", "data set, of which training samples are read [made, of --size]")
+    size: tuple[int, ...] = option((720, 1280), "height and width of what is made")
+    samples: int = option(8, "how many")
+    roi_size: int = option(512, "side of the crops")
+    repeats: int = option(15, "times that each is read, in turn; medians are told")
+    device: str = option("cpu", "of --cache device")
+    json: bool = option(False, "one JSON object a line")
+
+
+def load(o: LoadOptions) -> None:
+    """Time a sample of each stage as training reads it, in turn with cv2.imread of its picture; files are in memory."""
+    import torch
+
+    from codes.dataset import Packed, SpikeDataset
+    from codes.spikes import Exposure
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    stages = {
+        "BSN": (("spikes",), Exposure(margin=4)),
+        "SR": (("spikes", "blur"), Exposure(margin=0)),
+        "LDN": (("spikes", "blur"), Exposure()),
+    }
+    with tempfile.TemporaryDirectory() as place:
+        for sample in range(0 if o.base_folder else o.samples):
+            _one_sample(Path(place), *o.size, split="train", name=f"{sample:06d}")
+        folder = Path(o.base_folder or place)
+        calls = {}
+        for stage, (parts, exposure) in stages.items():
+            for cache in ("none", "ram") if o.device == "cpu" else ("none", "ram", "device"):
+                settings = {"parts": parts, "exposure": exposure, "crop": (o.roi_size, o.roi_size)}
+                samples = SpikeDataset(folder, "train", **settings)
+                samples.names, samples.sizes = samples.names[: o.samples], samples.sizes[: o.samples]
+                if cache != "none":
+                    samples.keep(torch.device(o.device) if cache == "device" else None)
+                calls[f"{stage}, --cache {cache}"] = lambda key, samples=samples: Packed.collate([samples[key]])
+        pictures = [str(samples._picture("blur", name)) for name in samples.names]
+        calls = {"cv2.imread": lambda key: cv2.imread(pictures[key[1]])} | calls
+        times = {name: [] for name in calls}
+        for epoch in range(-2, o.repeats):  # two to warm up
+            for index in range(len(pictures)):
+                for name, call in calls.items():
+                    seconds = _seconds(partial(call, (abs(epoch), index)))
+                    if epoch >= 0:
+                        times[name].append(seconds)
+    height, width = samples.sizes[0]
+    print(f"samples of {height}x{width}, crops of {o.roi_size}, one thread", file=sys.stderr)
+    rows = [{"reading": name, "ms": 1e3 * median(found), "spread": spread(found)} for name, found in times.items()]
+    _table([row | {"of cv2.imread": row["ms"] / rows[0]["ms"]} for row in rows], o.json)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    base_folder: str = option("data/demo", "data set to train on")
+    stages: tuple[str, ...] = option(("BSN", "SR", "LDN", "LDN live", "LDN alone"), "which", choices=tuple(STAGES))
+    roi_size: int = option(256, "side of the crops")
+    bs: int = option(1, "pictures a batch")
+    steps: int = option(60, "steps of each")
+    precision: str = option("auto", "as of the stages")
+    compile: bool = option(False, "as of the stages")
+    cache: str = option("none", "as of the stages")
+    workers: int = option(2, "as of the stages")
+    device: str = option("", "as of the stages")
+    json: bool = option(False, "one JSON object a line")
+
+
+def train(o: TrainOptions) -> None:
+    """Train each stage for some steps on real data, and tell its arithmetic beside matrix products made before."""
+    import torch
+
+    from codes.networks import BSN, EDSR
+    from codes.record import read_curves, read_options
+
+    device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    rows, ceilings = [], {}
+    with tempfile.TemporaryDirectory() as place:
+        torch.save(BSN().state_dict(), f"{place}/bsn.pth")
+        torch.save(EDSR().state_dict(), f"{place}/sr.pth")
+        shared = {"base_folder": o.base_folder, "save_folder": place, "evaluate_every": 0, "epochs": 10**6}
+        for name in ("bs", "steps", "precision", "compile", "cache", "workers"):
+            shared[name] = getattr(o, name)
+        for name in o.stages:
+            script, folder, of_stage = STAGES[name]
+            if script == "train_deblur":
+                of_stage = {"bsn_path": f"{place}/bsn.pth", "sr_path": f"{place}/sr.pth", "tea_loss": "ssim"} | of_stage
+            module, run = import_module(script), {"exp_name": name, "roi_size": (o.roi_size,), "device": device}
+            module.main(module.Options(**shared, **run, **of_stage))
+            curves = read_curves(f"{place}/{folder}/{name}")
+            steps, waits = ([value for _, value in curves[f"speed/{what}"][1:]] for what in SPEED)
+            precision = read_options(f"{place}/{folder}/{name}")["options"]["precision"]
+            if precision not in ceilings:
+                ceilings[precision] = matmul_rate(device, precision)
+            rate = _step_flops(name, o.bs, o.roi_size) / median(steps)
+            rows.append(
+                {
+                    "stage": name,
+                    "precision": precision,
+                    "ms a step": 1e3 * median(steps),
+                    "spread": spread(steps),
+                    "GFLOP/s": rate / 1e9,
+                    "product GFLOP/s": ceilings[precision] / 1e9,
+                    "share": rate / ceilings[precision],
+                    "waiting": mean(waits),
+                }
+            )
+    _table(rows, o.json)
+
+
+def _step_flops(name: str, batch: int, side: int) -> int:
+    """Count the operations of a network, forward and backward, in one step of its stage."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from codes.networks import BSN, EDSR, LDN
+    from codes.spikes import UPSCALE
+
+    light = torch.empty(batch, 1, side // UPSCALE, side // UPSCALE, device="meta")
+    windows = light.expand(-1, 21, -1, -1).repeat(5, 1, 1, 1)
+    pictures = torch.empty(batch, 3, side, side, device="meta")
+    net, inputs = {"BSN": (BSN, (light,)), "SR": (EDSR, (light,))}.get(name, (LDN, (pictures, windows)))
+    with FlopCounterMode(display=False) as counter:
+        net().to("meta")(*inputs).sum().backward()
+    return counter.get_total_flops()
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    size: tuple[int, ...] = option((720, 1280), "height and width of the pictures")
+    repeats: int = option(15, "runs; medians are told")
+    device: str = option("cpu", "where")
+    json: bool = option(False, "one JSON object a line")
+
+
+def evaluation(o: EvalOptions) -> None:
+    """Time psnr, ssim and ssim_paper of one output, beside copying the two pictures that they read."""
+    import torch
+
+    from codes.metrics import measure
+
+    image, truth = (torch.rand(1, 3, *o.size, device=o.device) for _ in range(2))
+    seconds = timed(lambda: measure(image, truth), repeats=o.repeats, device=o.device)
+    copied = (image.nbytes + truth.nbytes) / (copy_rate(o.device) / 2)
+    row = {"measuring": "psnr, ssim, ssim_paper", "pictures/s": 1 / median(seconds), "ms": 1e3 * median(seconds)}
+    row |= {"spread": spread(seconds), "ms to copy both": 1e3 * copied, "copies": median(seconds) / copied}
+    _table([row], o.json)
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    size: tuple[int, ...] = option((720, 1280), "height and width of the picture")
+    instants: tuple[int, ...] = option((1, 7), "instants restored at once from one picture")
+    precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    compile: bool = option(False, "torch.compile; on a GPU with CUDA graphs")
+    repeats: int = option(7, "runs; medians are told")
+    device: str = option("", "where [cuda where there is one]")
+    json: bool = option(False, "one JSON object a line")
+
+
+def infer(o: InferOptions) -> None:
+    """Time LDN, its picture and spikes on the device already, beside a matrix product in the same precision."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from codes.engine import distributed
+    from codes.networks import LDN
+    from codes.spikes import UPSCALE
+
+    device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
+    ceiling, rows = matmul_rate(device, o.precision), []
+    net = LDN().to(device, memory_format=torch.channels_last).eval()
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    fast = torch.compile(net, mode=mode, dynamic=False) if o.compile else net
+    height, width = (side // UPSCALE for side in o.size)
+    blur = torch.rand(1, 3, *o.size, device=device).contiguous(memory_format=torch.channels_last)
+    for instants in o.instants:
+        spikes = torch.randint(2, (instants, 21, height, width), device=device).float()
+        with torch.inference_mode(), distributed.autocast(device, o.precision):
+            with FlopCounterMode(display=False) as counter:
+                net(blur, spikes)
+            seconds = timed(lambda: fast(blur, spikes), repeats=o.repeats, device=device)  # noqa: B023
+        flops, frame = counter.get_total_flops(), median(seconds) / instants
+        row = {"instants": instants, "frames/s": 1 / frame, "ms a frame": 1e3 * frame, "spread": spread(seconds)}
+        row |= {"GFLOP a frame": flops / instants / 1e9, "GFLOP/s": flops / median(seconds) / 1e9}
+        rows.append(row | {"product GFLOP/s": ceiling / 1e9, "share": flops / median(seconds) / ceiling})
+    print(f"LDN, {o.size[0]}x{o.size[1]}, {o.precision}{', compiled' if o.compile else ''}, {device}", file=sys.stderr)
+    _table(rows, o.json)
+
+
+def _table(rows: list[dict], as_json: bool) -> None:
+    if as_json:
+        print("\n".join(json.dumps(row) for row in rows))
+        return
+    cells = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    lines = [list(rows[0]), *cells]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -184,6 +402,10 @@ BENCHMARKS = {
     "data": (data, DataOptions),
     "interpolation": (interpolation, InterpolationOptions),
     "metrics": (metrics, MetricsOptions),
+    "load": (load, LoadOptions),
+    "train": (train, TrainOptions),
+    "eval": (evaluation, EvalOptions),
+    "infer": (infer, InferOptions),
 }
 
 if __name__ == "__main__":

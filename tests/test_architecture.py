@@ -18,6 +18,7 @@ FLOORS = [
         "codes.parallel",
         "codes.published",
         "codes.recipe",
+        "codes.speed",
         "codes.video",
     },
     {

@@ -7,7 +7,7 @@ crops and the learning rate are functions of the progress, so weights, optimiser
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -95,7 +95,7 @@ def fit(
         journal.log(f"resumed at epoch {done // batches.per_epoch}, step {step}")
     saved, measured = time.monotonic(), -1
     with tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar:
-        for packed in train if steps is None or step < steps else ():
+        for packed in reader.waits(train if steps is None or step < steps else ()):
             batch = packed.to(device)
             rate = lr(done / batches.total)
             for group in optimizer.param_groups:
@@ -121,13 +121,19 @@ def fit(
             epoch, in_epoch = divmod(done, batches.per_epoch)
             if in_epoch == 0 and evaluate_every and epoch % evaluate_every == 0:
                 rows, measured, saved = milestone(), step, time.monotonic()
+                reader.begin()
             elif time.monotonic() - saved > 60 * save_minutes:
                 save()
                 saved = time.monotonic()
+                reader.begin()
     if measured != step:
         rows = milestone()
     state = "complete" if done == batches.total else "stopped; the same command goes on"
     journal.log(f"{name}: {state} after {step} steps, epoch {done / batches.per_epoch:.2f} of {batches.epochs}")
+    if reader.trained:
+        journal.log(
+            f"{name}: waited for data {reader.waited / reader.trained:.1%} of {reader.trained / 60:.1f} minutes"
+        )
     return rows
 
 
@@ -143,13 +149,33 @@ def _after(taken: int, steps: Iterator[dict[str, Tensor]], autocast: Callable) -
 
 
 class _Reader:
-    """Losses that wait on the device until they are read together: reading each would stop the device."""
+    """Losses that wait on the device until they are read together: reading each would stop the device.
+
+    And the time between: how long a step took, and how much of it went by waiting for data.
+    """
 
     def __init__(self, journal: Journal):
         self.journal = journal
         self.waiting: list[tuple[int, list[str]]] = []
         self.terms: list[Tensor] = []
         self.names: list[str] = []
+        self.trained = self.waited = 0.0  # seconds, without evaluations
+        self.begin()
+
+    def begin(self) -> None:
+        """Measure time from here on: what came before was no training."""
+        self.begun, self.idle = time.perf_counter(), 0.0
+
+    def waits(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Go through the batches, measuring how long each is waited for."""
+        batches = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.idle += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
     def add(self, step: int, terms: dict[str, Tensor], samples: list[str], rate: float) -> None:
         self.names, self.rate = list(terms), rate
@@ -171,9 +197,14 @@ class _Reader:
                     f"the loss is not finite at step {step} ({terms}; samples {', '.join(samples)}); "
                     "the last state is kept: lower --lr, or look at these samples"
                 )
-        means = dict(zip(self.names, values.mean(0).tolist(), strict=True))
-        self.journal.scalars(self.waiting[-1][0], {f"train/{name}": value for name, value in means.items()})
-        self.journal.scalars(self.waiting[-1][0], {"train/lr": self.rate})
+        means, step = dict(zip(self.names, values.mean(0).tolist(), strict=True)), self.waiting[-1][0]
+        self.journal.scalars(step, {f"train/{name}": value for name, value in means.items()})
+        self.journal.scalars(step, {"train/lr": self.rate})
+        seconds = time.perf_counter() - self.begun
+        speed = {"speed/seconds a step": seconds / len(self.waiting), "speed/waiting for data": self.idle / seconds}
+        self.journal.scalars(step, speed)
+        self.trained, self.waited = self.trained + seconds, self.waited + self.idle
+        self.begin()
         self.waiting.clear()
         self.terms.clear()
         return means

@@ -1,0 +1,54 @@
+"""What a machine can do, measured now: the ceilings beside which the speed of anything here is told."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median, quantiles
+
+import torch
+
+WARM_UP = 2
+
+
+def timed(call: Callable[[], object], *, repeats: int = 7, device: str | torch.device = "cpu") -> list[float]:
+    """Return the seconds that each of several calls took, after some that warm up."""
+    cuda = torch.device(device).type == "cuda"
+    seconds = []
+    for run in range(WARM_UP + repeats):
+        if cuda:
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        call()
+        if cuda:
+            torch.cuda.synchronize(device)
+        if run >= WARM_UP:
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def spread(values: list[float]) -> float:
+    """Return how far the middle half of the values reaches, as a share of their median."""
+    if len(values) < 2:
+        return 0.0
+    first, _, last = quantiles(values, n=4)
+    return (last - first) / median(values)
+
+
+def matmul_rate(device: str | torch.device, precision: str = "fp32") -> float:
+    """Return the floating point operations a second of the best of several products of large square matrices."""
+    cuda = torch.device(device).type == "cuda"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    rates = []
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, precision != "fp32"
+    for side in (4096, 8192) if cuda else (1024, 2048):
+        one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        rates += [2 * side**3 / seconds for seconds in timed(partial(torch.matmul, one, other), device=device)]
+    torch.backends.cuda.matmul.allow_tf32 = before
+    return max(rates)
+
+
+def copy_rate(device: str | torch.device) -> float:
+    """Return the bytes a second, read and written, of the best of several copies of 256 MB."""
+    source = torch.ones(2**26, device=device)
+    target = torch.empty_like(source)
+    return max(2 * source.nbytes / seconds for seconds in timed(lambda: target.copy_(source), device=device))
