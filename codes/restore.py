@@ -8,8 +8,10 @@ from torch import Tensor
 from codes import tiles
 from codes.errors import InputError
 from codes.networks import LDN
-from codes.sdm import gray, sdm, tfp, window
+from codes.rates import ldn_input, light_of
+from codes.sdm import gray, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
+from codes.teacher import RateTeacher
 
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
@@ -25,10 +27,19 @@ def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
             )
 
 
-def by_ldn(net: LDN, blur: Tensor, spikes: Tensor, *, tile: int) -> Restorer:
-    """Restore by the student. tile: in spike pixels, 0: the whole at once."""
-    length, restore = net.spike_enc[0].in_channels, tiles.ldn(net, blur, tile=tile)
-    return lambda instant: restore(window(spikes, instant, length).float())
+def by_ldn(
+    net: LDN, blur: Tensor, spikes: Tensor, *, exposure: Exposure, short: int, spike_input: str, tile: int
+) -> Restorer:
+    """Restore by the student, fed as its recipe says. tile: in spike pixels, 0: the whole at once."""
+    light, restore = light_of(spikes, spike_input), tiles.ldn(net, blur, tile=tile)
+    given = {"length": net.spike_enc[0].in_channels, "short": short, "exposure": exposure, "spike_input": spike_input}
+    return lambda instant: restore(*ldn_input(blur, light, [instant], **given))
+
+
+def by_rates(teacher: RateTeacher, blur: Tensor, spikes: Tensor, instants: list[int]) -> Restorer:
+    """Restore by the closed-form model on firing rates, all instants at once."""
+    ratios = teacher.ratios(spikes, instants)
+    return lambda instant: teacher.sharpen(blur, ratios[:, [instants.index(instant), -1]])[:, 0]
 
 
 def by_ratio(

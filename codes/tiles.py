@@ -55,17 +55,19 @@ def tiled(function: Callable[..., Tensor], *inputs: Tensor, tile: int, reach: in
     return whole
 
 
-def ldn(net: LDN, blur: Tensor, *, tile: int) -> Callable[[Tensor], Tensor]:
-    """Return spikes -> `net(blur, spikes)`; its channel attention pools over the features of all tiles.
+def ldn(net: LDN, blur: Tensor, *, tile: int) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Return (spikes, start) -> `net(blur, spikes, start)`; its channel attention pools over the features of all tiles.
 
     The picture is looked at now, once for all instants.
     """
     spike_sized = blur[..., ::UPSCALE, ::UPSCALE]
     seen = tiled(lambda blur, _: net.look(blur), blur, spike_sized, tile=tile, reach=LDN_REACH)
 
-    def restore(spikes: Tensor) -> Tensor:
+    def restore(spikes: Tensor, start: Tensor | None = None) -> Tensor:
         features = tiled(net.encode, seen, spikes, tile=tile, reach=LDN_REACH)
-        return tiled(net.decode, blur, features * net.ca(features), tile=tile, reach=LDN_REACH)
+        return tiled(
+            net.decode, blur if start is None else start, features * net.ca(features), tile=tile, reach=LDN_REACH
+        )
 
     return restore
 

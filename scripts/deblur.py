@@ -22,14 +22,17 @@ from codes.baselines import tfi
 from codes.cli import option, program
 from codes.engine import distributed
 from codes.errors import InputError
+from codes.fusion import REACH
 from codes.geometry import Reading, align, read
 from codes.images import read_image, write_image
-from codes.networks import BSN, EDSR, LDN, load
+from codes.networks import BSN, EDSR, LDN, load, read_recipe
+from codes.rates import light_of
+from codes.recipe import PUBLISHED, SPIKE_INPUTS, settle
 from codes.recording import find_reading, fit, tensors
-from codes.restore import Restorer, by_ldn, by_light, by_ratio, check_instants, enlarged
+from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
 from codes.sdm import tfp
 from codes.spikes import UPSCALE, Exposure
-from codes.teacher import Teacher
+from codes.teacher import RateTeacher, Teacher
 from codes.tiles import TiledBSN, TiledEDSR
 from codes.video import check_video, write_video
 
@@ -41,6 +44,7 @@ WEIGHTS = {
 }  # ours, then as published
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
+METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion; slow, best
 OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
 
 
@@ -49,7 +53,7 @@ class Options:
     picture: str = option(MISSING, "blurry picture, or a folder of them", positional=True)
     spikes: str = option("", "spike file (.dat, .npz, .npy), or a folder; none: beside the pictures", positional=True)
     out: str = option("out", "folder of the sharp pictures, a folder in it for each of several pairs")
-    method: str = option("ldn", "how to restore", choices=("ldn", "teacher", "sdm", "tfi", "tfp"))
+    method: str = option("ldn", "how to restore", choices=METHODS)
     frames: int = option(25, "sharp pictures, evenly over the exposure")
     times: tuple[int, ...] = option((), "instants in spike frames, instead of --frames")
     exposure: tuple[int, ...] = option((), "first spike frame and length of the exposure [20 97, for 137 frames]")
@@ -65,8 +69,10 @@ class Options:
     deblur_path: str = option("", f"weights of LDN [model/{' or '.join(WEIGHTS['deblur_path'])}]")
     bsn_path: str = option("", f"weights of BSN, for the teacher [model/{' or '.join(WEIGHTS['bsn_path'])}]")
     sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(WEIGHTS['sr_path'])}]")
-    bsn_len: int = option(9, "spike frames of the short TFP, of teacher, sdm and tfp")
-    spike_deblur_len: int = option(21, "raw spike frames that LDN sees")
+    spike_input: str = option("rates", "light for sdm: rates, or counts as published", choices=SPIKE_INPUTS)
+    center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
+    bsn_len: int = option(9, "spike frames that ldn, teacher, sdm, fused and tfp average")
+    spike_deblur_len: int = option(21, "spike frames that LDN sees")
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole")
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
@@ -202,7 +208,7 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     instants = list(dict.fromkeys(o.times or np.rint(even).astype(int).tolist()))
     around = {"ldn": o.spike_deblur_len, "tfi": 1}.get(o.method, o.bsn_len)
     check_instants(instants, length=around, total=total)
-    reach = TFI_REACH if o.method == "tfi" else around
+    reach = TFI_REACH if o.method == "tfi" else max(around, REACH)  # intervals and motion around an instant
     start, stop = max(0, min(first, *instants) - reach), max(last, *instants) + reach + 1
     picture, spikes = fit(picture, read(spike_path, reading, first=start, stop=stop), align=o.align)
     # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
@@ -230,14 +236,21 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     blur, spikes = tensors(recording.picture, recording.spikes, device)
     exposure, tile = recording.exposure, o.tile // UPSCALE
     if o.method == "ldn":
-        return by_ldn(nets["deblur_path"], blur, spikes, tile=tile)
+        settings = {"short": o.bsn_len, "spike_input": read_recipe(weights(o, "deblur_path"))["spike_input"]}
+        return by_ldn(nets["deblur_path"], blur, spikes, exposure=exposure, tile=tile, **settings)
     if o.method == "tfi":
         return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)
     if o.method == "tfp":
         return by_light(lambda instant: tfp(spikes, instant, o.bsn_len), blur, spikes, exposure=exposure)
+    if o.method == "fused" or (o.method == "sdm" and o.spike_input == "rates"):
+        teacher = RateTeacher(short=o.bsn_len, fused=o.method == "fused", exposure=exposure)
+        return by_rates(teacher, blur, spikes, [instant - recording.start for instant in recording.instants])
     steps = {"denoise": lambda light: light, "enlarge": enlarged}
     if o.method == "teacher":
-        teacher = Teacher(TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile))
+        recipes = {path: read_recipe(path) for path in (weights(o, "bsn_path"), weights(o, "sr_path"))}
+        spikes = light_of(spikes, settle({}, recipes, PUBLISHED)["spike_input"])
+        bsn, edsr = TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile)
+        teacher = Teacher(bsn, edsr, center_weight=o.center_weight)
         steps = {"denoise": teacher.denoise, "enlarge": teacher.enlarge}
     return by_ratio(blur, spikes, exposure=exposure, short=o.bsn_len, **steps)
 

@@ -42,8 +42,8 @@ FLOORS = [
         "codes.curves",
     },
     {"codes.dataset", "codes.factory", "codes.tiles", "codes.fusion", "codes.report"},
-    {"codes.engine", "codes.teacher", "codes.restore"},
-    {"codes.stage", "codes.cost"},
+    {"codes.engine", "codes.teacher"},
+    {"codes.stage", "codes.restore", "codes.cost"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 SCRIPTS = len(FLOORS)

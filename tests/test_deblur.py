@@ -18,9 +18,11 @@ from codes.errors import InputError
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN
 from codes.networks.bsn import Decoder, Encoder
+from codes.rates import ldn_input, light_of
+from codes.recipe import RATES
 from codes.sdm import sdm, tfp
 from codes.simulator import integrate, sense
-from codes.spikes import read_spikes, write_spikes
+from codes.spikes import Exposure, read_spikes, write_spikes
 from codes.teacher import Teacher
 from scripts import deblur
 from scripts.deblur import Options, main
@@ -57,6 +59,7 @@ def o(tmp_path, filmed) -> Options:
         spikes=str(tmp_path / "spikes.dat"),
         out=str(tmp_path / "out"),
         method="sdm",
+        spike_input="counts",
         frames=3,
         device="cpu",
     )
@@ -128,6 +131,28 @@ def test_sdm_is_the_closed_form_and_nearer_the_truth(o, filmed):
     found = read_image(Path(o.out, "020.png"))
     assert np.abs(found - wanted).max() <= 0.51
     assert psnr(found, film[20]) > psnr(blur, film[20]) + 2
+
+
+def test_rates_are_nearer_the_truth_than_counts_and_fusion_is_no_worse(o, filmed):
+    far = {}
+    for name, change in {"counts": {}, "rates": {"spike_input": "rates"}, "fused": {"method": "fused"}}.items():
+        main(replace(o, **change, times=(30, 68), out=f"{o.out}_{name}"))
+        far[name] = np.mean([psnr(read_image(Path(f"{o.out}_{name}", f"{t:03d}.png")), filmed[2][t]) for t in (30, 68)])
+    assert far["rates"] > far["counts"] + 1 and far["fused"] > far["rates"] - 0.2
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile):
+    torch.manual_seed(0)
+    net, path = LDN().eval(), tmp_path / "rates.pth"
+    torch.save({"net": net.state_dict(), "recipe": RATES}, path)
+    main(replace(o, method="ldn", deblur_path=str(path), times=(30,), tile=tile))
+    blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
+    light = light_of(torch.from_numpy(filmed[1])[None], "rates")
+    given = ldn_input(blur, light, [30], length=21, short=9, exposure=Exposure(), spike_input="rates")
+    with torch.no_grad():
+        wanted = net(blur, *given).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(read_image(Path(o.out, "030.png")) - wanted).max() <= 0.51
 
 
 @pytest.mark.parametrize("method", ["tfi", "tfp"])

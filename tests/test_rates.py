@@ -1,5 +1,7 @@
 """Rates say what a slow walk along each pixel's spikes says; false spikes go, true ones stay."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ def slow(train: list[int]) -> list[float]:
     places, total = [t for t, fired in enumerate(train) if fired], len(train)
     if not places:
         return [1 / (2 * total)] * total
-    inner = [b - a for a, b in zip(places, places[1:], strict=False)] or [0]
+    inner = [b - a for a, b in pairwise(places)] or [0]
     head, tail = max(places[0] + 1, inner[0]), max(total - places[-1], inner[-1])
     intervals = [head] * (places[0] + 1)
     for interval in inner:
