@@ -16,8 +16,8 @@ REACH, STEP = 48, 2  # ticks to either side that are looked at, and between them
 SAMPLE, MATCHED = 5, 9  # ticks averaged for a sample, and for the pictures that flow is found between
 FADES = 40.0  # ticks after which a sample counts 1/e
 TOLERANCE = 0.3  # difference of light, of 1, at which a sample counts 1/e: it shows something else
-SPREAD = 1.2  # picture pixels, standard deviation of a sample's footprint
-DOUBT = 1.0  # weight of the enlargement against the samples
+SPREAD = 1.13  # picture pixels, standard deviation of a sample's footprint
+DOUBT = 1.0  # weight of the enlargement, in samples at the very pixel
 ROUNDS = 4
 SMALLEST = 32  # spike pixels along a side that flow needs
 
@@ -35,17 +35,16 @@ def fuse(light: np.ndarray, center: int) -> np.ndarray:
     x, y, value, weight = np.concatenate([sample.reshape(4, -1) for sample in samples], 1)
     inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
     x, y, value, weight = x[inside], y[inside], value[inside], weight[inside]
-    footprint = list(_footprint(x, y, weight, fine.shape))
+    nearest = list(_nearest(x, y, fine.shape))
 
-    def spread(values: np.ndarray | float) -> np.ndarray:
-        total = np.zeros(fine.size)
-        for place, share in footprint:
-            total += np.bincount(place, share * values, fine.size)
-        return total.reshape(fine.shape)
+    def spread(values: np.ndarray) -> np.ndarray:
+        """Add values to the pixels around their samples."""
+        total = sum(np.bincount(place, share * values, fine.size) for place, share in nearest)
+        return cv2.GaussianBlur(total.reshape(fine.shape), (0, 0), SPREAD, borderType=cv2.BORDER_CONSTANT)
 
-    share = spread(1.0) + DOUBT
+    share = spread(weight) + DOUBT / (2 * np.pi * (SPREAD**2 + 1 / 6))
     for _ in range(ROUNDS):
-        fine = fine + (spread(value - _look(fine, x, y)) / share).astype(np.float32)
+        fine = fine + (spread(weight * (value - _look(fine, x, y))) / share).astype(np.float32)
     return fine
 
 
@@ -97,22 +96,18 @@ def _flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         cv2.copyMakeBorder(np.rint(255 * x.clip(0, 1)).astype(np.uint8), 0, below, 0, right, cv2.BORDER_REPLICATE)
         for x in (before, after)
     )
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(0)
     return search.calc(*eight_bit, None)[:height, :width]
 
 
-def _footprint(
-    x: np.ndarray, y: np.ndarray, weight: np.ndarray, shape: tuple[int, int]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pixels around each sample, one for every sample at a time: flat index and share."""
-    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
-    for down in range(-2, 4):
-        for right in range(-2, 4):
-            column, row = left + right, top + down
-            share = weight * np.exp(-((column - x) ** 2 + (row - y) ** 2) / (2 * SPREAD**2))
-            share *= (column >= 0) & (column < shape[1]) & (row >= 0) & (row < shape[0])
-            yield row.clip(0, shape[0] - 1) * shape[1] + column.clip(0, shape[1] - 1), share
+def _nearest(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the four pixels around each sample, one for every sample at a time: flat index and share."""
+    left, top = np.minimum(x.astype(int), shape[1] - 2), np.minimum(y.astype(int), shape[0] - 2)
+    for down in (0, 1):
+        for right in (0, 1):
+            share = (1 - np.abs(left + right - x)) * (1 - np.abs(top + down - y))
+            yield (top + down) * shape[1] + left + right, share
 
 
 def _look(fine: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
