@@ -19,7 +19,7 @@ import train_deblur
 import train_sr
 from codes import stage
 from codes.cli import parse
-from codes.dataset import Packed, SpikeDataset
+from codes.dataset import Batches, Packed, SpikeDataset
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.images import write_image
@@ -372,15 +372,51 @@ def test_published_defaults():
     assert (train_deblur.Options().lr, train_deblur.Options().epochs, LDN().spike_enc[0].in_channels) == (1e-3, 101, 21)
 
 
-def test_two_processes_train_as_one(data, weights):
-    """One batch of two on two processes is one batch of two on one: the same weights to rounding."""
-    alone = state(run("sr", data, weights, exp_name="alone", epochs=1))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train_sr.py"]
-    options = f"--base_folder {data} --save_folder {data.parent / 'log'} --exp_name two --device cpu --epochs 1 --bs 2"
-    options += " --roi_size 32 --workers 0 --evaluate_every 1"
-    done = subprocess.run([*command, *options.split()], cwd=ROOT, capture_output=True, text=True)
+def together(script: str, **options: object) -> subprocess.CompletedProcess:
+    """Run a script in two processes, as torchrun does."""
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights):
+    """Steps on twice two samples are steps on four, to rounding, and so are the tables."""
+    alone = run("sr", data, weights, exp_name="alone", bs=4, steps=3, evaluate_every=1)
+    both = run("sr", data, weights, exp_name="both", bs=4, steps=1)
+    options = {
+        "base_folder": data,
+        "save_folder": data.parent / "log",
+        "exp_name": "both",
+        "device": "cpu",
+        "epochs": 3,
+    }
+    done = together("train_sr.py", **options, bs=4, steps=3, roi_size=32, workers=0, evaluate_every=1)
     assert done.returncode == 0, done.stderr
-    folder = data.parent / "log/sr/two"
-    for name, tensor in alone["net"].items():
-        torch.testing.assert_close(state(folder)["net"][name], tensor, atol=1e-6, rtol=0)
-    assert len(lines(next(folder.glob("step-*/pictures.csv")))) == 4
+    assert "resumed at epoch 1, step 1" in (both / "log.txt").read_text()
+    for name, tensor in state(alone)["net"].items():
+        torch.testing.assert_close(state(both)["net"][name], tensor, atol=1e-6, rtol=0)
+    tables = [lines(folder / "step-0000003/pictures.csv") for folder in (alone, both)]
+    assert len(tables[0]) == 4
+    for one, other in zip(*tables, strict=True):
+        assert (one["sample"], one["output"]) == (other["sample"], other["output"])
+        assert float(one["psnr"]) == pytest.approx(float(other["psnr"]), abs=1e-4)
+
+
+def test_two_processes_share_the_labels_and_the_fault_of_one_ends_both(data, weights, tmp_path):
+    """One process meets a picture damaged in its middle: both end, and its name is told; the labels are whole."""
+    (_, sample), *_ = next(iter(Batches(3, 2, epochs=1, seed=0, rank=1, world=2)))
+    picture = data / f"train/blur_data/scene/{sample:06d}.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[: len(whole) // 2] + bytes(50) + whole[len(whole) // 2 + 50 :])
+    options = {"base_folder": data, "save_folder": data.parent / "log", "device": "cpu", "tea_loss": "ssim"} | weights
+    options |= {"teacher_cache": tmp_path / "both", "bs": 2, "roi_size": 32, "workers": 0, "evaluate_every": 0}
+    done = together("train_deblur.py", **options, epochs=1)
+    assert done.returncode != 0
+    assert f"error: {picture}: not a readable picture" in done.stderr
+    picture.write_bytes(whole)
+    run("deblur", data, weights, epochs=1, teacher_cache=str(tmp_path / "alone"))
+    names = [path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.npy")]
+    assert len(names) == 3
+    for name in names:
+        both, alone = (np.load(tmp_path / place / name) for place in ("both", "alone"))
+        np.testing.assert_allclose(both, alone, rtol=2e-3, atol=1e-4)

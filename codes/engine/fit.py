@@ -64,7 +64,7 @@ def fit(
     """
     batches = train.batch_sampler
     folder = journal.folder / "checkpoints"
-    optimizer = torch.optim.Adam(net.parameters(), lr=lr(0.0), fused=device.type == "cuda")
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr(0.0), fused=device.type in ("cpu", "cuda"))
     progress = checkpoint.load_state(folder / "state.pth", net=net, optimizer=optimizer) or NOT_STARTED
     step, done, taken = progress["step"], progress["batch"], progress["taken"]  # taken: steps of the next batch
     batches.start = done
