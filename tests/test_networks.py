@@ -6,7 +6,10 @@ import pytest
 import torch
 from conftest import ROOT
 
+from codes.engine.distributed import check_compiler
+from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, load
+from codes.networks.bsn import UpwardConv
 
 NETWORKS = {"bsn": BSN, "edsr": EDSR, "ldn": LDN}
 PUBLISHED_LDN = ROOT / "model/DeblurNet_100.pth"
@@ -88,6 +91,22 @@ def test_instants_of_a_picture_share_the_look_at_it():
             for instant in range(3):
                 alone = net(blur[picture : picture + 1], spikes[picture : picture + 1, instant])
                 torch.testing.assert_close(together[picture, instant], alone[0], atol=1e-6, rtol=0)
+
+
+def test_compiled_bsn_has_the_gradients_of_bsn():
+    """Of one of its convolutions, followed by one that makes the compiler lay out channels last."""
+    try:
+        check_compiler(torch.device("cpu"))
+    except InputError as error:
+        pytest.skip(str(error))
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(UpwardConv(1, 8), UpwardConv(8, 8)).to(memory_format=torch.channels_last)
+    noisy, gradients = torch.rand(1, 1, 16, 16), []
+    for model in (net, torch.compile(net, dynamic=False)):
+        net.zero_grad()
+        model(noisy).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in net.parameters()])
+    torch.testing.assert_close(*gradients)
 
 
 def test_sizes_are_counted_as_published():
