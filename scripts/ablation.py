@@ -1,0 +1,172 @@
+"""Say what each step beyond the published recipe brings: the closed form without training, and LDN over three seeds.
+
+    python scripts/ablation.py light --base_folder data/demo                        # nothing is trained
+    python scripts/ablation.py train --base_folder data/demo --bsn_path BSN.pth --sr_path SR.pth --steps 1000
+
+Each column of the first is another set (V_th, by its folder's note), each row of the second is trained on the same data
+for the same steps with every seed; mean and spread are of the seeds. Runs are kept in OUTPUT/runs and not made again.
+"""
+
+import shlex
+import statistics
+import sys
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+import train_deblur
+from codes import manifest
+from codes.cli import option, program
+from codes.dataset import Packed, SpikeDataset
+from codes.engine.journal import versions
+from codes.metrics import psnr
+from codes.rates import firing_rate, without_false_spikes
+from codes.sdm import gray, sdm, tfp
+from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
+from codes.table import Table
+from codes.teacher import RateTeacher
+
+# What is changed, one thing at a time, from the recipe that the row before stands for.
+VARIANTS: dict[str, dict[str, object]] = {
+    "published recipe": {"recipe": "published"},
+    "published, fed rates": {"recipe": "published", "spike_input": "rates"},
+    "rates, consistent teacher": {"recipe": "rates", "teacher": "consistent"},
+    "rates, fused teacher (recipe rates)": {"recipe": "rates"},
+    "recipe rates, random start": {"recipe": "rates", "init": "random"},
+    "recipe rates, flips and turns": {"recipe": "rates", "augment": True},
+    "recipe rates, without reblur loss": {"recipe": "rates", "lambda_reblur": 0.0},
+    "recipe rates, bf16": {"recipe": "rates", "precision": "bf16"},
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    part: str = option(MISSING, "light: the closed form; train: LDN", positional=True, choices=("light", "train"))
+    base_folder: tuple[str, ...] = option(("data/demo",), "data sets; train takes one")
+    output: str = option("log/ablation", "where tables and runs go")
+    bsn_path: str = option("", "weights of BSN, for the published recipe")
+    sr_path: str = option("", "weights of EDSR, for the published recipe")
+    steps: int = option(1000, "optimiser steps of each LDN")
+    seeds: int = option(3, "trainings of each row")
+    bs: int = option(2, "pictures a batch")
+    roi_size: int = option(128, "side of the crops, in picture pixels")
+    only: tuple[str, ...] = option((), "rows to train, by their beginning [all]")
+    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
+
+
+def main(o: Options) -> Table:
+    table = light_table(o) if o.part == "light" else train_table(o)
+    table.write(o.output)
+    print(table.markdown())
+    return table
+
+
+def made() -> str:
+    found = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"made by `{shlex.join(sys.argv)}`, {found}"
+
+
+def light_table(o: Options) -> Table:
+    """PSNR of the closed form on seven instants of every test sample, from plain counts to fused rates."""
+    columns, cells = ["closed form, nothing trained"], {}
+    for folder in o.base_folder:
+        samples = SpikeDataset(folder, "test", parts=("spikes", "blur", "sharp", "sequence"))
+        values: dict[str, list[float]] = {}
+        for index in tqdm(range(len(samples)), folder):
+            batch = Packed.collate([samples[index]]).to(torch.device("cpu"))
+            instants = Exposure().centers(SEQUENCE_STEP)
+            truth = batch.sharp.unsqueeze(1) if batch.sequence is None else batch.sequence
+            instants = [Exposure().center] if batch.sequence is None else instants
+            for name, frames in closed_forms(batch.blur, batch.spikes, instants):
+                values.setdefault(name, []).append(psnr(frames[0].clamp(0, 1), truth[0]).mean().item())
+        columns.append(f"V_th {threshold(folder)}, {Path(folder).name}")
+        for name, found in values.items():
+            cells.setdefault(name, []).append(statistics.mean(found))
+    notes = ["PSNR in dB, mean over the seven instants (the middle one where a sample has no sequence) of all samples"]
+    return Table(
+        "light", "What light is made of", columns, [[name, *line] for name, line in cells.items()], [*notes, made()]
+    )
+
+
+def threshold(folder: str) -> str:
+    notes = [manifest.read(Path(folder, name)).get("options", {}) for name in ("manifest.json", "demo.json")]
+    return ", ".join(f"{note['threshold']}" for note in notes if "threshold" in note) or "?"
+
+
+def closed_forms(blur: Tensor, spikes: Tensor, instants: list[int]) -> "list[tuple[str, Tensor]]":
+    """Return each way's pictures, [B,N,3,H,W], the better ones last."""
+    exposure, short = Exposure(), 9
+    kinds = {"counts": spikes.float(), "rates": firing_rate(spikes)}
+    kinds["rates of true spikes"] = firing_rate(without_false_spikes(spikes))
+
+    def bilinear(light: Tensor) -> Tensor:
+        return F.interpolate(light, scale_factor=UPSCALE, mode="bilinear")
+
+    found = [("blurry picture", blur.unsqueeze(1).expand(-1, len(instants), -1, -1, -1))]
+    for kind, light in kinds.items():
+        long = bilinear(tfp(light, exposure.center, exposure.length))
+        frames = [sdm(blur, long, bilinear(tfp(light, instant, short))) for instant in instants]
+        found.append((f"{kind}: ratio, as published", torch.stack(frames, 1)))
+    fused, plain = RateTeacher(short=short), RateTeacher(short=short, fused=False)
+    for name, teacher in (("bicubic", plain), ("fused along motion", fused)):
+        ratios = teacher.ratios(spikes, instants)
+        ratio, mean = ratios[:, :-1], ratios[:, -1:]
+        scaled = mean * (gray(blur).mean() / mean.mean())
+        found += [
+            (f"true rates, {name}: ratio", blur.unsqueeze(1) * ratio),
+            (f"true rates, {name}: difference", blur.unsqueeze(1) + scaled * (ratio - 1)),
+            (f"true rates, {name}: half of each", teacher.sharpen(blur, ratios)),
+        ]
+    return found
+
+
+def train_table(o: Options) -> Table:
+    """PSNR of LDN, middle frame and sequence, over the seeds."""
+    columns = ["LDN", "PSNR, middle", "spread", "PSNR, sequence", "spread", "its teacher, middle"]
+    rows = []
+    for name, change in VARIANTS.items():
+        if o.only and not name.startswith(o.only):
+            continue
+        found = [trained(o, name, change, seed) for seed in range(o.seeds)]
+        cells = []
+        for row in ("LDN", "LDN sequence"):
+            values = [one[row]["psnr"] for one in found if row in one]
+            cells += [statistics.mean(values), max(values) - min(values)] if values else [None, None]
+        teacher = {"consistent": "SDM rates"}.get(str(change.get("teacher", "")), "SDM fused")
+        teacher = "teacher" if change["recipe"] == "published" else teacher
+        rows.append([name, *cells, found[0][teacher]["psnr"]])
+    notes = [f"{o.steps} steps of {o.bs} crops of {o.roi_size}, {o.seeds} seeds; spread: largest less smallest; dB"]
+    return Table("train", "What LDN learns", columns, rows, [*notes, made()])
+
+
+def trained(o: Options, name: str, change: dict[str, object], seed: int) -> dict:
+    """Train one LDN, or read what an earlier call measured."""
+    safe = "".join(letter if letter.isalnum() else "_" for letter in name)
+    key = {"steps": o.steps, "bs": o.bs, "roi_size": o.roi_size, "seed": seed, "data": o.base_folder[0], **change}
+    kept = Path(o.output, "values", f"{safe}-{seed}.json")
+    if kept.exists() and manifest.read(kept)["of"] == key:
+        return manifest.read(kept)["rows"]
+    labels = {"published": "published", "consistent": "consistent"}.get(
+        str(change.get("teacher", change["recipe"])), "fused"
+    )
+    networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if change["recipe"] == "published" else {}
+    options = {
+        "base_folder": o.base_folder[0], "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}",
+        "bs": o.bs, "roi_size": (o.roi_size,), "seed": seed, "tea_loss": "ssim", "evaluate_every": 10**6,
+        "teacher_cache": f"{o.output}/labels/{labels}", "workers": 1, "device": o.device,
+    }  # fmt: skip
+    per_epoch = -(-len(SpikeDataset(o.base_folder[0], "train", parts=("spikes",))) // o.bs)
+    epochs = -(-o.steps // per_epoch)
+    rows = train_deblur.main(train_deblur.Options(**options | networks | {"epochs": epochs} | change))
+    manifest.write(kept, {"of": key, "rows": rows})
+    return rows
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
