@@ -34,9 +34,9 @@ def cost(
     with FlopCounterMode(display=False) as counter:
         _restore(NETWORKS[name]().to("meta"), *_inputs(height, width, "meta"))
     net, inputs = NETWORKS[name]().to(device).eval(), _inputs(height, width, device)
-    before = _peak(device, reset=True)
+    before = peak(device, reset=True)
     _restore(net, *inputs)
-    after = _peak(device)
+    after = peak(device)
     return {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "multiply_adds": counter.get_total_flops() / 2,
@@ -66,7 +66,7 @@ def _seconds(net: nn.Module, inputs: tuple[Tensor, Tensor], device: str) -> floa
     return time.perf_counter() - start
 
 
-def _peak(device: str, *, reset: bool = False) -> int | None:
+def peak(device: str, *, reset: bool = False) -> int | None:
     """Return the most memory in use since the last reset; just reset, what is in use."""
     if device.startswith("cuda"):
         if reset:

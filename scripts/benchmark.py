@@ -7,6 +7,7 @@ python scripts/benchmark.py load                     # samples of each stage, be
 python scripts/benchmark.py train                    # steps of each stage, beside a matrix product
 python scripts/benchmark.py eval                     # pictures a second, beside copying what the metrics read
 python scripts/benchmark.py infer                    # LDN at 720p, beside a matrix product
+python scripts/benchmark.py growth growth.svg        # time and memory of a step against crop and batch
 """
 
 import json
@@ -22,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -30,6 +32,7 @@ import numpy as np
 
 from codes.cli import option, program
 from codes.errors import InputError
+from codes.files import replacing
 from codes.footage import find
 from codes.interpolation import INTERPOLATORS, dis_flow, interpolator
 from codes.speed import copy_rate, matmul_rate, spread, timed
@@ -381,6 +384,61 @@ def infer(o: InferOptions) -> None:
     _table(rows, o.json)
 
 
+@dataclass(frozen=True)
+class GrowthOptions:
+    picture: str = option(MISSING, "SVG file to write", positional=True)
+    sides: tuple[int, ...] = option((64, 96, 128, 192, 256), "crops in spike pixels, each as a batch of one")
+    batches: tuple[int, ...] = option((1, 2, 4, 8), "batches, each of crops of the first side")
+    precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    device: str = option("", "where [cuda where there is one]")
+    json: bool = option(False, "one JSON object a line")
+
+
+def growth(o: GrowthOptions) -> None:
+    """Time a step of each network, and take its peak of memory beyond what was in use before, from small to large."""
+    import torch
+
+    from codes.cost import peak
+    from codes.curves import HEIGHT, WIDTH, svg
+    from codes.engine import distributed
+    from codes.networks import BSN, EDSR, LDN
+
+    device, rows, curves = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu")), [], {}
+    sizes = [("crop", side, 1) for side in o.sides] + [("batch", o.sides[0], batch) for batch in o.batches]
+    for name, make in {"BSN": BSN, "SR": EDSR, "LDN": LDN}.items():
+        net = make().to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+        for what, side, batch in sizes:
+            light = torch.rand(batch, 1, side, side, device=device)
+            picture, windows = light.repeat(1, 3, 4, 4), light.expand(-1, 21, -1, -1).repeat_interleave(5, 0)
+            inputs = (picture, windows) if name == "LDN" else (light,)
+
+            def step(net: Any = net, inputs: tuple = inputs, optimizer: Any = optimizer) -> None:
+                with distributed.autocast(device, o.precision):
+                    output = net(*inputs)
+                output.float().square().mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+
+            before = peak(str(device), reset=True)
+            seconds = median(timed(step, repeats=3, device=device))
+            memory = (peak(str(device)) or 0) - (before or 0)
+            at = side if what == "crop" else batch
+            rows.append(
+                {"network": name, "crop": side, "batch": batch, "ms a step": 1e3 * seconds, "memory GB": memory / 1e9}
+            )
+            for unit, value in (("s", seconds), ("GB", memory / 1e9)):
+                curves.setdefault(f"{unit} a step against {what}", {}).setdefault(name, []).append((at, value))
+    drawn = [svg(title, lines) for title, lines in curves.items()]
+    places = ((WIDTH * (n % 2), (HEIGHT + 20) * (n // 2)) for n in range(4))
+    placed = (f'<g transform="translate({x},{y})">{panel}</g>' for (x, y), panel in zip(places, drawn, strict=True))
+    size = f'width="{2 * WIDTH}" height="{2 * HEIGHT + 40}"'
+    page = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(placed)}</svg>'
+    with replacing(o.picture) as file:
+        file.write(page.encode())
+    _table(rows, o.json)
+
+
 def _table(rows: list[dict], as_json: bool) -> None:
     if as_json:
         print("\n".join(json.dumps(row) for row in rows))
@@ -406,6 +464,7 @@ BENCHMARKS = {
     "train": (train, TrainOptions),
     "eval": (evaluation, EvalOptions),
     "infer": (infer, InferOptions),
+    "growth": (growth, GrowthOptions),
 }
 
 if __name__ == "__main__":
