@@ -1,6 +1,7 @@
 """What a network was made to eat: noted in its weight file, so that no program feeds it anything else."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from codes.errors import InputError
 
@@ -10,6 +11,12 @@ PUBLISHED: Recipe = {"spike_input": "counts", "teacher": "published"}
 RATES: Recipe = {"spike_input": "rates", "teacher": "fused"}
 RECIPES = {"published": PUBLISHED, "rates": RATES}
 SPIKE_INPUTS = ("counts", "rates")
+MODEL = Path(__file__).resolve().parent.parent / "model"
+FILES = {
+    "deblur_path": ("LDN.pth", "DeblurNet_100.pth"),
+    "bsn_path": ("BSN.pth", "BSN_1000.pth"),
+    "sr_path": ("SR.pth", "SR_70.pth"),
+}  # ours, then as published
 TEACHERS = ("published", "consistent", "fused")
 
 
@@ -34,3 +41,16 @@ def settle(flags: Mapping[str, str], weights: Mapping[str, Recipe], default: Rec
     for recipe in weights.values():
         default = default | recipe
     return default | named
+
+
+def in_model(flag: str) -> str:
+    """Return the file in model/ that is taken where a flag names none, empty if there is none."""
+    return next((str(MODEL / name) for name in FILES[flag] if (MODEL / name).is_file()), "")
+
+
+def no_weights(flag: str) -> InputError:
+    """Say that a flag is needed."""
+    return InputError(
+        f"--{flag} is missing, and there is no {' or '.join(FILES[flag])} in {MODEL}; "
+        "a checkpoint of a training run and the published state dict are accepted"
+    )

@@ -27,7 +27,7 @@ from codes.geometry import Reading, align, read
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.rates import light_of
-from codes.recipe import PUBLISHED, SPIKE_INPUTS, settle
+from codes.recipe import FILES, PUBLISHED, SPIKE_INPUTS, in_model, no_weights, settle
 from codes.recording import find_reading, fit, tensors
 from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
 from codes.sdm import tfp
@@ -36,12 +36,6 @@ from codes.teacher import RateTeacher, Teacher
 from codes.tiles import TiledBSN, TiledEDSR
 from codes.video import check_video, write_video
 
-MODEL = Path(__file__).resolve().parent.parent / "model"
-WEIGHTS = {
-    "deblur_path": ("LDN.pth", "DeblurNet_100.pth"),
-    "bsn_path": ("BSN.pth", "BSN_1000.pth"),
-    "sr_path": ("SR.pth", "SR_70.pth"),
-}  # ours, then as published
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
 METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion; slow, best
@@ -66,9 +60,9 @@ class Options:
         "", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=("bottom", "top")
     )
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=("lowest", "highest"))
-    deblur_path: str = option("", f"weights of LDN [model/{' or '.join(WEIGHTS['deblur_path'])}]")
-    bsn_path: str = option("", f"weights of BSN, for the teacher [model/{' or '.join(WEIGHTS['bsn_path'])}]")
-    sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(WEIGHTS['sr_path'])}]")
+    deblur_path: str = option("", f"weights of LDN [model/{' or '.join(FILES['deblur_path'])}]")
+    bsn_path: str = option("", f"weights of BSN, for the teacher [model/{' or '.join(FILES['bsn_path'])}]")
+    sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(FILES['sr_path'])}]")
     spike_input: str = option("rates", "light for sdm: rates, or counts as published", choices=SPIKE_INPUTS)
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
     bsn_len: int = option(9, "spike frames that ldn, teacher, sdm, fused and tfp average")
@@ -177,15 +171,9 @@ def needed(o: Options) -> dict[str, nn.Module]:
 
 def weights(o: Options, flag: str) -> Path:
     """Return the weight file that a flag names, or else the one in model/."""
-    if getattr(o, flag):
-        return Path(getattr(o, flag))
-    for name in WEIGHTS[flag]:
-        if (MODEL / name).is_file():
-            return MODEL / name
-    raise InputError(
-        f"--{flag} is missing, and there is no {' or '.join(WEIGHTS[flag])} in {MODEL}; "
-        "a checkpoint of a training run and the published state dict are accepted"
-    )
+    if path := getattr(o, flag) or in_model(flag):
+        return Path(path)
+    raise no_weights(flag)
 
 
 def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:

@@ -31,6 +31,7 @@ from codes.cost import NETWORKS, cost
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.files import replacing
+from codes.recipe import in_model, no_weights
 from codes.table import Table
 
 STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
@@ -42,6 +43,8 @@ MODULES = {
     "SDM": "SDM",
     "SDM+BSN": "SDM + BSN",
     "teacher": "SDM + BSN + SR (teacher)",
+    "SDM rates": "SDM on firing rates (ours)",
+    "SDM fused": "SDM on rates fused along motion (ours)",
     "LDN": "LDN (student)",
 }
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim_paper": "SSIM (paper)", "lpips": "LPIPS"}
@@ -54,9 +57,9 @@ class Options:
     base_folder: tuple[str, ...] = option(
         ("GOPRO/",), "data sets, one for each V_th; a folder of threshold_* is several"
     )
-    bsn_path: tuple[str, ...] = option(("model/BSN_1000.pth",), "weights of BSN: one file, or one for each data set")
-    sr_path: tuple[str, ...] = option(("model/SR_70.pth",), "weights of SR, likewise")
-    deblur_path: tuple[str, ...] = option(("model/DeblurNet_100.pth",), "weights of LDN, likewise")
+    bsn_path: tuple[str, ...] = option((), "weights of BSN: one file, or one for each data set [model/, else none]")
+    sr_path: tuple[str, ...] = option((), "weights of SR, likewise")
+    deblur_path: tuple[str, ...] = option((), "weights of LDN, likewise [model/]")
     output: str = option("log/tables", "where the tables go")
     use_small: bool = option(False, "only the first 20 samples of each data set")
     cost_size: tuple[int, ...] = option((720, 1280), "height and width of the picture that the cost is for")
@@ -71,14 +74,14 @@ def main(o: Options) -> list[Table]:
     rows = [
         {
             stage: measured(o, stage, folder, threshold, paths, device)
-            for stage in (STAGES if place == 0 else ["deblur"])
+            for stage in (STAGES if place == 0 and paths["bsn_path"] else ["deblur"])
         }
         for place, ((threshold, folder), paths) in enumerate(zip(sets.items(), weights, strict=True))
     ]
     found = versions()
     made = [f"made by `{shlex.join(sys.argv)}`, " + ", ".join(f"{name} {version}" for name, version in found.items())]
     sources = [
-        [f"V_th {threshold:g}: {describe(folder, o.use_small)}", *map(describe_weights, paths.values())]
+        [f"V_th {threshold:g}: {describe(folder, o.use_small)}", *map(describe_weights, filter(None, paths.values()))]
         for (threshold, folder), paths in zip(sets.items(), weights, strict=True)
     ]
     tables = [
@@ -112,16 +115,23 @@ def data_sets(folders: tuple[str, ...]) -> dict[float, Path]:
 
 def pick_weights(o: Options, place: int, count: int) -> dict[str, str]:
     """Return the weight files of the data set at `place` among `count`, in order of V_th."""
+    picked = {}
     for name in WEIGHTS["deblur"]:
-        if len(getattr(o, name)) not in (1, count):
+        paths = getattr(o, name) or (in_model(name),)
+        if len(paths) not in (1, count):
             raise InputError(f"--{name}: one file, or one for each of the {count} data sets, in order of V_th")
-    return {name: getattr(o, name)[min(place, len(getattr(o, name)) - 1)] for name in WEIGHTS["deblur"]}
+        picked[name] = paths[min(place, len(paths) - 1)]
+    if not picked["deblur_path"]:
+        raise no_weights("deblur_path")
+    if bool(picked["bsn_path"]) != bool(picked["sr_path"]):
+        raise InputError("--bsn_path and --sr_path belong together")
+    return picked
 
 
 def measured(o: Options, stage: str, folder: Path, threshold: float, paths: dict[str, str], device: str) -> Rows:
     """Evaluate a stage as its script does, or read what that gave before."""
     used = {name: paths[name] for name in WEIGHTS[stage]}
-    key = [stage, describe(folder, o.use_small), *map(describe_weights, used.values()), versions()]
+    key = [stage, describe(folder, o.use_small), *map(describe_weights, filter(None, used.values())), versions()]
     values = Path(o.output) / "values" / f"{stage}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
     if not values.exists():
         module = STAGES[stage]
@@ -190,7 +200,7 @@ def _compared(
     for metric, is_published in pairs:
         columns += [METRICS[metric]] + [f"{METRICS[metric]}, published"] * is_published
         for (stage, row), line in zip(lines, cells, strict=True):
-            line.append(rows[stage].get(row, {}).get(metric))
+            line.append(rows.get(stage, {}).get(row, {}).get(metric))
             if is_published:
                 line.append(published.OUTPUTS.get((stage, row), {}).get(metric))
     return Table(name, title, columns, cells, notes)

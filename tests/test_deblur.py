@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from codes import tiles
+from codes import recipe, tiles
 from codes.cli import program
 from codes.errors import InputError
 from codes.images import read_image, write_image
@@ -345,7 +345,7 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
      "instant outside", "exposure outside", "output not empty", "film exists", "film of another kind"],
 )  # fmt: skip
 def test_wrong_input_is_said_in_one_line_and_nothing_is_written(o, case, filmed, monkeypatch, tmp_path):
-    monkeypatch.setattr(deblur, "MODEL", tmp_path / "nowhere")
+    monkeypatch.setattr(recipe, "MODEL", tmp_path / "nowhere")
     options, message = wrong(o, case, filmed)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(InputError, match=message) as error:
