@@ -7,7 +7,7 @@ python scripts/benchmark.py load                     # samples of each stage, be
 python scripts/benchmark.py train                    # steps of each stage, beside a matrix product
 python scripts/benchmark.py eval                     # pictures a second, beside copying what the metrics read
 python scripts/benchmark.py infer                    # LDN at 720p, beside a matrix product
-python scripts/benchmark.py growth growth.svg        # time and memory of a step against crop and batch
+python scripts/benchmark.py growth growth.svg        # time (on a GPU also memory) of a step against crop and batch
 """
 
 import json
@@ -395,7 +395,7 @@ class GrowthOptions:
 
 
 def growth(o: GrowthOptions) -> None:
-    """Time a step of each network, and take its peak of memory beyond what was in use before, from small to large."""
+    """Time a step of each network, from small to large; on a GPU also take its peak of memory."""
     import torch
 
     from codes.cost import peak
@@ -420,17 +420,18 @@ def growth(o: GrowthOptions) -> None:
                 optimizer.step()
                 optimizer.zero_grad()
 
-            before = peak(str(device), reset=True)
-            seconds = median(timed(step, repeats=3, device=device))
-            memory = (peak(str(device)) or 0) - (before or 0)
-            at = side if what == "crop" else batch
-            rows.append(
-                {"network": name, "crop": side, "batch": batch, "ms a step": 1e3 * seconds, "memory GB": memory / 1e9}
-            )
-            for unit, value in (("s", seconds), ("GB", memory / 1e9)):
-                curves.setdefault(f"{unit} a step against {what}", {}).setdefault(name, []).append((at, value))
+            # What a process has freed it uses again: on a processor its size tells nothing of the next step.
+            before = peak(str(device), reset=True) if device.type == "cuda" else 0
+            row = {"network": name, "crop": side, "batch": batch}
+            row["ms a step"] = 1e3 * median(timed(step, repeats=3, device=device))
+            if device.type == "cuda":
+                row["GB a step"] = (peak(str(device)) - before) / 1e9
+            rows.append(row)
+            for unit in row.keys() - {"network", "crop", "batch"}:
+                panel = curves.setdefault(f"{unit} against {what}", {})
+                panel.setdefault(name, []).append((row[what], row[unit]))
     drawn = [svg(title, lines) for title, lines in curves.items()]
-    places = ((WIDTH * (n % 2), (HEIGHT + 20) * (n // 2)) for n in range(4))
+    places = ((WIDTH * (n % 2), (HEIGHT + 20) * (n // 2)) for n in range(len(drawn)))
     placed = (f'<g transform="translate({x},{y})">{panel}</g>' for (x, y), panel in zip(places, drawn, strict=True))
     size = f'width="{2 * WIDTH}" height="{2 * HEIGHT + 40}"'
     page = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(placed)}</svg>'
