@@ -9,6 +9,8 @@ import torch
 from conftest import ROOT
 
 from codes.networks import LDN
+from codes.recipe import RATES
+from scripts import export
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,13 @@ def test_the_exported_program_is_ldn_at_any_size(exported, size):
     program = torch.export.load(exported / "out/LDN.pt2").module()
     blur, spikes, sharp = expected(*size, exported)
     np.testing.assert_allclose(program(blur, spikes).detach().numpy(), sharp, atol=1e-5)
+
+
+def test_weights_that_start_elsewhere_ask_for_it(tmp_path):
+    torch.manual_seed(0)
+    net = LDN().eval()
+    torch.save({"net": net.state_dict(), "recipe": RATES}, tmp_path / "LDN.pth")
+    export.main(export.Options(str(tmp_path / "LDN.pth"), out=str(tmp_path), formats=("pt2",)))
+    program = torch.export.load(tmp_path / "LDN.pt2").module()
+    inputs = torch.rand(1, 3, 40, 64), torch.rand(3, 21, 10, 16), torch.rand(3, 3, 40, 64)
+    torch.testing.assert_close(program(*inputs), net(*inputs), atol=1e-5, rtol=0)
