@@ -96,7 +96,8 @@ def light_table(o: Options) -> Table:
 
 def threshold(folder: str) -> str:
     notes = [manifest.read(Path(folder, name)).get("options", {}) for name in ("manifest.json", "demo.json")]
-    return ", ".join(f"{note['threshold']}" for note in notes if "threshold" in note) or "?"
+    noted = [note["threshold"] for note in notes if "threshold" in note]
+    return ", ".join(f"{v:g}" for v in (noted[0] if isinstance(noted[0], list) else noted)) if noted else "?"
 
 
 def closed_forms(blur: Tensor, spikes: Tensor, instants: list[int]) -> "list[tuple[str, Tensor]]":

@@ -22,7 +22,8 @@ from codes.images import write_image
 from codes.record import Record, read_curves, read_options, read_record
 from codes.report import report
 
-STRIP = ("blurry", "teacher", "LDN", "truth")  # what is shown side by side of a run that has them
+# What is shown side by side, of the first of which a run has all.
+STRIPS = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM fused", "LDN", "truth")
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ def main(o: Options) -> list[Path]:
     written = [output / f"grid-{sample.replace('/', '_')}.png" for sample in pictures]
     for path, (sample, outputs) in zip(written, pictures.items(), strict=True):
         write_image(path, grid(outputs, captions(record, sample), width=o.width))
-    rows = [[outputs[name] for name in STRIP] for outputs in pictures.values() if outputs.keys() >= set(STRIP)]
-    if rows:
-        written.append(output / "strip.png")
-        write_image(written[-1], strip(STRIP, rows))
+    for names in STRIPS:
+        rows = [[outputs[name] for name in names] for outputs in pictures.values() if outputs.keys() >= set(names)]
+        if rows:
+            written.append(output / "strip.png")
+            write_image(written[-1], strip(names, rows))
+            break
     pages = {
         f"curves-{name.replace('/', '-')}.svg": text for name, text in zip(panels(curves), drawn(curves), strict=True)
     }
