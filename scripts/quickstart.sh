@@ -1,9 +1,19 @@
 #!/usr/bin/env bash
 # From nothing to sharp pictures: render demo scenes, train the three stages on them, show what came out.
 #     bash scripts/quickstart.sh
+#     bash scripts/quickstart.sh --pretrained    # no training: restore a demo scene with the weights in model/
 # Published network sizes, short runs. Stopped, it goes on where it was when it is called again.
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh" requirements.txt
+
+if [ "${1:-}" = --pretrained ]; then
+    scene=data/demo_one out=log/pretrained
+    "$PYTHON" scripts/make_demo.py --output $scene --train 0 --test 1
+    "$PYTHON" scripts/deblur.py $scene/test/blur_data $scene/test/spike_data --frames 25 --compare --force \
+        --out $out --video sequence.gif
+    echo "pictures and film: $(ls $out/*/*/sequence.gif)"
+    exit
+fi
 
 # bfloat16 halves the time on processors that have it; where there is a GPU the scripts choose for themselves.
 precision=auto
