@@ -73,11 +73,11 @@ def firing_rate(spikes: Tensor) -> Tensor:
     interval = after - before
     opening, closing = before < 0, after == total
     first, last = after[:, :1], total - 1 - _next_from(_clock(fired), fired.flip(1))[:, :1]
-    known = torch.where(opening | closing, 0, interval)  # an inner interval, seen whole
-    neighbour = torch.where(opening, known.gather(1, (first + 1).clamp(max=total - 1).long()), 0)
-    neighbour = torch.where(closing, known.gather(1, last.clamp(min=0).long()), neighbour)
-    interval = torch.maximum(interval, neighbour)
-    return torch.where(opening & closing, 2 * total, interval).float().reciprocal_()
+    known = interval.masked_fill(opening | closing, 0)  # an inner interval, seen whole
+    neighbour = opening * known.gather(1, (first + 1).clamp(max=total - 1).long())
+    neighbour += closing * known.gather(1, last.clamp(min=0).long())
+    interval = torch.maximum(interval, neighbour).float()
+    return interval.masked_fill_(opening & closing, 2 * total).reciprocal_()
 
 
 def without_false_spikes(spikes: Tensor) -> Tensor:
@@ -91,17 +91,18 @@ def without_false_spikes(spikes: Tensor) -> Tensor:
     before, after = _last_before(time, fired), _next_after(time, fired)
     earlier, later = _last_before(before, fired), _next_after(after, fired)
 
-    def unlike(end: Tensor, open_end: Tensor | bool, interval: Tensor) -> Tensor:
-        """Compare an interval with its neighbour, of which at an open end only the least length is known."""
-        difference = end - interval
-        difference = torch.where(difference < 0, torch.where(open_end, 0, -difference), difference)
-        return (difference - 1).clamp(min=0) / (end + interval).clamp(min=1)
+    one, two, whole = (x.float() for x in (time - before, after - time, after - before))
+    left, right = (before - earlier).float(), (later - after).float()
+    closed_left, closed_right = (earlier >= 0).float(), (later < total).float()
 
-    one, two, whole = time - before, after - time, after - before
-    left, right, at_start, at_end = before - earlier, later - after, earlier < 0, later == total
-    apart = unlike(left, at_start, one) + unlike(two, at_end & False, one) + unlike(right, at_end, two)
-    together = unlike(left, at_start, whole) + unlike(right, at_end, whole)
-    gain = torch.where(fired & (before >= 0) & (after < total), apart - together - GAIN_OF_DOUBT, 0)
+    def unlike(end: Tensor, closed: Tensor | float, interval: Tensor) -> Tensor:
+        """Compare an interval with its neighbour, of which at an open end only the least length is known."""
+        longer = end - interval
+        return (longer.relu() + closed * (-longer).relu() - 1).relu_() / (end + interval).clamp_(min=1)
+
+    apart = unlike(left, closed_left, one) + unlike(two, 1.0, one) + unlike(right, closed_right, two)
+    together = unlike(left, closed_left, whole) + unlike(right, closed_right, whole)
+    gain = (apart - together - GAIN_OF_DOUBT).relu_() * (fired & (before >= 0) & (after < total))
     # Of two neighbours that both look false one is: the more so.
     picture, _, row, column = place = gain.gt(0).nonzero(as_tuple=True)
     former, following = (gain[picture, other[place].long(), row, column] for other in (before, after))
@@ -118,7 +119,7 @@ def _clock(like: Tensor) -> Tensor:
 
 def _last_before(values: Tensor, fired: Tensor) -> Tensor:
     """Return, at every tick, the value at the last spike before it, -1 if there was none; values grow with time."""
-    found = torch.where(fired, values, -1)
+    found = (values + 1) * fired - 1
     found = torch.cat((torch.full_like(found[:, :1], -1), found[:, :-1]), 1)
     step = 1
     while step < found.shape[1]:  # a running maximum in log2(T) passes: torch.cummax walks along time one by one
