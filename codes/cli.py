@@ -8,7 +8,9 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from codes.errors import InputError
+from codes.errors import InputError, Interrupted
+
+RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 def option(
@@ -55,13 +57,24 @@ def parse(options: type, description: str, argv: list[str] | None = None) -> Any
 
 
 def program(main: Callable[[Any], Any], options: type, description: str) -> None:
-    """Run a script: parse, call `main`, and tell what a user can mend in one line with exit code 2."""
+    """Run a script: parse, call `main`, and tell why it ended in one line.
+
+    Exit codes: 2, what a user can mend; 75, asked to stop, the same command goes on; 1, anything else, as a full disk.
+    """
     try:
         main(parse(options, description))
     except InputError as error:
         # From a process that reads data the error comes with a traceback around it; its last line is what was said.
         print(f"error: {str(error).splitlines()[-1].removeprefix('codes.errors.InputError: ')}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        sys.exit(RESUMABLE)
+    except OSError as error:
+        if not error.strerror:
+            raise
+        print(f"stopped: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     except FloatingPointError as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,5 +1,6 @@
 """Samples and batches: a spike stream and, where a stage asks for them, its blurry picture and the sharp truth."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
 
 from codes.archives import read_arrays
 from codes.errors import InputError
@@ -84,7 +86,7 @@ class SpikeDataset(Dataset):
     (height, width) in picture pixels; its place, and with `augment` which of the 8 turns and mirrorings it is seen in,
     depend on (seed, epoch, index) alone. Of the spikes the frames of `exposure` with its margins are read. Sizes are
     those of the pictures, unless `size` (height, width in picture pixels) says otherwise; without pictures those of
-    `data_type`.
+    `data_type`. Not `checked`, nothing can be read before `faults` has looked at all.
     Raises: InputError naming the file for a missing partner, a truncated picture, a stream of another length or size.
     """
 
@@ -103,6 +105,7 @@ class SpikeDataset(Dataset):
         augment: bool = False,
         ratio_folder: str | Path | None = None,
         exposure: Exposure = Exposure(),  # noqa: B008
+        checked: bool = True,
     ):
         root = Path(folder)
         self.root = root / split if (root / split).is_dir() or data_type == "GOPRO" else root
@@ -119,26 +122,39 @@ class SpikeDataset(Dataset):
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
                 "(scripts/make_demo.py and scripts/make_gopro.py make such a folder)"
             )
-        self.sizes = [size or self._size(name, data_type) for name in self.names]
-        for name, (height, width) in zip(self.names, self.sizes, strict=True):
-            self._check(name, height, width)
+        self.data_type, self.size = data_type, size
+        self.sizes = [self._check(name) for name in self.names] if checked else [(0, 0)] * len(self.names)
         self.kept: list[dict[str, Part]] = []  # all samples, whole, after `keep`
         self.ratios: dict[str, np.ndarray] = {}  # by name, where they are kept in memory and not in a folder
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def describe(self) -> str:
+        """Name the data: where they are, how many, and a hash of the names and sizes of all files that are read."""
+        files = [path for name in self.names for path in self._files(name)]
+        listed = "".join(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}\n" for path in files)
+        listed = hashlib.sha256(listed.encode()).hexdigest()[:16]
+        return f"{self.root.name}, {len(self)} samples, file list sha256 {listed}"
+
+    def _files(self, name: str) -> list[Path]:
+        """List the files of a sample that are read, without the teacher's labels."""
+        pictures = [self._picture(part, name) for part in ("blur", "sharp") if part in self.parts]
+        return [self._spikes(name), *pictures, *(self._sequence(name) if "sequence" in self.parts else [])]
+
     def shape(self, index: int) -> tuple[int, int]:
         """Return (height, width) of what is read of a sample, in picture pixels: of its crop, or of all of it."""
         _, _, height, width = self._place(0, index)
         return height * self.scale, width * self.scale
 
-    def _size(self, name: str, data_type: str) -> tuple[int, int]:
+    def _size(self, name: str) -> tuple[int, int]:
         """Return the picture size of a sample, from the header of its blurry picture where there is one."""
-        picture = self._picture("blur", name, must_exist=False)
+        if self.size:
+            return self.size
+        picture = self._picture("blur", name, must_exist="blur" in self.parts)
         if picture:
             return image_size(picture)
-        height, width = SPIKE_SIZES[data_type]
+        height, width = SPIKE_SIZES[self.data_type]
         return height * UPSCALE, width * UPSCALE
 
     def _picture(self, part: str, name: str, must_exist: bool = True) -> Path | None:
@@ -167,8 +183,22 @@ class SpikeDataset(Dataset):
         height, width = self.sizes[index]
         return height // self.scale, width // self.scale
 
-    def _check(self, name: str, height: int, width: int) -> None:
-        path = self._spikes(name)
+    def faults(self) -> Iterator[str]:
+        """Read every file once, whole, and yield what is wrong: at most one fault a sample."""
+        for index, name in enumerate(tqdm(self.names, f"check {self.root.name}", leave=False)):
+            try:
+                self.sizes[index] = self._check(name)
+                light = np.unpackbits(self._whole(index)["spikes"]).mean()
+            except InputError as error:
+                yield str(error)
+                continue
+            if light in (0, 1):
+                told = "not one spike" if light == 0 else "a spike of every pixel"
+                yield f"{self._spikes(name)}: {told} in any frame: no recording of light, make or copy it again"
+
+    def _check(self, name: str) -> tuple[int, int]:
+        """Return the picture size of a sample whose files are there and fit together."""
+        path, (height, width) = self._spikes(name), self._size(name)
         if height % self.scale or width % self.scale:
             raise InputError(f"{path}: its picture is {height}x{width}, both must be multiples of {self.scale}")
         frames = frames_in(path, height // self.scale, width // self.scale)
@@ -177,11 +207,11 @@ class SpikeDataset(Dataset):
                 f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (1/{self.scale} of the "
                 f"picture), expected {RECORDED.total}: cut short, or of another picture"
             )
-        pictures = [self._picture(part, name) for part in {"blur", "sharp"} & set(self.parts)]
-        for picture in pictures + (self._sequence(name) if "sequence" in self.parts else []):
+        for picture in self._files(name)[1:]:
             found = check_image(picture)
             if found != (height, width):
                 raise InputError(f"{picture}: is {found[0]}x{found[1]}, expected {height}x{width} as its spikes")
+        return height, width
 
     def keep(self, device: torch.device | None = None) -> None:
         """Read all samples whole, once, into memory or onto a device; from now on crops are cut there.

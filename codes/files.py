@@ -1,20 +1,26 @@
 """Files that are whole or not there."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; move it there when the block ends well, else remove it."""
+def replacing(path: str | Path, *, keep: str | Path | None = None) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; move it there when the block ends well, else remove it.
+
+    What is at `path` before is moved to `keep`, if that is named.
+    Raises: OSError naming `path` if it cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    temporary = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -22,7 +28,28 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private, other files are not
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Bring to the disk that files of a folder were moved: until then a power failure may undo it."""
+    with suppress(OSError):  # not every system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def short_hash(path: str | Path) -> str:
+    """Return 16 digits of the SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

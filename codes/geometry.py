@@ -13,7 +13,7 @@ import numpy as np
 
 from codes.archives import read_arrays
 from codes.errors import InputError
-from codes.spikes import Exposure
+from codes.spikes import Exposure, file_size, map_bytes
 
 KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
 SQUARES = tuple((side, side) for side in range(16, 1025, 4))
@@ -69,7 +69,7 @@ def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None
         spikes = _binary(path, _array(path)[frames])
     else:
         order = "little" if reading.low_bit_first else "big"
-        packed = np.memmap(path, np.uint8, "r").reshape(reading.frames, -1)[frames]
+        packed = map_bytes(path).reshape(reading.frames, -1)[frames]
         spikes = np.unpackbits(packed, axis=1, bitorder=order).reshape(-1, reading.height, reading.width)
     return spikes[:, ::-1] if reading.flip else spikes
 
@@ -85,9 +85,7 @@ def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float,
 
 
 def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such spike file")
-    size = path.stat().st_size
+    size = file_size(path)
     fit = [
         (height, width)
         for height, width in dict.fromkeys(_shapes(size, picture))
@@ -95,7 +93,7 @@ def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Rea
     ]
     if not fit:
         raise InputError(f"{path}: {size} bytes are not 16 or more whole frames of any geometry that is known")
-    data, totals = np.memmap(path, np.uint8, "r"), {}
+    data, totals = map_bytes(path), {}
     for height, width in fit:
         frames = 8 * size // (height * width)
         packed = data.reshape(frames, -1)[_middle(frames)]
@@ -131,8 +129,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _array(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise InputError(f"{path}: no such spike file")
+    file_size(path)
     spikes = next((array for array in read_arrays(path) if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
     if spikes is None:
         raise InputError(f"{path}: holds no array [T,h,w] of 0 and 1, uint8 or bool")

@@ -6,6 +6,7 @@ Source: the SpikeCV format of the spike camera, as S-SDM (arXiv 2403.09486) uses
 """
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +39,41 @@ class Exposure:
         return list(range(self.margin, self.margin + self.length, step))
 
 
+def file_size(path: str | Path) -> int:
+    """Return the bytes of a spike file.
+
+    Raises: InputError if there is no such file, or something else is there.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path}: no such spike file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: spike file cannot be read ({error})") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no file'}, not a spike file")
+    return status.st_size
+
+
+def map_bytes(path: str | Path) -> np.ndarray:
+    """Map a spike file that is not empty into memory, as uint8.
+
+    Raises: InputError if it may not be read.
+    """
+    try:
+        return np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: spike file cannot be read ({getattr(error, 'strerror', '') or error})") from None
+
+
 def frames_in(path: str | Path, height: int, width: int) -> int:
     """Return how many frames of height x width the file holds, without reading it.
 
     Raises: InputError naming file, size and geometry if it is not a whole number of frames.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such spike file")
     if height < 1 or width < 1 or height * width % 8:
         raise InputError(f"{path}: a spike frame of {height}x{width} is not a whole number of bytes (8 pixels each)")
-    size, frame = os.path.getsize(path), height * width // 8
+    size, frame = file_size(path), height * width // 8
     if size == 0 or size % frame:
         raise InputError(
             f"{path}: {size} bytes are not whole frames of {height}x{width} ({frame} bytes each, "
@@ -70,7 +95,7 @@ def read_packed(path: str | Path, height: int, width: int, *, first: int = 0, fr
         raise InputError(
             f"{path}: frames {first}..{first + frames - 1} were asked for, the file holds {held} of {height}x{width}"
         )
-    data = np.memmap(path, np.uint8, "r").reshape(held, -1)[first : first + frames]
+    data = map_bytes(path).reshape(held, -1)[first : first + frames]
     if width % 8 == 0:
         return data.reshape(frames, height, width // 8)[:, ::-1]
     bits = np.unpackbits(data, axis=1, bitorder="little").reshape(frames, height, width)

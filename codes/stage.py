@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from torch.utils.data import DataLoader, Subset
 
 from codes.cli import option, shown
 from codes.dataset import Batches, Packed, SpikeDataset
-from codes.engine import Journal, distributed, evaluate, fit
+from codes.engine import Journal, checkpoint, distributed, evaluate, fit, signals
 from codes.engine.evaluate import Compare
 from codes.engine.fit import Losses, Schedule
 from codes.engine.journal import Rows
 from codes.errors import InputError
+from codes.files import short_hash
 from codes.networks import load, read_recipe
 from codes.recipe import PUBLISHED, SPIKE_INPUTS, Recipe, settle
 from codes.spikes import UPSCALE, Exposure
@@ -64,13 +66,19 @@ class StageOptions:
         "auto", "of the networks; auto: bf16 to train on GPUs that have it, else fp32", choices=PRECISIONS
     )
     compile: bool = option(False, "train with torch.compile: minutes to start, then faster steps")
+    check_data: bool = option(False, "first read all data once, and list all that is wrong with them")
     evaluate_every: int = option(10, "epochs between evaluations; 0: no test data needed")
+    save_every: float = option(10.0, "minutes between states to go on from; 0: after every batch")
     force_resume: bool = option(False, "go on with a run although options changed")
 
 
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
-FREE |= {"teacher_cache"}
+FREE |= {"teacher_cache", "save_every", "check_data"}
+PROTOCOL = (
+    "whole pictures; middle frame of the exposure (spike frame 68 of 137), sequence: spike frames 20, 36, ..., 116; "
+    "outputs clipped to [0,1]"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +106,15 @@ def open_run(o: StageOptions, stage: str) -> Run:
     if o.test_mode:
         folder = _new_folder(f"{folder}/test-{time.strftime('%Y%m%d-%H%M%S')}")
     journal = Journal(folder, writes=distributed.rank() == 0)
-    resumed = (journal.folder / "checkpoints/state.pth").exists() and not o.force_resume
-    journal.options(dataclasses.asdict(o), same_but=FREE if resumed else None)
+    defaults = {field.name: field.default for field in dataclasses.fields(o)}
+    journal.options(dataclasses.asdict(o), defaults=defaults, same_but=FREE if _goes_on(o, journal) else None)
     journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
     return Run(journal, device, o.precision)
+
+
+def _goes_on(o: StageOptions, journal: Journal) -> bool:
+    """Say whether this command continues a run, which then has to be the same one."""
+    return checkpoint.is_saved(journal.folder / "checkpoints/state.pth") and not o.force_resume
 
 
 def train_or_evaluate(
@@ -123,11 +136,30 @@ def train_or_evaluate(
     `parts` are what "train" and "test" read of each sample, `exposure` with its margins the spike frames. `prepare` is
     called with the training data once all data were checked, before any of it is read.
     """
+    given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
+    files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
+    run.journal.about |= {"protocol": f"{PROTOCOL}; {run.precision} on {run.device}"}
+    run.journal.about |= {"files": files, "recipe": recipe}
+    if o.check_data:
+        used = {} if o.test_mode else {o.train_split: "train"}
+        if o.evaluate_every or o.test_mode:
+            used["test"] = "test"
+        check_data(o, run, {split: parts[use] for split, use in used.items()})
     if o.test_mode:
-        return evaluate(net, compare, test_loader(o, parts=parts["test"], exposure=exposure), **vars(run))
-    test = test_loader(o, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
-    train = train_loader(o, run, parts=parts["train"], exposure=exposure, prepare=prepare)
-    settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "compiled": o.compile, "recipe": recipe}
+        test = test_loader(o, run, parts=parts["test"], exposure=exposure)
+        rows = evaluate(net, compare, test, **vars(run))
+        run.journal.complain()
+        return rows
+    test = test_loader(o, run, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
+
+    def check_and_prepare(samples: SpikeDataset) -> None:
+        run.journal.sources(files | {"training data": samples.describe()}, same=_goes_on(o, run.journal))
+        if prepare:
+            prepare(samples)
+
+    train = train_loader(o, run, parts=parts["train"], exposure=exposure, prepare=check_and_prepare)
+    settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "save_every": o.save_every}
+    settings |= {"compiled": o.compile, "recipe": recipe}
     return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
 
 
@@ -189,8 +221,10 @@ def _check(o: StageOptions) -> None:
     for name in ("bs", "epochs", "blur_step"):
         if getattr(o, name, 1) < 1:
             raise InputError(f"--{name} {getattr(o, name)}: has to be 1 or more")
-    if o.lr <= 0:
+    if not 0 < o.lr < math.inf:
         raise InputError(f"--lr {o.lr:g}: has to be above 0")
+    if not o.save_every >= 0:
+        raise InputError(f"--save_every {o.save_every:g}: minutes, 0 or more")
 
 
 def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
@@ -208,6 +242,22 @@ def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
         ratio_folder=None if labels == "ram" else labels,
         **settings,
     )
+
+
+def check_data(o: StageOptions, run: Run, splits: dict[str, tuple[str, ...]]) -> None:
+    """Read all `parts` of all samples of the splits once; raise InputError after all faults were told."""
+    faults = []
+    for split, parts in splits.items():
+        parts = tuple(part for part in _there(o, parts) if part != "ratios")
+        try:
+            faults += dataset(o, split, parts=parts, checked=False).faults()
+        except InputError as error:
+            faults.append(str(error))
+    run.journal.log("\n".join(faults) or f"{o.base_folder}: all files of {' and '.join(splits)} are whole")
+    if faults:
+        raise InputError(
+            f"{o.base_folder}: {len(faults)} faults in the data, listed above; mend or remove these samples"
+        )
 
 
 def train_loader(
@@ -242,14 +292,18 @@ def train_loader(
     return _loader(o, samples, batch_sampler=batches)
 
 
-def test_loader(o: StageOptions, *, parts: tuple[str, ...], exposure: Exposure) -> DataLoader:
+def _there(o: StageOptions, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out what the type of the data has none of: real data have no sharp truth."""
+    return tuple(part for part in parts if part != "sharp") if o.data_type == "real" else parts
+
+
+def test_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: Exposure) -> DataLoader:
     """Read the test split, whole pictures one at a time, shared by all processes; real data have no sharp truth."""
-    if o.data_type == "real":
-        parts = tuple(part for part in parts if part != "sharp")
     try:
-        samples = dataset(o, "test", parts=parts, exposure=exposure)
+        samples = dataset(o, "test", parts=_there(o, parts), exposure=exposure)
     except InputError as error:
         raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
+    run.journal.about["data"] = samples.describe()
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     return _loader(o, mine, batch_size=1)
 
@@ -257,4 +311,5 @@ def test_loader(o: StageOptions, *, parts: tuple[str, ...], exposure: Exposure) 
 def _loader(o: StageOptions, samples: Any, **settings: Any) -> DataLoader:
     workers = min(4, os.cpu_count() or 1) if o.workers is None else o.workers
     pinned = torch.cuda.is_available() and o.device != "cpu" and o.cache != "device"
-    return DataLoader(samples, collate_fn=Packed.collate, num_workers=workers, pin_memory=pinned, **settings)
+    settings |= {"num_workers": workers, "worker_init_fn": signals.outlive, "pin_memory": pinned}
+    return DataLoader(samples, collate_fn=Packed.collate, **settings)

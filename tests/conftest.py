@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from codes.images import write_image
+from codes.networks import BSN, EDSR
 from codes.simulator import integrate, sense
 from codes.spikes import write_spikes
 
@@ -39,6 +41,15 @@ def make_data(folder: Path, train: int = 3, test: int = 2, height: int = 32, wid
 @pytest.fixture
 def data(tmp_path) -> Path:
     return make_data(tmp_path / "data")
+
+
+@pytest.fixture
+def weights(tmp_path) -> dict[str, str]:
+    """Weight files of BSN and EDSR, at random."""
+    torch.manual_seed(0)
+    for name, net in (("bsn", BSN()), ("sr", EDSR())):
+        torch.save(net.state_dict(), tmp_path / f"{name}.pth")
+    return {"bsn_path": str(tmp_path / "bsn.pth"), "sr_path": str(tmp_path / "sr.pth")}
 
 
 @pytest.fixture(scope="session")

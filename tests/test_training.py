@@ -1,18 +1,18 @@
 """The three scripts, run as a user runs them, on tiny data: they resume bit for bit, measure, stop with a reason."""
 
 import copy
-import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT
+from training import STAGES, assert_same, lines, run, state
 
 import train_bsn
 import train_deblur
@@ -26,51 +26,6 @@ from codes.images import write_image
 from codes.networks import BSN, EDSR, LDN
 from codes.spikes import write_spikes
 from codes.teacher import Teacher, keep_ratios
-
-STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
-
-
-@pytest.fixture
-def weights(tmp_path) -> dict[str, str]:
-    torch.manual_seed(0)
-    for name, net in (("bsn", BSN()), ("sr", EDSR())):
-        torch.save(net.state_dict(), tmp_path / f"{name}.pth")
-    return {"bsn_path": str(tmp_path / "bsn.pth"), "sr_path": str(tmp_path / "sr.pth")}
-
-
-def run(stage: str, data: Path, weights: dict[str, str], **options: object) -> Path:
-    """Train a stage on `data` and return its run folder."""
-    module, _ = STAGES[stage]
-    settings = {"base_folder": str(data), "save_folder": str(data.parent / "log"), "exp_name": "tiny", "device": "cpu"}
-    settings |= {"epochs": 3, "bs": 2, "roi_size": (32,), "workers": 0, "evaluate_every": 0} | options
-    if stage == "deblur":
-        settings |= weights | {"tea_loss": "ssim"} | options
-    module.main(module.Options(**settings))
-    return Path(settings["save_folder"]) / stage / settings["exp_name"]
-
-
-def state(folder: Path) -> dict:
-    return torch.load(folder / "checkpoints/state.pth", weights_only=True)
-
-
-def lines(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def assert_same(one: object, other: object) -> None:
-    """Compare nested dicts, numbers and tensors to the bit."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list):
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    else:
-        assert one == other
 
 
 # BSN takes 5 steps a batch: 7 stops it in the middle of the second.
@@ -194,6 +149,7 @@ def test_a_run_leaves_options_log_curves_tables_pictures_and_weights(data, weigh
     assert [p.name for p in sorted(folder.glob("checkpoints/*.pth"))] == [
         f"{name}_0001.pth",
         f"{name}_0002.pth",
+        "state.before.pth",
         "state.pth",
     ]
     last = sorted(folder.glob("step-*"))[-1]
@@ -420,3 +376,31 @@ def test_two_processes_share_the_labels_and_the_fault_of_one_ends_both(data, wei
     for name in names:
         both, alone = (np.load(tmp_path / place / name) for place in ("both", "alone"))
         np.testing.assert_allclose(both, alone, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_reads_neither_the_test_split_nor_the_truth(data, weights, stage):
+    """Where they are not there at all, it learns the same to the bit; nor does measuring between change anything."""
+    kept = run(stage, data, weights, exp_name="measured", epochs=2, evaluate_every=1)
+    shutil.rmtree(data / "test")
+    shutil.rmtree(data / "train/sharp_data")
+    without = run(stage, data, weights, exp_name="without", epochs=2)
+    assert_same(state(without)["net"], state(kept)["net"])
+
+
+def test_tables_are_made_in_evaluation_mode_without_gradients(data, weights, monkeypatch):
+    modes, forward = set(), EDSR.forward
+
+    def watched(net, light):
+        modes.add((net.training, torch.is_inference_mode_enabled()))
+        return forward(net, light)
+
+    monkeypatch.setattr(EDSR, "forward", watched)
+    run("sr", data, weights, steps=1, evaluate_every=1)
+    assert modes == {(True, False), (False, True)}
+
+
+def test_an_output_that_is_infinite_is_refused(data, weights, monkeypatch):
+    monkeypatch.setattr(train_sr, "nearest", lambda light: F.interpolate(light, scale_factor=4) + float("inf"))
+    with pytest.raises(FloatingPointError, match="TFP_97 nearest, sample scene/000000, holds infinity"):
+        run("sr", data, weights, steps=1, evaluate_every=1)

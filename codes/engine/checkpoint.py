@@ -1,5 +1,12 @@
-"""A checkpoint: a named set of things with `state_dict`, and how far the run had come."""
+"""A checkpoint: a named set of things with `state_dict`, and how far the run had come.
 
+The newest two states of a run are kept, state.pth and state.before.pth: if the newest is damaged, the one before it is
+what the run goes on from.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +15,20 @@ from torch import nn
 
 from codes.archives import read_tensors
 from codes.errors import InputError
-from codes.files import replacing
+from codes.files import replacing, sync_folder
 from codes.recipe import PUBLISHED, Recipe
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1: without checksum
 
 
-def save(path: str | Path, content: Any) -> None:
-    """Write tensors, numbers and dicts of them, whole or not at all."""
-    with replacing(path) as file:
-        torch.save(content, file)
+def save(path: str | Path, content: Any, *, keep: Path | None = None) -> None:
+    """Write tensors, numbers and dicts of them, whole or not at all; what was there is kept as `keep`."""
+    data = io.BytesIO()  # torch tells a full disk from other faults badly, a file does not
+    torch.save(content, data)
+    with replacing(path, keep=keep) as file:
+        file.write(data.getbuffer())
+    sync_folder(Path(path).parent)
 
 
 def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> None:
@@ -27,30 +38,96 @@ def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> Non
 
 
 def save_state(path: str | Path, progress: dict[str, int], **things: Any) -> None:
-    """Write the state of `things` (each has `state_dict`) and the progress of the run."""
+    """Write the state of `things` (each has `state_dict`) and the progress of the run; keep the state before."""
     states = {name: thing.state_dict() for name, thing in things.items()}
-    save(path, {"format": FORMAT, "progress": progress, **states})
+    content = {"format": FORMAT, "progress": progress, **states}
+    try:
+        keep = _before(path) if Path(path).exists() and _read(path) else None
+    except InputError:
+        keep = None  # a damaged one must not take the place of a good one
+    save(path, content | {"checksum": digest(content)}, keep=keep)
 
 
-def load_state(path: str | Path, **things: Any) -> dict[str, int] | None:
-    """Bring `things` back to a saved state, executing nothing; return the progress, None if nothing was saved yet.
+def is_saved(path: str | Path) -> bool:
+    """Say whether a state was saved at `path`, damaged or not."""
+    return Path(path).exists() or _before(path).exists()
 
-    Raises: InputError naming the file if it cannot be read or was written by another version.
+
+def load_state(path: str | Path, log: Callable[[str], None] = print, **things: Any) -> dict[str, int] | None:
+    """Bring `things` back to the newest state that is whole, executing nothing; `log` is told if it is not the newest.
+
+    Returns the progress, None if nothing was saved yet.
+    Raises: InputError naming the file if none can be read, or it is of another version or another network.
     """
-    if not Path(path).exists():
-        return None
+    faults = []
+    for place in (Path(path), _before(path)):
+        if not place.exists():
+            continue
+        try:
+            state = _read(place)
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        if state["format"] not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise InputError(
+                f"{place}: state of format {state['format']}, this code reads {known}; move it away to start anew"
+            )
+        try:
+            for name, thing in things.items():
+                thing.load_state_dict(state[name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{place}: state of another network ({str(error).splitlines()[0]}); use another --exp_name"
+            ) from None
+        for fault in faults:
+            log(f"WARNING: {fault}. The run goes on from the state before it, {place}")
+        return state["progress"]
+    if faults:
+        raise InputError(f"{'; '.join(faults)}; move {'them' if len(faults) > 1 else 'it'} away to start anew")
+    return None
+
+
+def digest(content: Any) -> str:
+    """Return the SHA-256 of nested dicts and lists of tensors and numbers, names, types and shapes among it."""
+    total = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            total.update(f"{value.dtype}{list(value.shape)}".encode())
+            total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        elif isinstance(value, dict):
+            total.update(f"dict{len(value)}".encode())
+            for key, item in value.items():
+                add(key)
+                add(item)
+        elif isinstance(value, list | tuple):
+            total.update(f"list{len(value)}".encode())
+            for item in value:
+                add(item)
+        else:
+            total.update(f"{type(value).__name__}:{value!r};".encode())
+
+    add(content)
+    return total.hexdigest()
+
+
+def _before(path: str | Path) -> Path:
+    return Path(path).with_suffix(f".before{Path(path).suffix}")
+
+
+def _read(path: str | Path) -> dict:
+    """Read a state that is what was written.
+
+    Raises: InputError naming the file.
+    """
     try:
         state = read_tensors(path)
-        found = state["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a state of a run ({type(error).__name__}); move it away to start anew") from None
-    if found != FORMAT:
-        raise InputError(f"{path}: state of format {found}, this code reads {FORMAT}; move it away to start anew")
-    try:
-        for name, thing in things.items():
-            thing.load_state_dict(state[name])
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: state of another network ({str(error).splitlines()[0]}); use another --exp_name"
-        ) from None
-    return state["progress"]
+        written = state.pop("checksum", "")
+        if (written or state["format"] == FORMAT) and written != digest(state):
+            raise ValueError("its checksum does not fit: it is damaged")
+        if state["format"] in READABLE and not isinstance(state["progress"], dict):
+            raise ValueError("it holds no progress")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a state of a run ({error})") from None
+    return state

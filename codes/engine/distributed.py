@@ -25,7 +25,8 @@ def start(device: str) -> torch.device:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # What is not on a GPU goes by gloo, which does not wait for it.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     return chosen
 
 
@@ -64,6 +65,15 @@ def gather(mine: list[Any]) -> list[Any]:
     everyone: list[list[Any]] = [[] for _ in range(world())]
     dist.all_gather_object(everyone, mine)
     return [item for items in everyone for item in items]
+
+
+def any_of(mine: bool) -> bool:
+    """Say whether it is so for any of the processes; all have to ask."""
+    if world() == 1:
+        return mine
+    found = torch.tensor(int(mine))
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found)
 
 
 def wait() -> None:

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from codes import metrics
-from codes.engine import distributed
+from codes.engine import checkpoint, distributed
 from codes.engine.journal import Journal, Rows
-from codes.errors import InputError
+from codes.errors import InputError, Interrupted
 
 
 class Pair(NamedTuple):
@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 Compare = Callable[[nn.Module, Any], dict[str, Pair]]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def evaluate(
     net: nn.Module,
     compare: Compare,
@@ -40,19 +40,25 @@ def evaluate(
     precision: str = "fp32",
     step: int = 0,
     drawn: int = 4,
+    stop: Callable[[], str] = lambda: "",
 ) -> Rows:
     """Measure all outputs that `compare(net, batch)` names and return the means: {row: {metric: value}}.
 
     Outputs are clipped to [0,1] first. The pictures of the first `drawn` samples are written as they are.
-    Raises: FloatingPointError naming output, sample and metric if a value is not a number.
+    Raises: FloatingPointError naming output, sample and metric if a value is not a number; Interrupted as soon as
+    `stop` names the signal that asks to.
     """
     net.eval()
     values = []
     for count, packed in enumerate(tqdm(test, "evaluate", leave=False, disable=distributed.rank() > 0)):
+        if stop():
+            raise Interrupted(f"{stop()} while the table was made; the same command makes it")
         batch = packed.to(device)
         with distributed.autocast(device, precision):
             pairs = compare(net, batch)
         for row, pair in pairs.items():
+            if pair.image.isinf().any():  # clipping would hide it
+                raise FloatingPointError(f"{row}, sample {', '.join(batch.names)}, holds infinity")
             image = pair.image.float().clamp(0, 1)
             if pair.truth is not None:
                 values += _measure(row, batch.names, image, pair.truth.float(), journal)
@@ -67,6 +73,7 @@ def evaluate(
     # Every process saw other samples; by name, the table is the same for any number of them.
     values = sorted(distributed.gather(values), key=lambda line: line["sample"])
     rows = _means(values)
+    journal.about["network"] = f"sha256 {checkpoint.digest(net.state_dict())[:16]}"
     journal.table(step, rows, values)
     return rows
 

@@ -8,6 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from codes.engine import checkpoint, distributed
+from codes.engine import checkpoint, distributed, signals
 from codes.engine.evaluate import Compare, evaluate
-from codes.engine.journal import Journal, Rows
+from codes.engine.journal import STATE, Journal, Rows
+from codes.errors import Interrupted
 from codes.recipe import Recipe
 
 Losses = Callable[[nn.Module, Any], Iterator[dict[str, Tensor]]]
@@ -51,7 +53,7 @@ def fit(
     recipe: Recipe | None = None,
     steps: int | None = None,
     evaluate_every: int = 10,
-    save_minutes: float = 10.0,
+    save_every: float = 10.0,
     read_every: int = 10,
 ) -> Rows:
     """Train `net` with Adam over the batches of `train` (its batch sampler is a `Batches`) and return the last table.
@@ -59,15 +61,19 @@ def fit(
     `lr` gives the rate at a progress in [0,1] through the whole run. After every `evaluate_every` epochs (0: never) and
     at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside an
     epoch), with the `recipe` that they are for. `steps` stops early, at so many optimiser steps; the same call without
-    it goes on. Losses stay on the device and are read every `read_every` steps.
+    it goes on. Losses stay on the device and are read every `read_every` steps. The state is written every `save_every`
+    minutes; where that fails, it is tried again the next time.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite; the last state stays.
+    Interrupted after SIGTERM or SIGINT, when the step is finished and the state written; OSError if the last could not
+    be written.
     """
     batches = train.batch_sampler
     folder = journal.folder / "checkpoints"
     optimizer = torch.optim.Adam(net.parameters(), lr=lr(0.0), fused=device.type in ("cpu", "cuda"))
-    progress = checkpoint.load_state(folder / "state.pth", net=net, optimizer=optimizer) or NOT_STARTED
+    progress = checkpoint.load_state(folder / "state.pth", journal.log, net=net, optimizer=optimizer) or NOT_STARTED
     step, done, taken = progress["step"], progress["batch"], progress["taken"]  # taken: steps of the next batch
     batches.start = done
+    journal.resume(step)
     model = distributed.parallel(net, device, compiled=compiled)
     reader = _Reader(journal)
     rows: Rows = {}
@@ -79,22 +85,42 @@ def fit(
                 f"the weights are not finite after step {step}; the last state is kept: lower --lr"
             )
         if journal.writes:
+            journal.flush()  # what is drawn is never behind what is saved
             progress = {"step": step, "batch": done, "taken": taken}
-            checkpoint.save_state(folder / "state.pth", progress, net=net, optimizer=optimizer)
+            with journal.writing(STATE):
+                checkpoint.save_state(folder / "state.pth", progress, net=net, optimizer=optimizer)
+
+    def weights() -> Path:
+        epoch, rest = divmod(done, batches.per_epoch)
+        return folder / f"{name}_{f'step{step:07d}' if rest or taken else f'{epoch:04d}'}.pth"
+
+    def is_due() -> bool:
+        epoch, rest = divmod(done, batches.per_epoch)
+        return bool(done and evaluate_every) and not rest and not taken and epoch % evaluate_every == 0
 
     def milestone() -> Rows:
         save()
         if journal.writes:
-            epoch, rest = divmod(done, batches.per_epoch)
-            place = f"step{step:07d}" if rest or taken else f"{epoch:04d}"
-            checkpoint.save_weights(folder / f"{name}_{place}.pth", net, recipe)
-        options = {"device": device, "precision": precision, "step": step}
-        return evaluate(net, compare, test, journal, **options) if test else {}
+            with journal.writing("the weights"):
+                checkpoint.save_weights(weights(), net, recipe)
+        options = {"device": device, "precision": precision, "step": step, "stop": stop}
+        try:
+            return evaluate(net, compare, test, journal, **options) if test else {}
+        except Interrupted:
+            journal.complain()
+            raise
 
-    if done:
+    if step:
         journal.log(f"resumed at epoch {done // batches.per_epoch}, step {step}")
-    saved, measured = time.monotonic(), -1
-    with tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar:
+    saved, measured, asked = time.monotonic(), -1, False
+    with (
+        signals.noted() as stop,
+        tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar,
+    ):
+        # A process that was killed after it wrote the state, and before all that belongs to it, left this to do.
+        missing = is_due() and not (weights().is_file() and (test is None or journal.has_table(step)))
+        if distributed.any_of(missing):
+            rows, measured = milestone(), step
         for packed in reader.waits(train if steps is None or step < steps else ()):
             batch = packed.to(device)
             rate = lr(done / batches.total)
@@ -112,22 +138,28 @@ def fit(
                 if step % read_every == 0:
                     bar.set_postfix(reader.read(), refresh=False)
                 bar.update()
+                if asked := distributed.any_of(bool(stop())):
+                    break
             else:
                 done, taken = done + 1, 0
             if bar.total is None:
                 bar.total = (step - first) * batches.total
-            if step == steps:
+            if step == steps or asked:
                 break
-            epoch, in_epoch = divmod(done, batches.per_epoch)
-            if in_epoch == 0 and evaluate_every and epoch % evaluate_every == 0:
+            if is_due():
                 rows, measured, saved = milestone(), step, time.monotonic()
                 reader.begin()
-            elif time.monotonic() - saved > 60 * save_minutes:
+            elif time.monotonic() - saved > 60 * save_every:
                 save()
                 saved = time.monotonic()
                 reader.begin()
-    if measured != step:
-        rows = milestone()
+        if asked:
+            save()
+            journal.complain()
+            raise Interrupted(f"at step {step}, the state is written; the same command goes on")
+        if measured != step:
+            rows = milestone()
+    journal.complain()
     state = "complete" if done == batches.total else "stopped; the same command goes on"
     journal.log(f"{name}: {state} after {step} steps, epoch {done / batches.per_epoch:.2f} of {batches.epochs}")
     if reader.trained:

@@ -1,13 +1,18 @@
 """What a run leaves behind: options, log, curves, tables and pictures in one folder, never deleting any."""
 
 import csv
+import errno
 import io
 import json
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,74 +24,156 @@ from codes.files import replacing
 from codes.images import write_image
 
 Rows = dict[str, dict[str, float]]
+STATE = "the state"
 
 
 class Journal:
-    """The folder of a run. Only the process that `writes` touches it; for the others all is silent."""
+    """The folder of a run. Only the process that `writes` touches it; for the others all is silent.
+
+    What cannot be written while a training runs (the disk is full, a drive is gone) does not end it: that is told
+    loudly, tried again the next time, and kept in `unwritten` as long as it lasts.
+    """
 
     def __init__(self, folder: str | Path, *, writes: bool = True):
         self.folder, self.writes = Path(folder), writes
         self.writer: SummaryWriter | None = None
+        self.resumed_at = 0  # the step that curves go on from; what a killed process drew beyond it is void
+        self.about: dict[str, Any] = {}  # what tables are made of
+        self.unwritten: dict[str, OSError] = {}
         if writes:
             self.folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """Within, a failure to write `what` is told and kept instead of raised."""
+        try:
+            yield
+            self.unwritten.pop(what, None)
+        except OSError as error:
+            if what not in self.unwritten or what == STATE:
+                told = f"WARNING: {what} cannot be written ({error}); the training goes on, and tries again"
+                print(f"\n{'!' * 80}\n{told}\n{'!' * 80}", file=sys.stderr, flush=True)
+            self.unwritten[what] = error
+
+    def complain(self) -> None:
+        """Raise OSError if something could not be written, and not later either."""
+        for what, error in self.unwritten.items():
+            raise OSError(error.errno, f"{error.strerror}: {what} could not be written", error.filename)
 
     def log(self, text: str) -> None:
         """Print lines and append them, with the time, to log.txt."""
         if not self.writes:
             return
         print(text, file=sys.stderr, flush=True)
-        with open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+        with self.writing("the log"), open(self.folder / "log.txt", "a", encoding="utf-8") as file:
             file.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.splitlines())
 
-    def options(self, options: dict, *, same_but: set[str] | None = None) -> None:
+    def options(self, options: dict, *, defaults: dict | None = None, same_but: set[str] | None = None) -> None:
         """Keep the options of a run, with the versions it runs on.
 
+        An option that is not in the record of an older run was what it is by default.
         Raises: InputError if they differ from those kept before in any that is not in `same_but` (None: all may).
         """
         if not self.writes:
             return
+        path, options = self.folder / "options.json", json.loads(json.dumps(options))
+        record = _read_json(path) if same_but is not None else {}
+        if record:
+            before = {name: value for name, value in json.loads(json.dumps(defaults or {})).items() if name in options}
+            before |= record.get("options", {})
+            self._refuse(
+                f"--{name}: {before.get(name, 'nothing')} then, {options.get(name, 'nothing')} now"
+                for name in before | options
+                if name not in same_but and before.get(name) != options.get(name)
+            )
+        _write_json(path, record | {"options": options, "versions": versions(), "command": sys.argv})
+
+    def sources(self, sources: dict[str, str], *, same: bool) -> None:
+        """Keep what a run is made of: name -> description with a hash.
+
+        Raises: InputError if something was another then, and has to be the `same`.
+        """
+        if not self.writes:
+            return
         path = self.folder / "options.json"
-        if same_but is not None and path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))["options"]
-            changed = [
-                f"--{name}: {before[name]} then, {value} now"
-                for name, value in json.loads(json.dumps(options)).items()
-                if name in before and name not in same_but and before[name] != value
-            ]
-            if changed:
-                raise InputError(
-                    f"{self.folder} holds a run with other options ({'; '.join(changed)}). Choose another --exp_name, "
-                    "or go on knowingly with --force_resume"
-                )
-        record = {"options": options, "versions": versions(), "command": sys.argv}
-        with replacing(path) as file:
-            file.write(json.dumps(record, indent=1).encode())
+        record = _read_json(path)
+        before = record.get("sources", {}) if same else {}
+        self._refuse(
+            f"{name}: {before[name]} then, {now} now" for name, now in sources.items() if before.get(name, now) != now
+        )
+        _write_json(path, record | {"sources": sources})
+
+    def _refuse(self, changes: Iterable[str]) -> None:
+        if listed := "; ".join(changes):
+            raise InputError(
+                f"{self.folder} holds a run with other options ({listed}). Choose another --exp_name, "
+                "or go on knowingly with --force_resume"
+            )
+
+    def resume(self, step: int) -> None:
+        """Go on from a step: clear what a killed process left half written, and let the curves go on from there."""
+        self.resumed_at = step
+        if self.writes:
+            for pattern in (".*.partial", "checkpoints/.*.partial", "step-*/.*.partial"):
+                for path in self.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Add points to the TensorBoard curves."""
         if self.writes:
-            if self.writer is None:
-                self.writer = SummaryWriter(str(self.folder), purge_step=step)
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+            with self.writing("the curves"):
+                try:
+                    if self.writer is None:
+                        # Points beyond it are void, if there are any: they are drawn again.
+                        first = self.resumed_at + 1 if self.resumed_at else 0
+                        self.writer = SummaryWriter(str(self.folder), purge_step=first)
+                    for name, value in values.items():
+                        self.writer.add_scalar(name, value, step)
+                except OSError:
+                    self.writer, self.resumed_at = None, max(step - 1, 0)  # a file that broke off is not gone on with
+                    raise
+
+    def flush(self) -> None:
+        """Bring all points of the curves to the disk."""
+        if self.writer:
+            with self.writing("the curves"):
+                try:
+                    self.writer.flush()
+                    next(self.folder.glob("events.out.tfevents.*"))  # into a file without a name one can write for ever
+                except (OSError, StopIteration):
+                    self.writer = None
+                    raise OSError(errno.EIO, "the file of the curves is gone", str(self.folder)) from None
 
     def table(self, step: int, rows: Rows, pictures: list[dict]) -> None:
-        """Log a table of means, draw its numbers as curves, and keep it and every picture's numbers as CSV."""
+        """Log a table of means, draw its numbers as curves, and keep it and every picture's numbers as CSV.
+
+        Beside them about.json says what it was made of. means.csv comes last: where it is, all is.
+        """
         if not self.writes:
             return
         self.log(f"step {step}\n{as_text(rows)}")
-        self.scalars(step, {f"{row}/{metric}": value for row, line in rows.items() for metric, value in line.items()})
         folder = self.folder / f"step-{step:07d}"
         means = [{"output": row, **line} for row, line in rows.items()]
-        _write_csv(folder / "means.csv", means)
-        _write_csv(folder / "pictures.csv", pictures)
+        with self.writing("the table"):
+            _write_json(folder / "about.json", self.about | {"step": step, "versions": versions()})
+            _write_csv(folder / "pictures.csv", pictures)
+        curves = {f"{row}/{metric}": value for row, line in rows.items() for metric, value in line.items()}
+        self.scalars(step, curves)
+        self.flush()
+        with self.writing("the table"):
+            _write_csv(folder / "means.csv", means)
+
+    def has_table(self, step: int) -> bool:
+        """Say whether the table of a step was made."""
+        return (self.folder / f"step-{step:07d}" / "means.csv").is_file()
 
     def picture(self, step: int, sample: str, name: str, image: Tensor) -> None:
         """Write a picture [C,H,W] in [0,1] as it is, clipped and not stretched."""
         if self.writes:
             pixels = image.detach().float().permute(1, 2, 0).cpu().numpy()
             file = f"{sample} {name}.png".replace("/", "_")
-            write_image(self.folder / f"step-{step:07d}" / file, np.squeeze(pixels))
+            with self.writing("the pictures"):
+                write_image(self.folder / f"step-{step:07d}" / file, np.squeeze(pixels))
 
     def close(self) -> None:
         if self.writer:
@@ -104,6 +191,7 @@ def as_text(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+@cache
 def versions() -> dict[str, str]:
     """Say what a run was made with: Python, torch, numpy, and the commit where there is one."""
     root = Path(__file__).resolve().parents[2]
@@ -116,6 +204,21 @@ def versions() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         pass  # a copy without git
     return found
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not isinstance(record, dict):
+            raise ValueError("no object")
+        return record
+    except ValueError as error:
+        raise InputError(f"{path}: no readable record of a run ({error}); --force_resume writes a new one") from None
+
+
+def _write_json(path: Path, record: dict) -> None:
+    with replacing(path) as file:
+        file.write(json.dumps(record, indent=1, ensure_ascii=False).encode())
 
 
 def _write_csv(path: Path, lines: list[dict]) -> None:
