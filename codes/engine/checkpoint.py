@@ -37,10 +37,13 @@ def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> Non
     save(path, net.state_dict() if bare else {"net": net.state_dict(), "recipe": recipe})
 
 
-def save_state(path: str | Path, progress: dict[str, int], **things: Any) -> None:
-    """Write the state of `things` (each has `state_dict`) and the progress of the run; keep the state before."""
+def save_state(path: str | Path, progress: dict[str, int], recipe: Recipe | None = None, **things: Any) -> None:
+    """Write the state of `things` (each has `state_dict`) and the progress of the run; keep the state before.
+
+    With the `recipe` its network is as good as a weight file.
+    """
     states = {name: thing.state_dict() for name, thing in things.items()}
-    content = {"format": FORMAT, "progress": progress, **states}
+    content = {"format": FORMAT, "progress": progress, "recipe": recipe or PUBLISHED, **states}
     try:
         keep = _before(path) if Path(path).exists() and _read(path) else None
     except InputError:

@@ -88,7 +88,7 @@ def fit(
             journal.flush()  # what is drawn is never behind what is saved
             progress = {"step": step, "batch": done, "taken": taken}
             with journal.writing(STATE):
-                checkpoint.save_state(folder / "state.pth", progress, net=net, optimizer=optimizer)
+                checkpoint.save_state(folder / "state.pth", progress, recipe, net=net, optimizer=optimizer)
 
     def weights() -> Path:
         epoch, rest = divmod(done, batches.per_epoch)
