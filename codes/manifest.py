@@ -37,12 +37,19 @@ def claim(
     return {name: version for name, version in held.get("versions", {}).items() if versions.get(name) != version}
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a manifest or a record; a record that is not there is empty."""
+def read(path: Path, *, otherwise: str = "delete it to make the set again") -> dict[str, Any]:
+    """Read a manifest or a record; a record that is not there is empty.
+
+    Raises: InputError if it is no JSON object, saying what to do `otherwise`.
+    """
     try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise InputError(f"{path}: no readable JSON ({error}); delete it to make the set again") from None
+        content = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        parts = [content, *(content.get(name, {}) for name in ("options", "sources", "versions"))]
+        if not all(isinstance(part, dict) for part in parts):
+            raise ValueError("not what was written")
+        return content
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: no readable JSON ({error}); {otherwise}") from None
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

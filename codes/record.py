@@ -1,13 +1,13 @@
 """What a run left behind, read again: tables, pictures and curves of its folder."""
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
+from codes import manifest
 from codes.errors import InputError
 from codes.images import read_image
 
@@ -44,8 +44,8 @@ def read_record(run: str | Path) -> Record:
     found = sorted(path.parent for path in Path(run).glob("step-*/means.csv"))
     if not found:
         raise InputError(f"{run}: no step-*/means.csv in it; it has to be the folder of a run that was evaluated")
-    rows = {line["output"]: _numbers(line) for line in _read_csv(found[-1] / "means.csv")}
-    values = {(line["sample"], line["output"]): _numbers(line) for line in _read_csv(found[-1] / "pictures.csv")}
+    rows = {output: line for (output,), line in _read_csv(found[-1] / "means.csv", "output").items()}
+    values = _read_csv(found[-1] / "pictures.csv", "sample", "output")
     if not rows:
         raise InputError(f"{found[-1]}: its table is empty; data without sharp truth cannot be measured")
     return Record(found[-1], rows, values)
@@ -53,8 +53,7 @@ def read_record(run: str | Path) -> Record:
 
 def read_options(run: str | Path) -> dict:
     """Read the options and versions of a run; empty if it has none."""
-    path = Path(run) / "options.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return manifest.read(Path(run) / "options.json", otherwise="without it the page says nothing of the options")
 
 
 def read_curves(run: str | Path) -> Curves:
@@ -66,9 +65,13 @@ def read_curves(run: str | Path) -> Curves:
     }
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _read_csv(path: Path, *names: str) -> dict[tuple[str, ...], dict[str, float]]:
+    """Read a table: the columns `names` of each line -> its numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {tuple(line[name] for name in names): _numbers(line) for line in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: no table of a run ({error}); evaluate it again with --test_mode") from None
 
 
 def _numbers(line: dict[str, str]) -> dict[str, float]:

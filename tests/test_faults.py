@@ -170,7 +170,7 @@ def test_a_broken_record_of_a_run_is_named(data, weights, capsys, monkeypatch):
     record = run("sr", data, weights, steps=1) / "options.json"
     record.write_text("{")
     line = told("sr", data, weights, capsys, monkeypatch).splitlines()[-1]
-    assert line.startswith(f"error: {record}: no readable record of a run (")
+    assert line.startswith(f"error: {record}: no readable JSON (")
     assert line.endswith("--force_resume writes a new one")
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from codes import manifest
 from codes.errors import InputError
 from codes.files import replacing
 from codes.images import write_image
@@ -207,13 +208,7 @@ def versions() -> dict[str, str]:
 
 
 def _read_json(path: Path) -> dict:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if not isinstance(record, dict):
-            raise ValueError("no object")
-        return record
-    except ValueError as error:
-        raise InputError(f"{path}: no readable record of a run ({error}); --force_resume writes a new one") from None
+    return manifest.read(path, otherwise="--force_resume writes a new one")
 
 
 def _write_json(path: Path, record: dict) -> None:
