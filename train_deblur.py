@@ -12,7 +12,7 @@ the picture.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,9 +56,13 @@ class Options(stage.StageOptions):
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
-    recipe = stage.settle_recipe(o, o.deblur_path, default=PUBLISHED if o.bsn_path else RATES)
-    spike_input, published = recipe["spike_input"], bool(o.bsn_path) or recipe["teacher"] == "published"
+    has_networks = bool(o.bsn_path or o.sr_path)
+    recipe = stage.settle_recipe(o, o.deblur_path, default=PUBLISHED if has_networks else RATES)
+    spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
+    run.journal.log(f"LDN is fed {spike_input}, its teacher is the {recipe['teacher']} one")
+    if recipe["teacher"] == "fused" and not o.teacher_cache:
+        o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
     teachers: dict[str, Teacher | RateTeacher] = {
@@ -107,10 +111,12 @@ def main(o: Options) -> Rows:
             "SDM": sdm(batch.blur, enlarged(long), enlarged(short)),
         }
         if published:
+            light = light_of(batch.spikes, teachers["published"].spike_input)
+            long, short = tfp(light, middle, exposure.length), tfp(light, middle, o.bsn_len)
             clean = enlarged(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
-        if recipe["teacher"] == "fused":
+        if recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
             outputs["SDM fused"] = taught("fused")
         outputs["LDN"] = student(net, batch, [middle])[:, 0]
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}

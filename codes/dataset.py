@@ -34,7 +34,7 @@ class Batch:
     blur: Tensor | None = None  # [B,3,H,W]
     sharp: Tensor | None = None  # [B,3,H,W], the middle of the exposure
     sequence: Tensor | None = None  # [B,7,3,H,W], evenly through the exposure; None too where the data have none
-    ratios: Tensor | None = None  # [B,N,1,H,W], what the teacher said
+    ratios: Tensor | None = None  # [B,N,1,H,W], or N+1: what the teacher's `ratios` said
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch import Tensor
 from codes.sdm import gray, sharpen, tfp, window
 from codes.spikes import UPSCALE, Exposure
 
-DARKEST = 1e-3  # rate below which light over the exposure is not divided by
+DARKEST = 1e-3  # share of the mean light below which light over the exposure is not divided by
 LARGEST_RATIO = 255.0  # beyond it a ratio changes no 8-bit picture
 GAIN_OF_DOUBT = 0.3  # how much more alike its intervals must become for a spike to be called false
 
@@ -34,7 +34,7 @@ def ldn_input(
     if spike_input == "counts":
         return windows.flatten(0, 1), None
     mean = tfp(light, exposure.center, exposure.length).mean((1, 2, 3))
-    gain = gray(blur).mean((1, 2, 3)) / mean.clamp(min=DARKEST)
+    gain = gray(blur).mean((1, 2, 3)) / mean
     start = apply_ratios(blur, rate_ratios(light, centers, short=short, exposure=exposure))
     return (windows * gain.view(-1, 1, 1, 1, 1)).flatten(0, 1), start.flatten(0, 1)
 
@@ -47,8 +47,9 @@ def rate_ratios(rates: Tensor, centers: list[int], *, short: int, exposure: Expo
 
 def over_mean(light: Tensor, mean: Tensor) -> Tensor:
     """Divide light [B,N,1,H,W] by its mean [B,1,H,W] and append that: [B,N+1,1,H,W]."""
-    mean = mean.clamp(min=DARKEST).unsqueeze(1)
-    return torch.cat((light.clamp(min=0) / mean, mean), 1).clamp(max=LARGEST_RATIO)
+    darkest = DARKEST * mean.mean((1, 2, 3), keepdim=True)
+    mean, light = torch.maximum(mean, darkest).unsqueeze(1), torch.maximum(light, darkest.unsqueeze(1))
+    return torch.cat(((light / mean).clamp(max=LARGEST_RATIO), mean), 1)
 
 
 def apply_ratios(blur: Tensor, ratios: Tensor) -> Tensor:
@@ -113,8 +114,9 @@ def without_false_spikes(spikes: Tensor) -> Tensor:
 
 
 def _clock(like: Tensor) -> Tensor:
-    """Number the ticks of a stream [B,T,h,w]: [T,1,1] int16."""
-    return torch.arange(like.shape[1], dtype=torch.int16, device=like.device).view(-1, 1, 1)
+    """Number the ticks of a stream [B,T,h,w]: [T,1,1], in 16 bits where they do."""
+    dtype = torch.int16 if like.shape[1] < 2**14 else torch.int32
+    return torch.arange(like.shape[1], dtype=dtype, device=like.device).view(-1, 1, 1)
 
 
 def _last_before(values: Tensor, fired: Tensor) -> Tensor:

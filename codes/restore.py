@@ -8,7 +8,7 @@ from torch import Tensor
 from codes import tiles
 from codes.errors import InputError
 from codes.networks import LDN
-from codes.rates import ldn_input, light_of
+from codes.rates import ldn_input, light_of, over_mean
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import RateTeacher
@@ -36,10 +36,10 @@ def by_ldn(
     return lambda instant: restore(*ldn_input(blur, light, [instant], **given))
 
 
-def by_rates(teacher: RateTeacher, blur: Tensor, spikes: Tensor, instants: list[int]) -> Restorer:
-    """Restore by the closed-form model on firing rates, all instants at once."""
-    ratios = teacher.ratios(spikes, instants)
-    return lambda instant: teacher.sharpen(blur, ratios[:, [instants.index(instant), -1]])[:, 0]
+def by_rates(teacher: RateTeacher, blur: Tensor, spikes: Tensor) -> Restorer:
+    """Restore by the closed-form model on firing rates, fused or not."""
+    light, mean = teacher.light(spikes)
+    return lambda instant: teacher.sharpen(blur, over_mean(light(instant).unsqueeze(1), mean))[:, 0]
 
 
 def by_ratio(

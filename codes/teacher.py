@@ -7,6 +7,8 @@ light from the time between spikes and needs no network.
 import hashlib
 import io
 import json
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,12 +19,12 @@ from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
 from codes.files import replacing
 from codes.fusion import fuse
-from codes.rates import LARGEST_RATIO, apply_ratios, light_of, over_mean, rate_ratios
+from codes.rates import LARGEST_RATIO, apply_ratios, bicubic, light_of, over_mean
 from codes.sdm import sdm, tfp
 from codes.spikes import Exposure
 
-OWN_STEP = 8  # spike frames between the instants whose mean is the light of the exposure
-LABELS = 1  # raised when the same streams would get other labels
+OWN_STEP = 8  # spike frames at most between the instants whose mean is the light of the exposure
+LABELS = 2  # raised when the same streams would get other labels
 
 
 class Teacher(nn.Module):
@@ -86,8 +88,8 @@ class Teacher(nn.Module):
 class RateTeacher(nn.Module):
     """Restore a blurry picture at several instants from firing rates, without a network: `sdm.sharpen`, clipped.
 
-    Light over the exposure is the mean of its own instants, so that what it restores, averaged, is the blurry picture.
-    `fused`: enlarged by `fusion.fuse`, on the CPU, a good deal better than bicubic and slower.
+    `fused`: enlarged by `fusion.fuse`, on the CPU, a good deal better than bicubic and slower; light over the exposure
+    is then the mean of such pictures, so that their common errors cancel. Else light is averaged over `short` ticks.
     """
 
     def __init__(self, *, short: int = 9, fused: bool = True, exposure: Exposure = Exposure()):  # noqa: B008
@@ -102,22 +104,27 @@ class RateTeacher(nn.Module):
     @torch.no_grad()
     def ratios(self, spikes: Tensor, centers: list[int]) -> Tensor:
         """Return light at each instant over light of the exposure, and last that itself: [B,N+1,1,H,W]."""
-        rates = light_of(spikes, "rates")
-        if self.fused:
-            return torch.stack([self._fused(stream, centers) for stream in rates])
-        return rate_ratios(rates, centers, short=self.short, exposure=self.exposure)
+        light, mean = self.light(spikes)
+        return over_mean(torch.stack([light(center) for center in centers], 1), mean)
 
-    def _fused(self, rates: Tensor, centers: list[int]) -> Tensor:
-        """Do it for one stream [T,h,w]: [N+1,1,H,W]."""
-        exposure = self.exposure
+    @torch.no_grad()
+    def light(self, spikes: Tensor) -> tuple[Callable[[int], Tensor], Tensor]:
+        """Return a function from an instant to its light [B,1,H,W], and light over the exposure, in one scale."""
+        rates, exposure = light_of(spikes, "rates"), self.exposure
+        mean = tfp(rates, exposure.center, exposure.length)
+        if not self.fused:
+            return lambda instant: bicubic(tfp(rates, instant, self.short)), bicubic(mean)
         # Flow wants light in 0..1, whatever the threshold was.
-        brightest = rates[exposure.margin :][: exposure.length].mean(0).quantile(0.999)
-        stream = (rates / brightest.clamp(min=1e-6)).cpu().numpy()
-        own = exposure.centers(OWN_STEP)
-        light = {instant: torch.from_numpy(fuse(stream, instant)) for instant in sorted({*own, *centers})}
-        mean = torch.stack([light[instant] for instant in own]).mean(0)
-        chosen = torch.stack([light[instant] for instant in centers])
-        return over_mean(chosen[None, :, None], mean[None, None])[0].to(rates.device)
+        scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
+        streams = (rates / scale).cpu().numpy()
+
+        @cache
+        def fused(instant: int) -> Tensor:
+            return torch.from_numpy(np.stack([fuse(stream, instant) for stream in streams])).unsqueeze(1).to(rates)
+
+        first, last = exposure.margin, exposure.margin + exposure.length - 1
+        own = np.linspace(first, last, max(exposure.length // OWN_STEP + 1, 3)).round().astype(int).tolist()
+        return fused, torch.stack([fused(instant) for instant in own]).mean(0)
 
     @staticmethod
     def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
@@ -126,7 +133,7 @@ class RateTeacher(nn.Module):
 
     def key(self) -> dict[str, object]:
         """Say what its labels depend on."""
-        return {"teacher": "fused" if self.fused else "consistent", "short": self.short, "version": LABELS}
+        return {"teacher": "fused", "version": LABELS} if self.fused else {"teacher": "consistent", "short": self.short}
 
 
 def keep_ratios(
@@ -161,7 +168,9 @@ def keep_ratios(
             sum(2 * (len(centers) + 1) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
         )
         return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
-    key = teacher.key() | {"centers": centers, "precision": precision, "data": str(dataset.root.resolve())}
+    key = teacher.key() | {"centers": centers, "data": str(dataset.root.resolve())}
+    if isinstance(teacher, Teacher):
+        key["precision"] = precision  # of its networks
     record = dataset.ratio_folder / "teacher.json"
     if record.exists() and {"precision": "fp32"} | json.loads(record.read_text()) != key:
         raise InputError(

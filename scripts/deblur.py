@@ -22,7 +22,6 @@ from codes.baselines import tfi
 from codes.cli import option, program
 from codes.engine import distributed
 from codes.errors import InputError
-from codes.fusion import REACH
 from codes.geometry import Reading, align, read
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
@@ -39,6 +38,7 @@ from codes.video import check_video, write_video
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
 METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion; slow, best
+RATES_REACH = 100  # spike frames beyond the exposure that rates are told by: its intervals and motion
 OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
 
 
@@ -63,9 +63,13 @@ class Options:
     deblur_path: str = option("", f"weights of LDN [model/{' or '.join(FILES['deblur_path'])}]")
     bsn_path: str = option("", f"weights of BSN, for the teacher [model/{' or '.join(FILES['bsn_path'])}]")
     sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(FILES['sr_path'])}]")
-    spike_input: str = option("rates", "light for sdm: rates, or counts as published", choices=SPIKE_INPUTS)
+    spike_input: str = option(
+        "",
+        "sdm: counts, the closed form as published, or rates, ours [rates; ldn, teacher: what the weights eat]",
+        choices=("", *SPIKE_INPUTS),
+    )
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
-    bsn_len: int = option(9, "spike frames that ldn, teacher, sdm, fused and tfp average")
+    bsn_len: int = option(9, "spike frames that ldn, teacher, sdm and tfp average")
     spike_deblur_len: int = option(21, "spike frames that LDN sees")
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole")
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
@@ -176,6 +180,12 @@ def weights(o: Options, flag: str) -> Path:
     raise no_weights(flag)
 
 
+def eaten(o: Options, *flags: str) -> str:
+    """Return the spike input of weights; refuse another one."""
+    recipes = {str(weights(o, flag)): read_recipe(weights(o, flag)) for flag in flags}
+    return settle({"spike_input": o.spike_input}, recipes, PUBLISHED)["spike_input"]
+
+
 def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     """Read a pair and check all that can be wrong with it."""
     picture = read_image(picture_path)
@@ -194,9 +204,9 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
         raise InputError(f"--frames {o.frames}: the exposure has {length} instants")
     even = np.linspace(first, last, o.frames) if o.frames > 1 else [first + length // 2]
     instants = list(dict.fromkeys(o.times or np.rint(even).astype(int).tolist()))
-    around = {"ldn": o.spike_deblur_len, "tfi": 1}.get(o.method, o.bsn_len)
+    around = {"ldn": max(o.spike_deblur_len, o.bsn_len), "tfi": 1, "fused": 1}.get(o.method, o.bsn_len)
     check_instants(instants, length=around, total=total)
-    reach = TFI_REACH if o.method == "tfi" else max(around, REACH)  # intervals and motion around an instant
+    reach = {"tfi": TFI_REACH, "tfp": around, "teacher": around}.get(o.method, max(around, RATES_REACH))
     start, stop = max(0, min(first, *instants) - reach), max(last, *instants) + reach + 1
     picture, spikes = fit(picture, read(spike_path, reading, first=start, stop=stop), align=o.align)
     # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
@@ -224,19 +234,18 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     blur, spikes = tensors(recording.picture, recording.spikes, device)
     exposure, tile = recording.exposure, o.tile // UPSCALE
     if o.method == "ldn":
-        settings = {"short": o.bsn_len, "spike_input": read_recipe(weights(o, "deblur_path"))["spike_input"]}
+        settings = {"short": o.bsn_len, "spike_input": eaten(o, "deblur_path")}
         return by_ldn(nets["deblur_path"], blur, spikes, exposure=exposure, tile=tile, **settings)
     if o.method == "tfi":
         return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)
     if o.method == "tfp":
         return by_light(lambda instant: tfp(spikes, instant, o.bsn_len), blur, spikes, exposure=exposure)
-    if o.method == "fused" or (o.method == "sdm" and o.spike_input == "rates"):
+    if o.method == "fused" or (o.method == "sdm" and o.spike_input != "counts"):
         teacher = RateTeacher(short=o.bsn_len, fused=o.method == "fused", exposure=exposure)
-        return by_rates(teacher, blur, spikes, [instant - recording.start for instant in recording.instants])
+        return by_rates(teacher, blur, spikes)
     steps = {"denoise": lambda light: light, "enlarge": enlarged}
     if o.method == "teacher":
-        recipes = {path: read_recipe(path) for path in (weights(o, "bsn_path"), weights(o, "sr_path"))}
-        spikes = light_of(spikes, settle({}, recipes, PUBLISHED)["spike_input"])
+        spikes = light_of(spikes, eaten(o, "bsn_path", "sr_path"))
         bsn, edsr = TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile)
         teacher = Teacher(bsn, edsr, center_weight=o.center_weight)
         steps = {"denoise": teacher.denoise, "enlarge": teacher.enlarge}

@@ -47,6 +47,7 @@ MODULES = {
     "SDM fused": "SDM on rates fused along motion (ours)",
     "LDN": "LDN (student)",
 }
+OURS = "LDN, recipe rates (ours)"
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim_paper": "SSIM (paper)", "lpips": "LPIPS"}
 MIDDLE = "protocol: middle frame (spike frame 68 of 137), whole pictures, outputs clipped to [0,1]"
 PUBLISHED = "columns marked published: arXiv 2403.09486 and its authors' logs, on GOPRO alone; not measured here"
@@ -166,11 +167,14 @@ def _short(data: bytes) -> str:
 def sequence_table(rows: dict[float, dict[str, Rows]], notes: list[str]) -> Table:
     """PSNR and SSIM over the sequence at each V_th."""
     columns, lines = ["method"], {method: [] for method in published.SEQUENCE}
+    if any("SDM fused" in of_set["deblur"] for of_set in rows.values()):
+        lines[OURS] = []
     for threshold, of_set in rows.items():
         columns += [f"PSNR, V_th {threshold:g}", f"SSIM, V_th {threshold:g}", f"PSNR, V_th {threshold:g}, published"]
         for method, line in lines.items():
-            ours = of_set["deblur"].get("LDN sequence", {}) if "LDN" in method else {}
-            line += [ours.get("psnr"), ours.get("ssim"), published.SEQUENCE[method].get(threshold)]
+            is_measured = method == (OURS if "SDM fused" in of_set["deblur"] else "S-SDM (LDN)")
+            found = of_set["deblur"].get("LDN sequence", {}) if is_measured else {}
+            line += [found.get("psnr"), found.get("ssim"), published.SEQUENCE.get(method, {}).get(threshold)]
     protocol = (
         "protocol: seven frames a sample (spike frames 20, 36, ..., 116), mean over all; outputs clipped to [0,1]"
     )

@@ -33,6 +33,6 @@ common="$common --teacher_cache log/deblur/release/labels"
 "$PYTHON" train_deblur.py $common --exp_name release --epochs 50
 "$PYTHON" train_deblur.py $common --exp_name release_2 --epochs 40 --lr 6e-4 --seed 1 \
     --deblur_path log/deblur/release/checkpoints/LDN_0050.pth
-mkdir -p model
-cp -n log/deblur/release_2/checkpoints/LDN_0040.pth model/LDN.pth
-"$PYTHON" scripts/tables.py --base_folder data/demo --output log/tables/release
+weights=log/deblur/release_2/checkpoints/LDN_0040.pth
+"$PYTHON" scripts/tables.py --base_folder data/demo --deblur_path $weights --output log/tables/release
+echo "trained: $weights. To use it everywhere, copy it to model/LDN.pth"

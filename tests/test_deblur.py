@@ -146,7 +146,9 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile):
     torch.manual_seed(0)
     net, path = LDN().eval(), tmp_path / "rates.pth"
     torch.save({"net": net.state_dict(), "recipe": RATES}, path)
-    main(replace(o, method="ldn", deblur_path=str(path), times=(30,), tile=tile))
+    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile))
+    with pytest.raises(InputError, match="made for --spike_input rates, asked for is counts"):
+        main(replace(o, method="ldn", deblur_path=str(path), times=(30,), out=o.out + "_other"))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     light = light_of(torch.from_numpy(filmed[1])[None], "rates")
     given = ldn_input(blur, light, [30], length=21, short=9, exposure=Exposure(), spike_input="rates")

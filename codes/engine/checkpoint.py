@@ -33,7 +33,7 @@ def save(path: str | Path, content: Any, *, keep: Path | None = None) -> None:
 
 def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> None:
     """Write a state dict: bare, as everyone reads it, if it is of the published recipe; else with what it is for."""
-    bare = recipe is None or recipe["spike_input"] == PUBLISHED["spike_input"]
+    bare = recipe in (None, PUBLISHED)
     save(path, net.state_dict() if bare else {"net": net.state_dict(), "recipe": recipe})
 
 
