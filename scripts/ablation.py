@@ -34,6 +34,7 @@ from codes.geometry import read
 from codes.images import read_image
 from codes.metrics import psnr
 from codes.rates import firing_rate, without_false_spikes
+from codes.recording import find_reading
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
