@@ -35,7 +35,8 @@ def replacing(path: str | Path, *, keep: str | Path | None = None) -> Iterator[B
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+        of_temporary = isinstance(error, OSError) and str(error.filename or ".partial").endswith(".partial")
+        if of_temporary and error.errno:
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 

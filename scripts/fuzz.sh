@@ -13,7 +13,7 @@ while [ $SECONDS -lt $end ]; do
     told=$(timeout --foreground $((end - SECONDS + 60)) "$PYTHON" -m pytest -q -x -p no:cacheprovider \
         tests/test_properties.py --hypothesis-seed="$seed" --hypothesis-show-statistics 2>&1)
     code=$?
-    inputs=$((inputs + $(grep -oE '[0-9]+ passing examples' <<<"$told" | awk '{n += $1} END {print n + 0}')))
+    inputs=$((inputs + $(grep -oE '[0-9]+ passing' <<<"$told" | awk '{n += $1} END {print n + 0}')))
     if [ $code -ne 0 ] && [ $code -ne 124 ]; then
         echo "$told"
         echo "found by --hypothesis-seed=$seed after $inputs inputs"

@@ -52,7 +52,7 @@ class Journal:
             self.unwritten.pop(what, None)
         except OSError as error:
             if what not in self.unwritten or what == STATE:
-                told = f"WARNING: {what} cannot be written ({error}); the training goes on, and tries again"
+                told = f"WARNING: {what} cannot be written ({error}); it goes on, and tries again"
                 print(f"\n{'!' * 80}\n{told}\n{'!' * 80}", file=sys.stderr, flush=True)
             self.unwritten[what] = error
 
