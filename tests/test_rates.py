@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codes.rates import apply_ratios, firing_rate, ldn_input, light_of, rate_ratios, without_false_spikes
@@ -31,6 +31,7 @@ def streams(trains: list[list[int]]) -> torch.Tensor:
     return torch.tensor(trains, dtype=torch.uint8).T[None, :, None]
 
 
+@settings(deadline=None)  # the first call of torch is slow
 @given(st.integers(2, 20).flatmap(lambda n: st.lists(st.lists(st.integers(0, 1), min_size=n, max_size=n), min_size=1)))
 def test_the_rate_is_the_slow_one(trains):
     found = firing_rate(streams(trains))

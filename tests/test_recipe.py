@@ -38,7 +38,9 @@ def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
 def test_labels_kept_and_computed_live_train_the_same(options, data):
     whole = options | {"roi_size": (32, 64)}  # crops as large as the pictures
     weights = [
-        torch.load(trained(whole, teacher=teacher, exp_name=f"{teacher}{bool(cache)}", teacher_cache=cache))["net"]
+        torch.load(
+            trained(whole, teacher=teacher, exp_name=f"{teacher}{bool(cache)}", teacher_cache=cache), weights_only=True
+        )["net"]
         for teacher in ("consistent", "fused")
         for cache in ("", str(data.parent / teacher))
     ]
@@ -51,7 +53,7 @@ def test_the_published_recipe_leaves_a_bare_state_dict(options, tmp_path):
     torch.save(BSN().state_dict(), tmp_path / "bsn.pth")
     torch.save(EDSR().state_dict(), tmp_path / "sr.pth")
     path = trained(options, bsn_path=str(tmp_path / "bsn.pth"), sr_path=str(tmp_path / "sr.pth"))
-    assert torch.load(path).keys() == LDN().state_dict().keys() and read_recipe(path) == PUBLISHED
+    assert torch.load(path, weights_only=True).keys() == LDN().state_dict().keys() and read_recipe(path) == PUBLISHED
 
 
 def test_a_flag_against_a_weight_file_is_refused_with_both_values(options, tmp_path):
