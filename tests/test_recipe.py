@@ -9,7 +9,7 @@ import torch
 import train_bsn
 import train_deblur
 from codes.errors import InputError
-from codes.networks import BSN, EDSR, LDN, read_recipe
+from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
 from codes.recipe import PUBLISHED, RATES, settle
 
 
@@ -38,9 +38,7 @@ def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
 def test_labels_kept_and_computed_live_train_the_same(options, data):
     whole = options | {"roi_size": (32, 64)}  # crops as large as the pictures
     weights = [
-        torch.load(
-            trained(whole, teacher=teacher, exp_name=f"{teacher}{bool(cache)}", teacher_cache=cache), weights_only=True
-        )["net"]
+        read_weights(trained(whole, teacher=teacher, exp_name=f"{teacher}{bool(cache)}", teacher_cache=cache))
         for teacher in ("consistent", "fused")
         for cache in ("", str(data.parent / teacher))
     ]
