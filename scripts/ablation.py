@@ -29,6 +29,7 @@ from codes import manifest
 from codes.cli import option, program
 from codes.dataset import Packed, SpikeDataset
 from codes.engine.journal import versions
+from codes.errors import InputError
 from codes.fusion import fuse
 from codes.geometry import read
 from codes.images import read_image
@@ -143,6 +144,8 @@ def closed_forms(blur: Tensor, spikes: Tensor, instants: list[int]) -> "list[tup
 
 def real_table(o: Options) -> Table:
     """Light around the middle of real streams against their sharp pictures, gray, gain and offset matched."""
+    if not o.streams:
+        raise InputError("--streams is missing: the spike files, each with a sharp picture NAME.png beside it")
     ways, rows = ("TFP of 9 counts", "9 rates", "9 rates of true spikes", "fused, at the size of the spikes"), []
     for path in map(Path, o.streams):
         picture = read_image(path.with_suffix(".png"))

@@ -1,6 +1,9 @@
 """The golden numbers, loaded once."""
 
 import json
+import os
+import shutil
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,11 @@ from codes.networks import BSN, EDSR
 from codes.simulator import integrate, sense
 from codes.spikes import write_spikes
 
+COMPILERS = ("g++", "c++", "clang++", os.environ.get("CXX", "g++"))
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, COMPILERS)) or not Path(sysconfig.get_paths()["include"], "Python.h").is_file(),
+    reason=f"no C++ compiler ({', '.join(COMPILERS[:3])}) or no headers of Python: torch.compile needs both",
+)
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
