@@ -47,8 +47,10 @@ def main(o: Options) -> None:
         raise InputError(f"{output}/soak.csv: there already; choose another --output")
     try:
         with open(output / "soak.csv", "w", newline="") as file:
-            while alive(o.pid):
+            while True:
                 row = {"minutes": round((time.monotonic() - start) / 60, 3), **reading(o.pid), "step": step(o.log)}
+                if not alive(o.pid):
+                    break  # it ended meanwhile: this was half of a reading
                 if not rows:
                     table = csv.DictWriter(file, row)
                     table.writeheader()
@@ -86,7 +88,7 @@ def reading(pid: int) -> dict[str, float]:
         seconds, count = seconds + sum(map(int, fields[11:15])) / TICK, count + 1
     return {
         "resident MiB": round(resident / MIB, 1),
-        "of it own MiB": round(own / MIB, 1),  # without the mapped files, which the system may drop
+        "own MiB": round(own / MIB, 1),  # of it, without the mapped files, which the system may drop
         "open files": files,
         "processes": count,
         "CPU seconds": round(seconds, 2),
@@ -133,7 +135,7 @@ def speeds(rows: list[dict], *, stride: int = 1) -> list[tuple[float, float]]:
 
 def draw(output: Path, rows: list[dict]) -> None:
     """Write memory.svg, files.svg and speed.svg, over minutes."""
-    figures = {"memory": ("resident MiB", "of it own MiB"), "files": ("open files", "processes")}
+    figures = {"memory": ("resident MiB", "own MiB"), "files": ("open files", "processes")}
     curves = {
         name: {of: [(row["minutes"], row[of]) for row in rows] for of in kinds} for name, kinds in figures.items()
     }
@@ -145,14 +147,16 @@ def draw(output: Path, rows: list[dict]) -> None:
 
 
 def summary(rows: list[dict]) -> str:
-    """Compare the second tenth of the time with the last: in the first a program is still getting what it needs."""
+    """Compare the second tenth of the time with the last: in the first a program is still getting what it needs.
+
+    By medians: an evaluation takes memory, files and time for a while, and no step.
+    """
     tenth = max(1, len(rows) // 10)
     begin, end = rows[tenth : 2 * tenth + 1], rows[-tenth - 1 :]
     lines = [f"{rows[-1]['minutes']:.0f} minutes, {rows[-1]['step'] - rows[0]['step']} steps"]
-    for name in ("resident MiB", "of it own MiB", "open files"):
-        before, after = (max(row[name] for row in part) for part in (begin, end))
-        lines.append(f"{name}: at most {before:g} in the second tenth, {after:g} in the last ({after - before:+g})")
-    # The median of the readings: an evaluation between two of them takes time, but no step.
+    for name in ("resident MiB", "own MiB", "open files"):
+        before, after = (median(row[name] for row in part) for part in (begin, end))
+        lines.append(f"{name}: {before:g} in the second tenth, {after:g} in the last ({after - before:+.4g})")
     if speeds(begin) and speeds(end):
         before, after = (median(speed for _, speed in speeds(part)) for part in (begin, end))
         lines.append(f"steps per CPU second: {before:.4g}, then {after:.4g} ({100 * (after / before - 1):+.1f} %)")
