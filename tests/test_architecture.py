@@ -40,6 +40,7 @@ FLOORS = [
         "codes.interpolation",
         "codes.recording",
         "codes.curves",
+        "codes.variety",
     },
     {"codes.dataset", "codes.factory", "codes.tiles", "codes.fusion", "codes.report"},
     {"codes.engine", "codes.teacher"},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from codes import scenes, variety
 from codes.errors import InputError
 from codes.images import read_image
 from codes.scenes import PHOTOGRAPHS, Layer, Scene, draw, film, photograph
@@ -115,7 +116,7 @@ def test_spikes_show_what_the_blurry_picture_shows(demo, split, scene):
 
 
 def test_threshold_divides_the_rate_and_noise_can_be_left_out(tmp_path):
-    main(replace(SMALL, train=0, threshold=4.0, noise=False, output=str(tmp_path / "dark")))
+    main(replace(SMALL, train=0, threshold=(4.0,), noise=False, output=str(tmp_path / "dark")))
     light = sense(read_image(tmp_path / "dark/test/blur_data/chelsea-000/000019.png"))
     tfp = read_spikes(tmp_path / "dark/test/spike_data/chelsea-000/000019.dat", 16, 16)[20:117].mean(0)
     np.testing.assert_allclose(tfp, light * 1.98543 / 2 / 4, atol=1.1 / 97 + 0.004)
@@ -164,7 +165,7 @@ def test_objects_have_soft_edges_and_lie_whole_in_their_layer(seed):
 def test_other_options_are_refused_by_name(demo):
     before = contents(demo)
     with pytest.raises(InputError, match=r"threshold was 1\.0, now 2\.0; seed was 0, now 3\).*--output"):
-        main(replace(SMALL, threshold=2.0, seed=3, output=str(demo)))
+        main(replace(SMALL, threshold=(2.0,), seed=3, output=str(demo)))
     assert contents(demo) == before
 
 
@@ -192,13 +193,73 @@ def test_data_of_another_making_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 72}, {"size": 16}, {"threshold": 0.0}, {"threshold": float("nan")}, {"train": -1}, {"seed": -1}],
+    [
+        {"size": 72},
+        {"size": 16},
+        {"threshold": (0.0,)},
+        {"threshold": (float("nan"),)},
+        {"threshold": (4.0, 1.0)},
+        {"threshold": ()},
+        {"train": -1},
+        {"seed": -1},
+    ],
 )
 def test_values_out_of_range_are_refused_before_anything_is_written(tmp_path, wrong):
     (name,) = wrong
     with pytest.raises(InputError, match=f"--{name} .*accepted"):
         main(replace(SMALL, output=str(tmp_path / "set"), **wrong))
     assert not (tmp_path / "set").exists()
+
+
+VARIED = Options(train=len(variety.BACKGROUNDS), test=1, size=32, threshold=(1.0, 4.0), variety=True)
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("varied") / "set"
+    main(replace(VARIED, output=str(folder)))
+    return folder
+
+
+def test_variety_is_of_every_kind_blurred_as_it_says_and_names_its_thresholds(varied):
+    names = sorted(path.name for path in (varied / "train/blur_data").iterdir())
+    assert {name.split("-")[0] for name in names} == set(variety.STILLS)
+    thresholds = [float(name.split("-v")[1]) for name in names]
+    assert len(set(thresholds)) > 6 and min(thresholds) >= 1 and max(thresholds) <= 4
+    for name, threshold in zip(names, thresholds, strict=True):
+        blur, sharp = (read_image(varied / f"train/{kind}_data" / name / "000019.png") for kind in ("blur", "sharp"))
+        error = np.mean((blur.astype(float) - sharp) ** 2)
+        assert 14.5 < 10 * np.log10(255**2 / error) < 28.5
+        tfp = read_spikes(varied / "train/spike_data" / name / "000019.dat", 8, 8)[20:117].mean()
+        np.testing.assert_allclose(tfp, sense(blur).mean() * 1.98543 / 2 / threshold + 1 / 140, atol=0.02)
+
+
+def test_variety_is_the_same_whoever_makes_it_and_leaves_the_test_scenes_alone(varied, tmp_path):
+    main(replace(VARIED, train=1, output=str(tmp_path / "again")))
+    made, again = contents(varied), contents(tmp_path / "again")
+    del again["demo.json"]
+    assert again == {name: made[name] for name in again}
+    main(replace(VARIED, variety=False, train=0, output=str(tmp_path / "plain")))
+    plain = contents(tmp_path / "plain")
+    del plain["demo.json"]
+    assert plain and plain == {name: made[name] for name in plain}
+
+
+def test_variety_shows_no_test_photograph(monkeypatch):
+    shown = set()
+    monkeypatch.setattr(variety, "photograph", lambda name, tint: shown.add(name) or scenes.photograph(name, tint))
+    for number in range(60):
+        variety.draw("photograph", size=32, rng=np.random.default_rng(number))
+    assert shown == set(variety.POOL) and not shown & set(PHOTOGRAPHS["test"])
+
+
+@pytest.mark.parametrize("kind", variety.STILLS)
+@pytest.mark.parametrize("side", [24, 51])
+def test_stills_are_pictures_of_any_size_with_something_in_them(kind, side):
+    for seed in range(3):
+        still = variety.STILLS[kind](side, np.random.default_rng(seed))
+        assert still.shape == (side, side, 3) and still.dtype == np.uint8
+        assert kind == "photograph" or np.ptp(still) > 10
 
 
 def test_the_script_runs_from_the_repository_and_says_what_it_made(tmp_path):
