@@ -33,7 +33,7 @@ AMPLITUDES = (0.015, 0.15)  # as in codes.scenes
 # What a motion is made of: right, down, turn, zoom.
 MOTIONS = ((1, 1, 1, 1), (1, 1, 1, 1), (1.5, 1.5, 0, 0), (0.3, 0.3, 2.5, 0.2), (0.3, 0.3, 0.2, 2.5))
 STILL = (0, 0, 0, 0)
-FONTS = range(8)  # of OpenCV, all drawn with strokes
+FONTS = range(8)  # of OpenCV
 
 
 def film(background: str, *, size: int, rng: np.random.Generator) -> np.ndarray:

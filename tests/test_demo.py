@@ -199,6 +199,7 @@ def test_data_of_another_making_are_refused(tmp_path):
         {"threshold": (0.0,)},
         {"threshold": (float("nan"),)},
         {"threshold": (4.0, 1.0)},
+        {"threshold": (1.0, 2.0, 4.0)},
         {"threshold": ()},
         {"train": -1},
         {"seed": -1},
