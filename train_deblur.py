@@ -1,14 +1,15 @@
 """Stage 3: train LDN, the small student that restores the picture at any instant of the exposure.
 
-    python train_deblur.py --base_folder GOPRO/                                             # recipe: rates
+    python train_deblur.py --base_folder data/refilmed                                      # recipe: fused
+    python train_deblur.py --base_folder GOPRO/ --recipe rates
     python train_deblur.py --base_folder GOPRO/ --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
         --lambda_reblur 100 --data_type GOPRO                                               # recipe: published
     python train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
         --deblur_path model/DeblurNet_100.pth --data_type GOPRO
 
-Fed: the blurry picture and light of 21 spike frames around each of five instants.
-Loss: the distance to the teacher (closed form; as published on BSN and EDSR) at each, and of the mean of the five to
-the picture.
+Fed: the picture, blurry or as fusion along motion restored it, and light of 21 spike frames around an instant.
+Loss: the distance to the teacher at each of five instants (closed form; as published on BSN and EDSR), and of the mean
+of the five to the picture; of recipe fused to what scripts/refilm.py filmed, an optimiser step for each of seven.
 """
 
 from collections.abc import Iterator
@@ -23,10 +24,12 @@ from codes.cli import option, program
 from codes.dataset import Batch, SpikeDataset
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows
+from codes.errors import InputError
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
 from codes.rates import ldn_input, light_of
-from codes.recipe import PUBLISHED, RATES, RECIPES, TEACHERS, settle
+from codes.recipe import FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, settle
+from codes.refilm import is_refilmed
 from codes.sdm import sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.teacher import RateTeacher, Teacher, keep_ratios
@@ -39,7 +42,8 @@ class Options(stage.StageOptions):
     deblur_path: str = option("", "weights of LDN")
     recipe: str = option(
         "",
-        "published: counts, taught by BSN and EDSR; rates: taught by fused firing rates [published with --bsn_path]",
+        "published: counts, taught by BSN and EDSR; rates: taught by fused firing rates; fused: given these, taught by "
+        "what scripts/refilm.py made of them [published with --bsn_path, fused on data of refilm.py, else rates]",
         choices=("", *RECIPES),
     )
     teacher: str = option("", "who teaches [the recipe's]", choices=("", *TEACHERS))
@@ -57,11 +61,18 @@ class Options(stage.StageOptions):
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
     has_networks = bool(o.bsn_path or o.sr_path)
-    recipe = stage.settle_recipe(o, o.deblur_path, default=PUBLISHED if has_networks else RATES)
+    default = PUBLISHED if has_networks else FUSED if is_refilmed(o.base_folder) else RATES
+    recipe = stage.settle_recipe(o, o.deblur_path, default=default)
     spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
-    run.journal.log(f"LDN is fed {spike_input}, its teacher is the {recipe['teacher']} one")
-    if recipe["teacher"] == "fused" and not o.teacher_cache:
+    run.journal.log(f"LDN is fed {spike_input} and the {recipe['picture']} picture, its teacher: {recipe['teacher']}")
+    is_fused, filmed = recipe["picture"] == "fused", recipe["teacher"] == "refilmed"
+    if filmed and not o.test_mode and not is_refilmed(o.base_folder):
+        raise InputError(
+            f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
+            f"python scripts/refilm.py --base_folder {o.base_folder} --output data/refilmed"
+        )
+    if (is_fused or recipe["teacher"] == "fused") and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
@@ -74,18 +85,33 @@ def main(o: Options) -> Rows:
         edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
         eats = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)["spike_input"]
         teachers["published"] = Teacher(bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats)
-    teacher, centers = teachers[recipe["teacher"]], exposure.centers(o.blur_step)
+    # Makes the labels, or the pictures that are given; what was filmed has its labels in sharp_sequence.
+    teacher = teachers["fused"] if is_fused else teachers.get(recipe["teacher"])
+    centers = exposure.centers(SEQUENCE_STEP if filmed else o.blur_step)
     near = None if o.test_mode else perceptual(o.tea_loss)
 
-    def student(net: nn.Module, batch: Batch, centers: list[int]) -> Tensor:
+    def student(net: nn.Module, batch: Batch, light: Tensor, centers: list[int], fused: Tensor | None) -> Tensor:
         """Restore all instants in one pass: [B,N,3,H,W]."""
-        light = light_of(batch.spikes, spike_input)
         sizes = {"length": o.spike_deblur_len, "short": o.bsn_len, "exposure": exposure}
-        given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input)
-        return net(batch.blur, *given).float().unflatten(0, (-1, len(centers)))
+        given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input, fused=fused)
+        return net(*given).float().unflatten(0, (-1, len(centers)))
+
+    def fused(batch: Batch, centers: list[int]) -> Tensor | None:
+        """Return what LDN looks at where that is not the blurry picture."""
+        if not is_fused:
+            return None
+        ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
+        return teacher.sharpen(batch.blur, ratios)
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        sharp, terms = student(net, batch, centers), {}
+        light, pictures = light_of(batch.spikes, spike_input), fused(batch, centers)
+        if filmed:
+            for place, center in enumerate(centers):
+                at = slice(place, place + 1)
+                sharp = student(net, batch, light, [center], None if pictures is None else pictures[:, at])
+                yield {"refilmed": near(sharp[:, 0], batch.sequence[:, place])}
+            return
+        sharp, terms = student(net, batch, light, centers, pictures), {}
         if o.lambda_tea:
             ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
             frames, labels = sharp.flatten(0, 1), teacher.sharpen(batch.blur, ratios).flatten(0, 1)
@@ -102,7 +128,8 @@ def main(o: Options) -> Rows:
         def taught(name: str) -> Tensor:
             return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
 
-        middle = exposure.center
+        middle, instants = exposure.center, exposure.centers(SEQUENCE_STEP)
+        rates = light_of(batch.spikes, spike_input)
         long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
         outputs = {
             "blurry": batch.blur,
@@ -116,12 +143,19 @@ def main(o: Options) -> Rows:
             clean = enlarged(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
-        if recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
+        has_sequence, at = batch.sequence is not None, instants.index(middle)
+        pictures = fused(batch, instants if has_sequence else [middle])
+        if is_fused:
+            outputs["SDM fused"] = pictures[:, at if has_sequence else 0]
+        elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
             outputs["SDM fused"] = taught("fused")
-        outputs["LDN"] = student(net, batch, [middle])[:, 0]
+        one = None if pictures is None else outputs["SDM fused"].unsqueeze(1)
+        outputs["LDN"] = student(net, batch, rates, [middle], one)[:, 0]
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
-        if batch.sequence is not None:
-            pairs["LDN sequence"] = Pair(student(net, batch, exposure.centers(SEQUENCE_STEP)), batch.sequence)
+        if has_sequence:
+            pairs["LDN sequence"] = Pair(student(net, batch, rates, instants, pictures), batch.sequence)
+            if is_fused:
+                pairs["SDM fused sequence"] = Pair(pictures, batch.sequence)
         return pairs
 
     if o.train_split == "test" and not o.test_mode:
@@ -132,8 +166,9 @@ def main(o: Options) -> Rows:
         samples.ratios = keep_ratios(teacher, whole, centers=centers, precision=run.precision, **place)
         distributed.wait()
 
-    labels = ("ratios",) if o.teacher_cache else ()
-    parts = {"train": ("spikes", "blur", *labels), "test": ("spikes", "blur", "sharp", "sequence")}
+    labels = ("ratios",) if o.teacher_cache and teacher else ()
+    truths = ("sequence",) if filmed else ()
+    parts = {"train": ("spikes", "blur", *labels, *truths), "test": ("spikes", "blur", "sharp", "sequence")}
     settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "LDN", "recipe": recipe}
     return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
 

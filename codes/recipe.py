@@ -5,19 +5,21 @@ from pathlib import Path
 
 from codes.errors import InputError
 
-Recipe = dict[str, str]  # spike_input, and for notice what else is known of the making
+Recipe = dict[str, str]  # spike_input and picture, and for notice what else is known of the making
 
-PUBLISHED: Recipe = {"spike_input": "counts", "teacher": "published"}
-RATES: Recipe = {"spike_input": "rates", "teacher": "fused"}
-RECIPES = {"published": PUBLISHED, "rates": RATES}
+PUBLISHED: Recipe = {"spike_input": "counts", "picture": "blurry", "teacher": "published"}
+RATES: Recipe = {"spike_input": "rates", "picture": "blurry", "teacher": "fused"}
+FUSED: Recipe = {"spike_input": "rates", "picture": "fused", "teacher": "refilmed"}
+RECIPES = {"published": PUBLISHED, "rates": RATES, "fused": FUSED}
 SPIKE_INPUTS = ("counts", "rates")
+PICTURES = ("blurry", "fused")  # what LDN looks at and starts from beside the spikes
 MODEL = Path(__file__).resolve().parent.parent / "model"
 FILES = {
     "deblur_path": ("LDN.pth", "DeblurNet_100.pth"),
     "bsn_path": ("BSN.pth", "BSN_1000.pth"),
     "sr_path": ("SR.pth", "SR_70.pth"),
 }  # ours, then as published
-TEACHERS = ("published", "consistent", "fused")
+TEACHERS = ("published", "consistent", "fused", "refilmed")
 
 
 def settle(flags: Mapping[str, str], weights: Mapping[str, Recipe], default: Recipe) -> Recipe:
@@ -34,6 +36,9 @@ def settle(flags: Mapping[str, str], weights: Mapping[str, Recipe], default: Rec
         wanted, found = named.get("spike_input"), recipe["spike_input"]
         if wanted and wanted != found:
             raise InputError(f"{path}: made for --spike_input {found}, asked for is {wanted} (--spike_input, --recipe)")
+        wanted, found = named.get("picture"), recipe.get("picture", "blurry")
+        if wanted and wanted != found:
+            raise InputError(f"{path}: looks at the {found} picture, --recipe {flags['recipe']} at the {wanted} one")
     fed = {path: recipe["spike_input"] for path, recipe in weights.items()}
     if len(set(fed.values())) > 1:
         listed = ", ".join(f"{path} for {found}" for path, found in fed.items())

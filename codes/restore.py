@@ -9,6 +9,7 @@ from codes import tiles
 from codes.errors import InputError
 from codes.networks import LDN
 from codes.rates import ldn_input, light_of, over_mean
+from codes.recipe import Recipe
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import RateTeacher
@@ -28,12 +29,22 @@ def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
 
 
 def by_ldn(
-    net: LDN, blur: Tensor, spikes: Tensor, *, exposure: Exposure, short: int, spike_input: str, tile: int
+    net: LDN, blur: Tensor, spikes: Tensor, *, exposure: Exposure, short: int, recipe: Recipe, tile: int
 ) -> Restorer:
     """Restore by the student, fed as its recipe says. tile: in spike pixels, 0: the whole at once."""
-    light, restore = light_of(spikes, spike_input), tiles.ldn(net, blur, tile=tile)
-    given = {"length": net.spike_enc[0].in_channels, "short": short, "exposure": exposure, "spike_input": spike_input}
-    return lambda instant: restore(*ldn_input(blur, light, [instant], **given))
+    light = light_of(spikes, recipe["spike_input"])
+    given = {"length": net.spike_enc[0].in_channels, "short": short, "exposure": exposure}
+    given |= {"spike_input": recipe["spike_input"]}
+    if recipe["picture"] == "fused":
+        fuse = by_rates(RateTeacher(exposure=exposure), blur, spikes)
+
+        def restore(instant: int) -> Tensor:
+            picture, windows, _ = ldn_input(blur, light, [instant], **given, fused=fuse(instant).unsqueeze(1))
+            return tiles.ldn(net, picture, tile=tile)(windows)
+
+        return restore
+    look = tiles.ldn(net, blur, tile=tile)
+    return lambda instant: look(*ldn_input(blur, light, [instant], **given)[1:])
 
 
 def by_rates(teacher: RateTeacher, blur: Tensor, spikes: Tensor) -> Restorer:

@@ -169,8 +169,7 @@ def keep_ratios(
         )
         return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
     key = teacher.key() | {"centers": centers, "data": str(dataset.root.resolve())}
-    if isinstance(teacher, Teacher):
-        key["precision"] = precision  # of its networks
+    key["precision"] = precision if isinstance(teacher, Teacher) else "fp32"  # of its networks
     record = dataset.ratio_folder / "teacher.json"
     if record.exists() and {"precision": "fp32"} | json.loads(record.read_text()) != key:
         raise InputError(

@@ -26,7 +26,7 @@ from codes.geometry import Reading, align, read
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.rates import light_of
-from codes.recipe import FILES, PUBLISHED, SPIKE_INPUTS, in_model, no_weights, settle
+from codes.recipe import FILES, PUBLISHED, SPIKE_INPUTS, Recipe, in_model, no_weights, settle
 from codes.recording import find_reading, fit, tensors
 from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
 from codes.sdm import tfp
@@ -180,10 +180,10 @@ def weights(o: Options, flag: str) -> Path:
     raise no_weights(flag)
 
 
-def eaten(o: Options, *flags: str) -> str:
-    """Return the spike input of weights; refuse another one."""
+def eaten(o: Options, *flags: str) -> Recipe:
+    """Return the recipe of weights; refuse another spike input."""
     recipes = {str(weights(o, flag)): read_recipe(weights(o, flag)) for flag in flags}
-    return settle({"spike_input": o.spike_input}, recipes, PUBLISHED)["spike_input"]
+    return settle({"spike_input": o.spike_input}, recipes, PUBLISHED)
 
 
 def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
@@ -234,7 +234,7 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     blur, spikes = tensors(recording.picture, recording.spikes, device)
     exposure, tile = recording.exposure, o.tile // UPSCALE
     if o.method == "ldn":
-        settings = {"short": o.bsn_len, "spike_input": eaten(o, "deblur_path")}
+        settings = {"short": o.bsn_len, "recipe": eaten(o, "deblur_path")}
         return by_ldn(nets["deblur_path"], blur, spikes, exposure=exposure, tile=tile, **settings)
     if o.method == "tfi":
         return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)
@@ -245,7 +245,7 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
         return by_rates(teacher, blur, spikes)
     steps = {"denoise": lambda light: light, "enlarge": enlarged}
     if o.method == "teacher":
-        spikes = light_of(spikes, eaten(o, "bsn_path", "sr_path"))
+        spikes = light_of(spikes, eaten(o, "bsn_path", "sr_path")["spike_input"])
         bsn, edsr = TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile)
         teacher = Teacher(bsn, edsr, center_weight=o.center_weight)
         steps = {"denoise": teacher.denoise, "enlarge": teacher.enlarge}

@@ -44,7 +44,7 @@ FLOORS = [
     },
     {"codes.dataset", "codes.factory", "codes.tiles", "codes.fusion", "codes.report"},
     {"codes.engine", "codes.teacher"},
-    {"codes.stage", "codes.restore", "codes.cost"},
+    {"codes.stage", "codes.restore", "codes.refilm", "codes.cost"},
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 SCRIPTS = len(FLOORS)

@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT
 
 from codes.networks import LDN
-from codes.recipe import RATES
+from codes.recipe import FUSED, RATES
 from scripts import export
 
 
@@ -51,11 +51,12 @@ def test_the_exported_program_is_ldn_at_any_size(exported, size):
     np.testing.assert_allclose(program(blur, spikes).detach().numpy(), sharp, atol=1e-5)
 
 
-def test_weights_that_start_elsewhere_ask_for_it(tmp_path):
+@pytest.mark.parametrize(("recipe", "pictures", "starts"), [(RATES, 1, 1), (FUSED, 3, 0)])
+def test_weights_that_start_elsewhere_ask_for_it(tmp_path, recipe, pictures, starts):
     torch.manual_seed(0)
     net = LDN().eval()
-    torch.save({"net": net.state_dict(), "recipe": RATES}, tmp_path / "LDN.pth")
+    torch.save({"net": net.state_dict(), "recipe": recipe}, tmp_path / "LDN.pth")
     export.main(export.Options(str(tmp_path / "LDN.pth"), out=str(tmp_path), formats=("pt2",)))
     program = torch.export.load(tmp_path / "LDN.pt2").module()
-    inputs = torch.rand(1, 3, 40, 64), torch.rand(3, 21, 10, 16), torch.rand(3, 3, 40, 64)
+    inputs = torch.rand(pictures, 3, 40, 64), torch.rand(3, 21, 10, 16), *[torch.rand(3, 3, 40, 64)] * starts
     torch.testing.assert_close(program(*inputs), net(*inputs), atol=1e-5, rtol=0)

@@ -89,7 +89,7 @@ def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
     rates, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
     sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
-    (windows, start), (others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (rates, rates / 4))
+    (_, windows, start), (_, others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (rates, rates / 4))
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)
     assert windows.shape == (2, 21, 8, 8) and start.shape == (2, 3, 32, 32)

@@ -1,0 +1,125 @@
+"""What is filmed again has a known truth: the blurry picture and the spikes of a sample agree with its sequence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_data
+
+import train_deblur
+from codes.dataset import Packed, SpikeDataset
+from codes.errors import InputError
+from codes.networks import read_recipe, read_weights
+from codes.recipe import FUSED
+from codes.refilm import played, restored
+from codes.spikes import Exposure
+from codes.teacher import RateTeacher
+from scripts import refilm
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("refilm")
+    # 64 x 128: halved, a spike camera still has 8 x 16 pixels.
+    make_data(folder / "data", train=2, height=64, width=128)
+    make_data(folder / "filmed", train=0, test=1, height=64, width=128)
+    refilm.main(refilm.Options(base_folder=(str(folder / "data"),), output=str(folder / "filmed/again")))
+    (folder / "filmed/again/test").symlink_to(folder / "filmed/test")
+    return folder
+
+
+def options(filmed: Path, **more: object) -> dict:
+    settings = {"base_folder": str(filmed / "filmed/again"), "save_folder": str(filmed / "log"), "device": "cpu"}
+    settings |= {"epochs": 2, "bs": 2, "roi_size": (32,), "workers": 0, "evaluate_every": 0, "tea_loss": "ssim"}
+    return settings | more
+
+
+def test_a_scene_is_played_back_and_forth_within_its_frames():
+    exposure = Exposure()
+    assert played(1.0, exposure, 137).tolist() == list(range(137))
+    for speed in (1.3, 2.0):
+        frames = played(speed, exposure, 129)
+        assert frames.min() >= 0 and frames.max() <= 128 and frames[exposure.center] == 64
+        assert np.abs(np.diff(frames)).max() <= np.ceil(speed)
+        middle = frames[exposure.center - 20 : exposure.center + 21]
+        assert middle[-1] - middle[0] == round(40 * speed)
+
+
+def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(filmed):
+    sample = Packed.collate([SpikeDataset(filmed / "data", "train")[0]]).to(torch.device("cpu"))
+    frames = restored(RateTeacher(), sample.blur, sample.spikes)
+    assert frames.shape[1:] == (32, 64, 3) and frames.dtype == np.uint8
+    sharp = torch.nn.functional.avg_pool2d(sample.sharp, 2)[0].permute(1, 2, 0).numpy()
+    blurry = torch.nn.functional.avg_pool2d(sample.blur, 2)[0].permute(1, 2, 0).numpy()
+    error = [np.square(image - sharp).mean() for image in (frames[len(frames) // 2] / 255, blurry)]
+    assert error[0] < error[1]
+
+
+def test_the_truth_of_what_was_filmed_is_exact(filmed):
+    """Its blurry picture is the mean of its exposure, and where its scene stands still the sequence is that picture."""
+    samples = SpikeDataset(filmed / "filmed/again", "train", parts=("spikes", "blur", "sharp", "sequence"))
+    assert len(samples) == 2
+    for index in range(2):
+        sample = Packed.collate([samples[index]]).to(torch.device("cpu"))
+        still = (sample.sequence.amax(1) - sample.sequence.amin(1)) < 3 / 255
+        assert still.float().mean() > 0.2
+        assert (sample.sequence[:, 3] - sample.blur).abs()[still].mean() < 2 / 255
+        assert torch.equal(sample.sequence[:, 3], sample.sharp)
+        rate = sample.spikes.float().mean()
+        assert 0.1 * sample.blur.mean() < rate < 1.1 * sample.blur.mean() + 0.01
+
+
+def test_the_same_command_makes_what_is_missing_and_nothing_else(filmed):
+    folder = filmed / "filmed/again/train"
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    gone = next(path for path in before if path.suffix == ".dat")
+    gone.unlink()
+    refilm.main(refilm.Options(base_folder=(str(filmed / "data"),), output=str(filmed / "filmed/again")))
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
+    sample = gone.parent.name
+    for path, (content, time) in before.items():
+        assert after[path][0] == content
+        assert after[path][1] == time or sample in path.parts
+
+
+def test_the_sharp_pictures_of_a_recording_are_never_opened(filmed, monkeypatch):
+    opened, was = [], refilm.SpikeDataset._read
+
+    def read(self: SpikeDataset, path: Path, index: int) -> np.ndarray:
+        opened.append(path)
+        return was(self, path, index)
+
+    monkeypatch.setattr(refilm.SpikeDataset, "_read", read)
+    refilm.main(refilm.Options(base_folder=(str(filmed / "data"),), output=str(filmed / "once_more")))
+    assert opened and all("blur_data" in str(path) for path in opened)
+
+
+def test_ldn_of_the_fused_recipe_starts_at_fusion_and_is_the_default_there(filmed):
+    train_deblur.main(train_deblur.Options(**options(filmed, exp_name="tiny")))
+    path = filmed / "log/deblur/tiny/checkpoints/LDN_0002.pth"
+    assert read_recipe(path) == FUSED
+    test = options(filmed, exp_name="tiny", test_mode=True, deblur_path=str(path))
+    rows = train_deblur.main(train_deblur.Options(**test))
+    assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM fused"]["psnr"], abs=1.0)
+    assert rows["LDN"]["psnr"] != rows["SDM fused"]["psnr"]
+
+
+def test_training_on_them_stops_and_goes_on_bit_for_bit(filmed):
+    """Stopped inside a batch, whose seven instants are a step each."""
+    train_deblur.main(train_deblur.Options(**options(filmed, exp_name="whole")))
+    for steps in (5, None):
+        train_deblur.main(train_deblur.Options(**options(filmed, exp_name="parts", steps=steps)))
+    one, other = (read_weights(filmed / f"log/deblur/{run}/checkpoints/LDN_0002.pth") for run in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
+    with pytest.raises(InputError, match=r"data: this recipe is taught by .* scripts/refilm\.py --base_folder"):
+        train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="fused")))
+
+
+@pytest.mark.parametrize("threshold", [(1.0,), (2.0, 1.0), (0.0, 1.0)])
+def test_thresholds_that_are_no_range_are_refused(filmed, threshold):
+    with pytest.raises(InputError, match="smallest and largest, above 0"):
+        refilm.main(refilm.Options(base_folder=(str(filmed / "data"),), output="unused", threshold=threshold))
