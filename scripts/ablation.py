@@ -2,10 +2,12 @@
 
     python scripts/ablation.py light --base_folder data/demo                        # nothing is trained
     python scripts/ablation.py real --streams one.dat other.dat                     # beside one.png and other.png
-    python scripts/ablation.py train --base_folder data/demo --bsn_path BSN.pth --sr_path SR.pth --steps 1000
+    python scripts/ablation.py train --base_folder data/demo --refilmed data/refilmed \\
+        --test_folder data/demo data/demo_4 --bsn_path BSN.pth --sr_path SR.pth --steps 1000
 
-Each column of the first is another set (V_th, by its folder's note), each row of the second is trained on the same data
-for the same steps with every seed; mean and spread are of the seeds. Runs are kept in OUTPUT/runs and not made again.
+Each column of the first is another set (V_th, by its folder's note), each row of the last is trained on the same data
+for the same steps with every seed, --refilmed being what scripts/refilm.py made of --base_folder; mean and spread are
+of the seeds. Runs are kept in OUTPUT/runs and not made again.
 """
 
 import hashlib
@@ -35,6 +37,7 @@ from codes.geometry import read
 from codes.images import read_image
 from codes.metrics import psnr
 from codes.rates import firing_rate, without_false_spikes
+from codes.recipe import RECIPES
 from codes.recording import find_reading
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
@@ -47,6 +50,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "published, fed rates": {"recipe": "published", "spike_input": "rates"},
     "rates, consistent teacher": {"recipe": "rates", "teacher": "consistent"},
     "rates, fused teacher (recipe rates)": {"recipe": "rates"},
+    "rates, taught by what was filmed again": {"recipe": "rates", "teacher": "refilmed"},
+    "fused picture, taught by what was filmed again (recipe fused)": {"recipe": "fused"},
     "recipe rates, random start": {"recipe": "rates", "init": "random"},
     "recipe rates, flips and turns": {"recipe": "rates", "augment": True},
     "recipe rates, without reblur loss": {"recipe": "rates", "lambda_reblur": 0.0},
@@ -65,6 +70,8 @@ class Options:
     base_folder: tuple[str, ...] = option(("data/demo",), "data sets; train takes one")
     streams: tuple[str, ...] = option((), "real: spike files with a sharp picture of their middle beside, NAME.png")
     output: str = option("log/ablation", "where tables and runs go")
+    refilmed: str = option("", "train: what scripts/refilm.py made of the data set, for the recipe fused")
+    test_folder: tuple[str, ...] = option((), "train: data sets to measure on [the one that is trained on]")
     bsn_path: str = option("", "weights of BSN, for the published recipe")
     sr_path: str = option("", "weights of EDSR, for the published recipe")
     steps: int = option(1000, "optimiser steps of each LDN")
@@ -169,43 +176,53 @@ def matched_psnr(light: np.ndarray, truth: np.ndarray) -> float:
 
 
 def train_table(o: Options) -> Table:
-    """PSNR of LDN, middle frame and sequence, over the seeds."""
-    columns = ["LDN", "PSNR, middle", "spread", "PSNR, sequence", "spread"]
-    rows = []
+    """PSNR of LDN, middle frame and sequence, over the seeds, on each set that is measured on."""
+    columns, rows = ["LDN"], []
+    for folder in o.test_folder or o.base_folder[:1]:
+        of = f"V_th {threshold(folder)}, {Path(folder).name}"
+        columns += [f"middle, {of}", "spread", f"sequence, {of}", "spread"]
     for name, change in VARIANTS.items():
         if o.only and not name.startswith(o.only):
             continue
         found = [trained(o, name, change, seed) for seed in range(o.seeds)]
         cells = []
-        for row in ("LDN", "LDN sequence"):
-            values = [one[row]["psnr"] for one in found if row in one]
-            cells += [statistics.mean(values), max(values) - min(values)] if values else [None, None]
+        for place in range(len(columns) // 4):
+            for row in ("LDN", "LDN sequence"):
+                values = [one[place][row]["psnr"] for one in found if row in one[place]]
+                cells += [statistics.mean(values), max(values) - min(values)] if values else [None, None]
         rows.append([name, *cells])
-    notes = [f"{o.steps} steps of {o.bs} crops of {o.roi_size}, {o.seeds} seeds; spread: largest less smallest; dB"]
+    notes = [
+        f"PSNR in dB; {o.steps} steps of {o.bs} crops of {o.roi_size}, {o.seeds} seeds; spread: largest - smallest"
+    ]
     return Table("train", "What LDN learns", columns, rows, [*notes, made()])
 
 
-def trained(o: Options, name: str, change: dict[str, object], seed: int) -> dict:
-    """Train one LDN, or read what an earlier call measured."""
+def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list[dict]:
+    """Train one LDN and measure it on each set, or read what an earlier call measured."""
     safe = "".join(letter if letter.isalnum() else "_" for letter in name)
-    key = {"steps": o.steps, "bs": o.bs, "roi_size": o.roi_size, "seed": seed, "data": o.base_folder[0], **change}
+    is_filmed = "refilmed" in (change.get("teacher"), RECIPES[str(change["recipe"])]["teacher"])
+    if is_filmed and not o.refilmed:
+        raise InputError(f"--refilmed is missing: {name} is trained on what scripts/refilm.py makes of --base_folder")
+    folder, tests = o.refilmed if is_filmed else o.base_folder[0], list(o.test_folder or o.base_folder[:1])
+    key = {"steps": o.steps, "bs": o.bs, "roi_size": o.roi_size, "seed": seed, "data": folder, "tests": tests, **change}
     if change["recipe"] == "published":
         key["networks"] = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (o.bsn_path, o.sr_path)]
     kept = Path(o.output, "values", f"{safe}-{seed}.json")
     if kept.exists() and manifest.read(kept)["of"] == key:
         return manifest.read(kept)["rows"]
-    labels = {"published": "published", "consistent": "consistent"}.get(
-        str(change.get("teacher", change["recipe"])), "fused"
-    )
+    labels = str(change.get("teacher", RECIPES[str(change["recipe"])]["teacher"]))
     networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if change["recipe"] == "published" else {}
     options = {
-        "base_folder": o.base_folder[0], "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}",
-        "bs": o.bs, "roi_size": (o.roi_size,), "seed": seed, "tea_loss": "ssim", "evaluate_every": 10**6,
-        "teacher_cache": f"{o.output}/labels/{labels}", "workers": 1, "device": o.device,
+        "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}", "seed": seed, "device": o.device,
+        "workers": 1, **networks,
     }  # fmt: skip
-    per_epoch = -(-len(SpikeDataset(o.base_folder[0], "train", parts=("spikes",))) // o.bs)
-    epochs = -(-o.steps // per_epoch)
-    rows = train_deblur.main(train_deblur.Options(**options | networks | {"epochs": epochs} | change))
+    training = {"base_folder": folder, "bs": o.bs, "roi_size": (o.roi_size,), "tea_loss": "ssim", "evaluate_every": 0}
+    training |= {"teacher_cache": f"{o.output}/labels/{labels}"} | change
+    epochs = -(-o.steps // -(-len(SpikeDataset(folder, "train", parts=("spikes",))) // o.bs))
+    train_deblur.main(train_deblur.Options(**options | training | {"epochs": epochs}))
+    weights = f"{o.output}/runs/deblur/{options['exp_name']}/checkpoints/LDN_{epochs:04d}.pth"
+    testing = options | {"test_mode": True, "deblur_path": weights}
+    rows = [train_deblur.main(train_deblur.Options(**testing | {"base_folder": test})) for test in tests]
     manifest.write(kept, {"of": key, "rows": rows})
     return rows
 

@@ -7,7 +7,7 @@ The teacher (closed form, light fused along motion) restores instants of every s
 half, where most of its faults are smaller than a pixel, and played up to twice as fast, so that motion is about as many
 pixels as it was, they are a scene like any other: the simulator films it with fresh phases, noise and threshold. What
 LDN is then taught is exact and carries other noise than what it is fed; no sharp picture is read. Stopped, the same
-command makes what is missing.
+command makes what is missing. What is tested on are the recordings of the first data set.
 """
 
 import sys
@@ -51,6 +51,8 @@ def main(o: Options) -> None:
     held = {name: value for name, value in asdict(o).items() if name != "output"}
     versions = {package: version(package) for package in ("numpy", "torch")} | {"opencv": cv2.__version__}
     manifest.claim(folder, held, versions, name=NOTE)
+    if sources[0].root.with_name("test").is_dir() and not (folder / "test").exists():
+        (folder / "test").symlink_to(sources[0].root.with_name("test").resolve())
     jobs = [(source, number, index) for number, source in enumerate(sources) for index in range(len(source))]
     for source, number, index in tqdm(jobs, str(folder), unit="sample"):
         name = f"{number}-{source.names[index]}"

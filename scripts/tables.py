@@ -36,6 +36,7 @@ from codes.table import Table
 
 STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
 WEIGHTS = {"bsn": ("bsn_path",), "sr": ("bsn_path", "sr_path"), "deblur": ("bsn_path", "sr_path", "deblur_path")}
+TEACHER = "SDM on rates fused along motion (ours)"
 MODULES = {
     "blurry": "blurry picture",
     "TFP_9": "TFP, 9 frames",
@@ -44,10 +45,10 @@ MODULES = {
     "SDM+BSN": "SDM + BSN",
     "teacher": "SDM + BSN + SR (teacher)",
     "SDM rates": "SDM on firing rates (ours)",
-    "SDM fused": "SDM on rates fused along motion (ours)",
+    "SDM fused": TEACHER,
     "LDN": "LDN (student)",
 }
-OURS = "LDN, recipe rates (ours)"
+OURS = {"blurry": "LDN, recipe rates (ours)", "fused": "LDN, recipe fused (ours)"}  # by the picture it looks at
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim_paper": "SSIM (paper)", "lpips": "LPIPS"}
 MIDDLE = "protocol: middle frame (spike frame 68 of 137), whole pictures, outputs clipped to [0,1]"
 PUBLISHED = "columns marked published: arXiv 2403.09486 and its authors' logs, on GOPRO alone; not measured here"
@@ -167,13 +168,15 @@ def _short(data: bytes) -> str:
 def sequence_table(rows: dict[float, dict[str, Rows]], notes: list[str]) -> Table:
     """PSNR and SSIM over the sequence at each V_th."""
     columns, lines = ["method"], {method: [] for method in published.SEQUENCE}
+    ours = OURS["fused" if any("SDM fused sequence" in of_set["deblur"] for of_set in rows.values()) else "blurry"]
     if any("SDM fused" in of_set["deblur"] for of_set in rows.values()):
-        lines[OURS] = []
+        lines |= {ours: []} | ({TEACHER: []} if ours == OURS["fused"] else {})
     for threshold, of_set in rows.items():
         columns += [f"PSNR, V_th {threshold:g}", f"SSIM, V_th {threshold:g}", f"PSNR, V_th {threshold:g}, published"]
         for method, line in lines.items():
-            is_measured = method == (OURS if "SDM fused" in of_set["deblur"] else "S-SDM (LDN)")
-            found = of_set["deblur"].get("LDN sequence", {}) if is_measured else {}
+            row = "SDM fused sequence" if method == TEACHER else "LDN sequence"
+            is_measured = method in (TEACHER, ours if "SDM fused" in of_set["deblur"] else "S-SDM (LDN)")
+            found = of_set["deblur"].get(row, {}) if is_measured else {}
             line += [found.get("psnr"), found.get("ssim"), published.SEQUENCE.get(method, {}).get(threshold)]
     protocol = (
         "protocol: seven frames a sample (spike frames 20, 36, ..., 116), mean over all; outputs clipped to [0,1]"
