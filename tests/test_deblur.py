@@ -19,11 +19,11 @@ from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN
 from codes.networks.bsn import Decoder, Encoder
 from codes.rates import ldn_input, light_of
-from codes.recipe import RATES
+from codes.recipe import FUSED, RATES
 from codes.sdm import sdm, tfp
 from codes.simulator import integrate, sense
 from codes.spikes import Exposure, read_spikes, write_spikes
-from codes.teacher import Teacher
+from codes.teacher import RateTeacher, Teacher
 from scripts import deblur
 from scripts.deblur import Options, main
 
@@ -141,17 +141,20 @@ def test_rates_are_nearer_the_truth_than_counts_and_fusion_is_no_worse(o, filmed
     assert far["rates"] > far["counts"] + 1 and far["fused"] > far["rates"] - 0.2
 
 
+@pytest.mark.parametrize("recipe", [RATES, FUSED], ids=["rates", "fused"])
 @pytest.mark.parametrize("tile", [0, 16])
-def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile):
+def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe):
     torch.manual_seed(0)
     net, path = LDN().eval(), tmp_path / "rates.pth"
-    torch.save({"net": net.state_dict(), "recipe": RATES}, path)
+    torch.save({"net": net.state_dict(), "recipe": recipe}, path)
     main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile))
     with pytest.raises(InputError, match="made for --spike_input rates, asked for is counts"):
         main(replace(o, method="ldn", deblur_path=str(path), times=(30,), out=o.out + "_other"))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
-    light = light_of(torch.from_numpy(filmed[1])[None], "rates")
-    given = ldn_input(blur, light, [30], length=21, short=9, exposure=Exposure(), spike_input="rates")
+    spikes = torch.from_numpy(filmed[1])[None]
+    fused = RateTeacher()(blur, spikes, [30]) if recipe == FUSED else None
+    sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
+    given = ldn_input(blur, light_of(spikes, "rates"), [30], **sizes, fused=fused)
     with torch.no_grad():
         wanted = net(*given).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(read_image(Path(o.out, "030.png")) - wanted).max() <= 0.51
