@@ -33,12 +33,11 @@ from codes.dataset import Packed, SpikeDataset
 from codes.engine.journal import versions
 from codes.errors import InputError
 from codes.fusion import fuse
-from codes.geometry import read
-from codes.images import read_image
+from codes.geometry import guess, read
+from codes.images import read_image, write_image
 from codes.metrics import psnr
 from codes.rates import firing_rate, without_false_spikes
 from codes.recipe import RECIPES
-from codes.recording import find_reading
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
@@ -150,23 +149,36 @@ def closed_forms(blur: Tensor, spikes: Tensor, instants: list[int]) -> "list[tup
 
 
 def real_table(o: Options) -> Table:
-    """Light around the middle of real streams against their sharp pictures, gray, gain and offset matched."""
+    """Light around the middle of real streams against their sharp pictures, gray, gain and offset matched.
+
+    Each stream is drawn, also one without a picture: OUTPUT/NAME.png, the ways from left to right.
+    """
     if not o.streams:
-        raise InputError("--streams is missing: the spike files, each with a sharp picture NAME.png beside it")
+        raise InputError("--streams is missing: spike files; those with a sharp picture NAME.png beside are measured")
     ways, rows = ("TFP of 9 counts", "9 rates", "9 rates of true spikes", "fused, at the size of the spikes"), []
     for path in map(Path, o.streams):
-        picture = read_image(path.with_suffix(".png"))
-        reading = find_reading(path, picture, geometry=None, rows="", bits="", align="resize")
+        beside = path.with_suffix(".png")
+        picture = read_image(beside) if beside.is_file() else None
+        reading = guess(path, picture=picture)[0]
         spikes = torch.from_numpy(np.ascontiguousarray(read(path, reading)))[None]
         height, width = spikes.shape[-2:]
-        truth = cv2.resize(picture @ np.array((0.11, 0.59, 0.30)) / 255, (width, height), interpolation=cv2.INTER_AREA)
         center, rates = spikes.shape[1] // 2 + 1, firing_rate(without_false_spikes(spikes))
         light = [tfp(one, center, 9)[0, 0].numpy() for one in (spikes, firing_rate(spikes), rates)]
         fine = fuse((rates[0] / rates.mean(1).quantile(0.999)).numpy(), center)
         light.append(cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR))
-        rows.append([path.stem, *(matched_psnr(one, truth) for one in light)])
+        write_image(Path(o.output, f"{path.stem}.png"), drawn(light))
+        if picture is not None:
+            gray_picture = picture @ np.array((0.11, 0.59, 0.30)) / 255
+            truth = cv2.resize(gray_picture, (width, height), interpolation=cv2.INTER_AREA)
+            rows.append([path.stem, *(matched_psnr(one, truth) for one in light)])
     note = "PSNR in dB after matching gain and offset by least squares; light around the tick after the middle"
     return Table("real", "Real streams", ["stream", *ways], rows, [note, made()])
+
+
+def drawn(light: list[np.ndarray]) -> np.ndarray:
+    """Draw pictures of light [h,w] side by side, each in a scale of its own, as bright as a screen shows it."""
+    shown = [(one / max(np.quantile(one, 0.995), 1e-6)).clip(0, 1) ** (1 / 1.8) for one in light]
+    return np.rint(255 * np.hstack(shown)).astype(np.uint8)
 
 
 def matched_psnr(light: np.ndarray, truth: np.ndarray) -> float:
