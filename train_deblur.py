@@ -90,27 +90,26 @@ def main(o: Options) -> Rows:
     centers = exposure.centers(SEQUENCE_STEP if filmed else o.blur_step)
     near = None if o.test_mode else perceptual(o.tea_loss)
 
-    def student(net: nn.Module, batch: Batch, light: Tensor, centers: list[int], fused: Tensor | None) -> Tensor:
-        """Restore all instants in one pass: [B,N,3,H,W]."""
-        sizes = {"length": o.spike_deblur_len, "short": o.bsn_len, "exposure": exposure}
-        given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input, fused=fused)
-        return net(*given).float().unflatten(0, (-1, len(centers)))
+    def ratios(batch: Batch, centers: list[int]) -> Tensor:
+        return teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
 
-    def fused(batch: Batch, centers: list[int]) -> Tensor | None:
-        """Return what LDN looks at where that is not the blurry picture."""
-        if not is_fused:
-            return None
-        ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
-        return teacher.sharpen(batch.blur, ratios)
+    def student(net: nn.Module, batch: Batch, centers: list[int]) -> tuple[Tensor, Tensor | None]:
+        """Restore all instants in one pass; return that and, where it is not the blurry one, what it was made of."""
+        fused = teacher.sharpen(batch.blur, ratios(batch, centers)) if is_fused else None
+        sizes = {"length": o.spike_deblur_len, "short": o.bsn_len, "exposure": exposure}
+        light = light_of(batch.spikes, spike_input)
+        given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input, fused=fused)
+        return net(*given).float().unflatten(0, (-1, len(centers))), fused  # [B,N,3,H,W]
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        sharp, terms = student(net, batch, light_of(batch.spikes, spike_input), centers, fused(batch, centers)), {}
+        sharp, _ = student(net, batch, centers)
         if filmed:  # exact at each instant: the mean of all says nothing more
             yield {"refilmed": near(sharp.flatten(0, 1), batch.sequence.flatten(0, 1))}
             return
+        terms = {}
         if o.lambda_tea:
-            ratios = teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
-            frames, labels = sharp.flatten(0, 1), teacher.sharpen(batch.blur, ratios).flatten(0, 1)
+            labels = teacher.sharpen(batch.blur, ratios(batch, centers))
+            frames, labels = sharp.flatten(0, 1), labels.flatten(0, 1)
             terms["teacher"] = o.lambda_tea * near(frames, labels)
             if o.use_ssim:
                 terms["ssim"] = o.lambda_tea * dssim(frames, labels)
@@ -124,8 +123,8 @@ def main(o: Options) -> Rows:
         def taught(name: str) -> Tensor:
             return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
 
-        middle, instants = exposure.center, exposure.centers(SEQUENCE_STEP)
-        rates = light_of(batch.spikes, spike_input)
+        middle, sequence = exposure.center, batch.sequence
+        instants = [middle] if sequence is None else exposure.centers(SEQUENCE_STEP)
         long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
         outputs = {
             "blurry": batch.blur,
@@ -139,19 +138,17 @@ def main(o: Options) -> Rows:
             clean = enlarged(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
-        has_sequence, at = batch.sequence is not None, instants.index(middle)
-        pictures = fused(batch, instants if has_sequence else [middle])
-        if is_fused:
-            outputs["SDM fused"] = pictures[:, at if has_sequence else 0]
+        restored, fused = student(net, batch, instants)
+        if fused is not None:
+            outputs["SDM fused"] = fused[:, instants.index(middle)]
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
             outputs["SDM fused"] = taught("fused")
-        one = None if pictures is None else outputs["SDM fused"].unsqueeze(1)
-        outputs["LDN"] = student(net, batch, rates, [middle], one)[:, 0]
+        outputs["LDN"] = restored[:, instants.index(middle)]
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
-        if has_sequence:
-            pairs["LDN sequence"] = Pair(student(net, batch, rates, instants, pictures), batch.sequence)
-            if is_fused:
-                pairs["SDM fused sequence"] = Pair(pictures, batch.sequence)
+        if sequence is not None:
+            pairs["LDN sequence"] = Pair(restored, sequence)
+            if fused is not None:
+                pairs["SDM fused sequence"] = Pair(fused, sequence)
         return pairs
 
     if o.train_split == "test" and not o.test_mode:
