@@ -3,13 +3,13 @@
     python scripts/make_demo.py
     python scripts/draw_overview.py
 
-LDN's pictures are made with the weights in model/. The file needs no other, and stands on a ground of its own.
+LDN's pictures are made with the weights in model/. The drawing needs no other file, and stands on a ground of its own.
 """
 
 import base64
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -65,6 +65,7 @@ ARROWS = (
     (OURS, (386, 312), (422, 312)),
     (OURS, (570, 312), (606, 312)),
     (OURS, (796, 312), (844, 312), (844, 212), (886, 212)),
+    (OURS, (652, 340), (652, 426)),
     (STUDENT, (440, 450), (530, 450)),
     (STUDENT, (700, 477), (874, 477)),
     (GRAY, (950, 260), (950, 304)),
@@ -84,6 +85,8 @@ WORDS = (
     (484, 494, 12, INK, "*B*"),
     (950, 114, 14, INK, "**Label** for t"),
     (844, 199, 12, GRAY, "or"),
+    (702, 412, 12, OURS, "or, in *B*'s place"),
+    (894, 284, 12, OURS, "or filmed again"),
     (950, 566, 14, INK, "**Sharp pictures** *L*(t), any t"),
 )
 # Left, top, width, two lines.
@@ -97,6 +100,7 @@ LOSSES = (
 class Options:
     sample: str = option("data/demo/test/blur_data/chelsea-000/000019.png", "blurry picture of a set laid out as GOPRO")
     output: str = option("imgs/overview.svg", "the drawing")
+    deblur_path: str = option("", "weights of LDN [as in deblur.py]")
 
 
 def main(o: Options) -> None:
@@ -107,7 +111,8 @@ def main(o: Options) -> None:
         restored = []
         for method, times in (("fused", AROUND[1:2]), ("ldn", AROUND)):
             out = f"{folder}/{method}"
-            deblur.main(deblur.Options(o.sample, str(path), out=out, method=method, times=times))
+            options = deblur.Options(o.sample, str(path), out=out, method=method, times=times)
+            deblur.main(replace(options, deblur_path=o.deblur_path if method == "ldn" else ""))
             restored += [read_image(f"{out}/{time:03d}.png") for time in times]
     with replacing(o.output) as file:
         file.write(overview(blur, spikes[list(AROUND)], *restored).encode())
