@@ -3,10 +3,14 @@
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
+
+DAY = 86400  # seconds
 
 
 @contextmanager
@@ -20,6 +24,7 @@ def replacing(path: str | Path, *, keep: str | Path | None = None) -> Iterator[B
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -39,6 +44,18 @@ def replacing(path: str | Path, *, keep: str | Path | None = None) -> Iterator[B
         if of_temporary and error.errno:
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left half written, once a process: what nobody touched for a day.
+
+    A younger one may be of a process that lives, here or on another machine.
+    """
+    for left in folder.glob(".*.partial"):
+        with suppress(OSError):  # another process was faster
+            if left.stat().st_mtime < time.time() - DAY:
+                left.unlink()
 
 
 def sync_folder(folder: str | Path) -> None:
