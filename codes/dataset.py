@@ -114,9 +114,7 @@ class SpikeDataset(Dataset):
         self.suffixes = PICTURE_SUFFIXES[data_type]
         self.ratio_folder = Path(ratio_folder) / split if ratio_folder else None
         self.spike_folder = self.root / ("spike_full" if spike_full else "spike_data")
-        self.names = sorted(
-            path.relative_to(self.spike_folder).with_suffix("").as_posix() for path in self.spike_folder.glob("*/*.dat")
-        )[: SMALL if small else None]
+        self.names = sorted(_found(self.spike_folder, (".dat",)))[: SMALL if small else None]
         if not self.names:
             raise InputError(
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
@@ -151,7 +149,9 @@ class SpikeDataset(Dataset):
         """Return the picture size of a sample, from the header of its blurry picture where there is one."""
         if self.size:
             return self.size
-        picture = self._picture("blur", name, must_exist="blur" in self.parts)
+        # Where there are pictures at all each sample has one: the usual size would be a wrong guess.
+        must_exist = "blur" in self.parts or (self.root / "blur_data").is_dir()
+        picture = self._picture("blur", name, must_exist=must_exist)
         if picture:
             return image_size(picture)
         height, width = SPIKE_SIZES[self.data_type]
@@ -183,8 +183,16 @@ class SpikeDataset(Dataset):
         height, width = self.sizes[index]
         return height // self.scale, width // self.scale
 
+    def left_over(self) -> Iterator[str]:
+        """Name the pictures that are of no sample, for want of spikes."""
+        spikes = _found(self.spike_folder, (".dat",))
+        for part in ("blur", "sharp"):
+            for name, picture in _found(self.root / f"{part}_data", self.suffixes).items():
+                if name not in spikes:
+                    yield f"{picture}: left out for want of {self._spikes(name)}; copy that too, or remove the picture"
+
     def faults(self) -> Iterator[str]:
-        """Read every file once, whole, and yield what is wrong: at most one fault a sample."""
+        """Read every file once, whole, and yield what is wrong: at most one fault a sample, and what is of none."""
         for index, name in enumerate(tqdm(self.names, f"check {self.root.name}", leave=False)):
             try:
                 self.sizes[index] = self._check(name)
@@ -195,6 +203,7 @@ class SpikeDataset(Dataset):
             if light in (0, 1):
                 told = "not one spike" if light == 0 else "a spike of every pixel"
                 yield f"{self._spikes(name)}: {told} in any frame: no recording of light, make or copy it again"
+        yield from self.left_over()
 
     def _check(self, name: str) -> tuple[int, int]:
         """Return the picture size of a sample whose files are there and fit together."""
@@ -291,6 +300,12 @@ class SpikeDataset(Dataset):
         height, width = min(h, self.crop[0] // self.scale), min(w, self.crop[1] // self.scale)
         rng = np.random.default_rng((self.seed, epoch, index))
         return int(rng.integers(h - height + 1)), 8 * int(rng.integers((w - width) // 8 + 1)), height, width
+
+
+def _found(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """List the files of a folder that end in one of the suffixes, by their SEQUENCE/NAME, in order."""
+    paths = sorted(path for path in folder.glob("*/*") if path.suffix in suffixes)
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 class Batches(Sampler[list[tuple[int, int]]]):

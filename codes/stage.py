@@ -74,7 +74,8 @@ class StageOptions:
 
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
-FREE |= {"teacher_cache", "save_every", "check_data"}
+FREE |= {"save_every", "check_data"}
+FREE |= {"teacher_cache"}  # where labels are kept; whether they are is among the sources of a run
 PROTOCOL = (
     "whole pictures; middle frame of the exposure (spike frame 68 of 137), sequence: spike frames 20, 36, ..., 116; "
     "outputs clipped to [0,1]"
@@ -153,7 +154,10 @@ def train_or_evaluate(
     test = test_loader(o, run, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
 
     def check_and_prepare(samples: SpikeDataset) -> None:
-        run.journal.sources(files | {"training data": samples.describe()}, same=_goes_on(o, run.journal))
+        sources = files | {"training data": samples.describe()}
+        if hasattr(o, "teacher_cache"):  # kept labels are float16 and of whole pictures: others than live ones
+            sources["--teacher_cache"] = "labels kept" if "ratios" in parts["train"] else "labels computed live"
+        run.journal.sources(sources, same=_goes_on(o, run.journal))
         if prepare:
             prepare(samples)
 
@@ -255,9 +259,8 @@ def check_data(o: StageOptions, run: Run, splits: dict[str, tuple[str, ...]]) ->
             faults.append(str(error))
     run.journal.log("\n".join(faults) or f"{o.base_folder}: all files of {' and '.join(splits)} are whole")
     if faults:
-        raise InputError(
-            f"{o.base_folder}: {len(faults)} faults in the data, listed above; mend or remove these samples"
-        )
+        found = f"{len(faults)} fault{'s' * (len(faults) > 1)} in the data"
+        raise InputError(f"{o.base_folder}: {found}, listed above; mend or remove these samples")
 
 
 def train_loader(
@@ -274,6 +277,7 @@ def train_loader(
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
     reading = {"parts": parts, "exposure": exposure, "crop": crop, "seed": o.seed, "augment": o.augment}
     samples = dataset(o, o.train_split, **reading)
+    _tell_left_over(run, samples)
     shapes = {samples.shape(index) for index in range(len(samples))}
     if len(shapes) > 1:
         fits = shown(tuple(map(min, zip(*shapes, strict=True))))
@@ -292,6 +296,12 @@ def train_loader(
     return _loader(o, samples, batch_sampler=batches)
 
 
+def _tell_left_over(run: Run, samples: SpikeDataset) -> None:
+    """Say which pictures no sample has, the first of them by name."""
+    if faults := list(samples.left_over()):
+        run.journal.log(f"WARNING: {faults[0]}. --check_data lists all {len(faults)} of this kind")
+
+
 def _there(o: StageOptions, parts: tuple[str, ...]) -> tuple[str, ...]:
     """Leave out what the type of the data has none of: real data have no sharp truth."""
     return tuple(part for part in parts if part != "sharp") if o.data_type == "real" else parts
@@ -303,6 +313,7 @@ def test_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: 
         samples = dataset(o, "test", parts=_there(o, parts), exposure=exposure)
     except InputError as error:
         raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
+    _tell_left_over(run, samples)
     run.journal.about["data"] = samples.describe()
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     return _loader(o, mine, batch_size=1)

@@ -140,7 +140,7 @@ def test_a_fault_is_named_in_one_line(data, weights, capsys, monkeypatch, fault)
     expected = f"{named}{message.replace('{root}', str(data))}"
     if options.get("check_data"):
         assert expected in lines
-        assert lines[-1] == f"error: {data}: 1 faults in the data, listed above; mend or remove these samples"
+        assert lines[-1] == f"error: {data}: 1 fault in the data, listed above; mend or remove these samples"
     else:
         assert lines[-1] == f"error: {expected}"
 
@@ -193,6 +193,36 @@ def test_all_faults_are_told_at_once(data, weights, capsys, monkeypatch):
     ]
     assert lines[-1].endswith(": 4 faults in the data, listed above; mend or remove these samples")
     assert not list(data.parent.glob("log/sr/tiny/checkpoints/*"))
+
+
+PICTURES_WITHOUT_SPIKES = [
+    f"{{root}}/{picture}: left out for want of {{root}}/{SPIKES}; copy that too, or remove the picture"
+    for picture in (BLUR, SHARP)
+]
+
+
+@pytest.mark.parametrize(
+    "stage, missing, faults",
+    [
+        ("sr", SPIKES, PICTURES_WITHOUT_SPIKES),
+        ("bsn", SPIKES, PICTURES_WITHOUT_SPIKES),
+        ("sr", BLUR, [f"{{root}}/{BLUR}: missing; {{root}}/{SPIKES} needs it (.png)"]),
+        ("bsn", BLUR, [f"{{root}}/{BLUR}: missing; {{root}}/{SPIKES} needs it (.png)"]),
+    ],
+)
+def test_a_partner_that_is_missing_is_named_by_any_of_the_others(
+    data, weights, capsys, monkeypatch, stage, missing, faults
+):
+    (data / missing).unlink()
+    lines = told(stage, data, weights, capsys, monkeypatch, check_data=True).splitlines()
+    assert [line for line in lines if line.startswith(str(data))] == [x.replace("{root}", str(data)) for x in faults]
+    assert lines[-1].startswith(f"error: {data}: {len(faults)} fault")
+
+
+def test_pictures_without_spikes_are_not_left_out_silently(data, weights, capsys):
+    (data / SPIKES).unlink()
+    run("sr", data, weights, steps=1)
+    assert f"WARNING: {data / BLUR}: left out for want of {data / SPIKES}; " in capsys.readouterr().err
 
 
 def test_whole_data_are_called_whole_and_trained_on(data, weights, capsys):

@@ -21,6 +21,7 @@ import train_sr
 from codes.cli import RESUMABLE, program
 from codes.engine import Journal, checkpoint, signals
 from codes.errors import InputError, Interrupted
+from codes.files import replacing
 from codes.images import write_image
 from codes.losses import mse
 from codes.record import read_curves
@@ -264,6 +265,17 @@ def test_leftovers_of_a_killed_process_are_cleared(data, weights):
     assert not any(path.exists() for path in left) and kept.exists()
 
 
+def test_what_killed_processes_left_does_not_pile_up(tmp_path):
+    """What nobody touched for a day is removed; a younger one may be of a process that lives."""
+    left, young = tmp_path / ".000.npy.x.partial", tmp_path / ".000.npy.y.partial"
+    for path in (left, young):
+        path.write_bytes(b"half")
+    os.utime(left, (0, time.time() - 2 * 86400))
+    with replacing(tmp_path / "001.npy") as file:
+        file.write(b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, "001.npy"]
+
+
 def test_curves_go_on_without_duplicate_steps(tmp_path):
     """A process was killed after it drew more than it saved; what it drew beyond the state is drawn again."""
     killed = SummaryWriter(str(tmp_path))
@@ -297,6 +309,33 @@ def test_options_that_older_runs_did_not_have_count(data, weights):
     with pytest.raises(InputError, match=r"--augment: False then, True now"):
         run("sr", data, weights, augment=True)
     run("sr", data, weights, save_every=3.0)
+
+
+def test_without_its_record_a_run_is_not_gone_on_with(data, weights):
+    folder = run("sr", data, weights, steps=1)
+    (folder / "options.json").unlink()
+    with pytest.raises(InputError, match=r"options\.json: missing, .* not known; .*--force_resume"):
+        run("sr", data, weights, steps=2)
+    run("sr", data, weights, steps=2, force_resume=True)
+
+
+@pytest.mark.parametrize("began, goes_on", [("", "ram"), ("labels", "")])
+def test_kept_labels_do_not_take_the_place_of_live_ones_nor_the_other_way_round(
+    data, weights, tmp_path, began, goes_on
+):
+    """They are float16, and of whole pictures. Where they are kept may change; an older run did not say."""
+    began, goes_on = (str(tmp_path / place) if place == "labels" else place for place in (began, goes_on))
+    folder = run("deblur", data, weights, steps=1, teacher_cache=began)
+    then, now = ("labels kept", "labels computed live") if began else ("labels computed live", "labels kept")
+    with pytest.raises(InputError, match=f"--teacher_cache: {then} then, {now} now"):
+        run("deblur", data, weights, teacher_cache=goes_on)
+    assert state(folder)["progress"]["step"] == 1
+    if began:
+        run("deblur", data, weights, steps=2, teacher_cache="ram")
+    record = json.loads((folder / "options.json").read_text())
+    del record["sources"]["--teacher_cache"]
+    (folder / "options.json").write_text(json.dumps(record))
+    run("deblur", data, weights, steps=3, teacher_cache=began)
 
 
 def test_other_data_and_other_weights_under_the_same_names_are_refused(data, weights):

@@ -73,13 +73,20 @@ class Journal:
         """Keep the options of a run, with the versions it runs on.
 
         An option that is not in the record of an older run was what it is by default.
-        Raises: InputError if they differ from those kept before in any that is not in `same_but` (None: all may).
+        Raises: InputError if they differ from those kept before in any that is not in `same_but` (None: all may), or
+        nothing was kept.
         """
         if not self.writes:
             return
         path, options = self.folder / "options.json", json.loads(json.dumps(options))
-        record = _read_json(path) if same_but is not None else {}
-        if record:
+        record = {}
+        if same_but is not None:
+            if not path.exists():
+                raise InputError(
+                    f"{path}: missing, so what this run was started with is not known; bring it back, choose another "
+                    "--exp_name, or go on knowingly with --force_resume"
+                )
+            record = _read_json(path)
             before = {name: value for name, value in json.loads(json.dumps(defaults or {})).items() if name in options}
             before |= record.get("options", {})
             self._refuse(
