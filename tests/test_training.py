@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, needs_compiler
-from training import STAGES, assert_same, lines, run, state
+from training import LIVE, RATES, STAGES, assert_same, lines, run, state
 
 import train_bsn
 import train_deblur
@@ -29,12 +29,14 @@ from codes.teacher import Teacher, keep_ratios
 
 
 # BSN takes 5 steps a batch: 7 stops it in the middle of the second.
-@pytest.mark.parametrize("stage, stop", [("bsn", 7), ("sr", 3), ("deblur", 3)])
-def test_stopped_and_resumed_is_uninterrupted(data, weights, stage, stop):
-    through = run(stage, data, weights, exp_name="through", workers=1)
-    stopped = run(stage, data, weights, exp_name="stopped", workers=1, steps=stop)
+@pytest.mark.parametrize(
+    "stage, stop, recipe", [("bsn", 7, {}), ("sr", 3, {}), ("deblur", 3, {}), ("deblur", 3, RATES), ("deblur", 3, LIVE)]
+)
+def test_stopped_and_resumed_is_uninterrupted(data, weights, stage, stop, recipe):
+    through = run(stage, data, weights, exp_name="through", workers=1, **recipe)
+    stopped = run(stage, data, weights, exp_name="stopped", workers=1, steps=stop, **recipe)
     assert state(stopped)["progress"]["step"] == stop
-    resumed = run(stage, data, weights, exp_name="stopped", workers=1)
+    resumed = run(stage, data, weights, exp_name="stopped", workers=1, **recipe)
     assert_same(state(resumed), state(through))
 
 
@@ -333,24 +335,23 @@ def together(script: str, **options: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights):
+@pytest.mark.parametrize(
+    "stage, recipe", [("sr", {}), ("deblur", RATES), ("deblur", LIVE)], ids=["sr", "fused", "consistent"]
+)
+def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights, stage, recipe):
     """Steps on twice two samples are steps on four, to rounding, and so are the tables."""
-    alone = run("sr", data, weights, exp_name="alone", bs=4, steps=3, evaluate_every=1)
-    both = run("sr", data, weights, exp_name="both", bs=4, steps=1)
-    options = {
-        "base_folder": data,
-        "save_folder": data.parent / "log",
-        "exp_name": "both",
-        "device": "cpu",
-        "epochs": 3,
-    }
-    done = together("train_sr.py", **options, bs=4, steps=3, roi_size=32, workers=0, evaluate_every=1)
+    settings = {"bs": 4, "epochs": 3, "roi_size": (32,), "workers": 0} | recipe
+    alone = run(stage, data, weights, exp_name="alone", steps=3, evaluate_every=1, **settings)
+    both = run(stage, data, weights, exp_name="both", steps=1, **settings)
+    settings |= {"base_folder": data, "save_folder": data.parent / "log", "exp_name": "both", "device": "cpu"}
+    settings |= {"roi_size": 32} | ({"tea_loss": "ssim"} if recipe else {})
+    done = together(f"train_{stage}.py", **settings, steps=3, evaluate_every=1)
     assert done.returncode == 0, done.stderr
     assert "resumed at epoch 1, step 1" in (both / "log.txt").read_text()
     for name, tensor in state(alone)["net"].items():
         torch.testing.assert_close(state(both)["net"][name], tensor, atol=1e-6, rtol=0)
     tables = [lines(folder / "step-0000003/pictures.csv") for folder in (alone, both)]
-    assert len(tables[0]) == 4
+    assert tables[0] and len({line["sample"] for line in tables[0]}) == 2
     for one, other in zip(*tables, strict=True):
         assert (one["sample"], one["output"]) == (other["sample"], other["output"])
         assert float(one["psnr"]) == pytest.approx(float(other["psnr"]), abs=1e-4)
@@ -376,13 +377,15 @@ def test_two_processes_share_the_labels_and_the_fault_of_one_ends_both(data, wei
         np.testing.assert_allclose(both, alone, rtol=2e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_training_reads_neither_the_test_split_nor_the_truth(data, weights, stage):
+@pytest.mark.parametrize(
+    "stage, recipe", [(stage, {}) for stage in STAGES] + [("deblur", RATES)], ids=[*STAGES, "rates"]
+)
+def test_training_reads_neither_the_test_split_nor_the_truth(data, weights, stage, recipe):
     """Where they are not there at all, it learns the same to the bit; nor does measuring between change anything."""
-    kept = run(stage, data, weights, exp_name="measured", epochs=2, evaluate_every=1)
+    kept = run(stage, data, weights, exp_name="measured", epochs=2, evaluate_every=1, **recipe)
     shutil.rmtree(data / "test")
     shutil.rmtree(data / "train/sharp_data")
-    without = run(stage, data, weights, exp_name="without", epochs=2)
+    without = run(stage, data, weights, exp_name="without", epochs=2, **recipe)
     assert_same(state(without)["net"], state(kept)["net"])
 
 

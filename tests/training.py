@@ -10,6 +10,8 @@ import train_deblur
 import train_sr
 
 STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
+RATES = {"recipe": "rates", "bsn_path": "", "sr_path": ""}  # options of train_deblur; its fused teacher keeps labels
+LIVE = RATES | {"teacher": "consistent"}
 
 
 def run(stage: str, data: Path, weights: dict[str, str], **options: object) -> Path:
