@@ -15,7 +15,7 @@ from codes.recipe import FUSED
 from codes.refilm import played, restored
 from codes.spikes import Exposure
 from codes.teacher import RateTeacher
-from scripts import refilm
+from scripts import ablation, refilm
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +121,19 @@ def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
 def test_thresholds_that_are_no_range_are_refused(filmed, threshold):
     with pytest.raises(InputError, match="smallest and largest, above 0"):
         refilm.main(refilm.Options(base_folder=(str(filmed / "data"),), output="unused", threshold=threshold))
+
+
+def test_the_ablation_trains_on_it_and_measures_on_every_set(filmed):
+    settings = {
+        "base_folder": (str(filmed / "data"),),
+        "refilmed": str(filmed / "filmed/again"),
+        "steps": 2,
+        "seeds": 1,
+    }
+    settings |= {"test_folder": (str(filmed / "data"),) * 2, "roi_size": 32, "output": str(filmed / "ablation")}
+    table = ablation.main(ablation.Options("train", **settings, only=("fused picture",)))
+    (row,) = table.rows
+    assert row[0].startswith("fused picture") and len(row) == len(table.columns) == 9
+    assert row[1] == row[5] > 0 and row[2] == 0 and row[3] is None  # the same set twice, one seed, no sequence
+    with pytest.raises(InputError, match="--refilmed is missing"):
+        ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("fused picture",)))
