@@ -209,12 +209,16 @@ class SpikeDataset(Dataset):
         """Return the picture size of a sample whose files are there and fit together."""
         path, (height, width) = self._spikes(name), self._size(name)
         if height % self.scale or width % self.scale:
-            raise InputError(f"{path}: its picture is {height}x{width}, both must be multiples of {self.scale}")
+            raise InputError(
+                f"{path}: its picture is {height}x{width}, both must be multiples of {self.scale}: "
+                "crop the picture, and the spikes to a quarter of it"
+            )
         frames = frames_in(path, height // self.scale, width // self.scale)
         if frames != RECORDED.total:
             raise InputError(
                 f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (1/{self.scale} of the "
-                f"picture), expected {RECORDED.total}: cut short, or of another picture"
+                f"picture), expected {RECORDED.total}: cut short, or of another picture; copy it "
+                "again, or where there are no pictures tell their size by --height and --width"
             )
         for picture in self._files(name)[1:]:
             found = check_image(picture)

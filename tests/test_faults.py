@@ -74,16 +74,18 @@ def nan_weights(path: Path) -> None:
     torch.save(state, path)
 
 
+LOOK = "copy it again, or see scripts/inspect_spikes.py"
 MATRIX = {
     # fault: (file, what is done to it, stage, options, what is told after the path)
     "spikes empty": (SPIKES, empty, "sr", {}, ": 0 bytes are not whole frames of 8x16 (16 bytes each, 0.00 of them): "
-                     "the file is cut short or its geometry is another one"),
+                     "the file is cut short or its geometry is another one; " + LOOK),
     "spikes cut by a byte": (SPIKES, cut, "sr", {}, ": 2191 bytes are not whole frames of 8x16 (16 bytes each, 136.94 "
-                             "of them): the file is cut short or its geometry is another one"),
+                             "of them): the file is cut short or its geometry is another one; " + LOOK),
     "spikes too long by a byte": (SPIKES, longer(1), "sr", {}, ": 2193 bytes are not whole frames of 8x16 (16 bytes "
-                                  "each, 137.06 of them): the file is cut short or its geometry is another one"),
+                                  "each, 137.06 of them): the file is cut short or its geometry is another one; " + LOOK),
     "spikes too long by a frame": (SPIKES, longer(FRAME), "sr", {}, ": holds 138 frames of 8x16 (1/4 of the picture), "
-                                   "expected 137: cut short, or of another picture"),
+                                   "expected 137: cut short, or of another picture; copy it again, or where there are no "
+                                   "pictures tell their size by --height and --width"),
     "spikes are a folder": (SPIKES, folder, "sr", {}, ": is a folder, not a spike file"),
     "spikes are a link to nothing": (SPIKES, dangling, "sr", {}, ": no such spike file"),
     "no spike at all": (SPIKES, light(0), "sr", {"check_data": True}, ": not one spike in any frame: no recording of "
@@ -104,7 +106,7 @@ MATRIX = {
     "picture with alpha": (BLUR, picture(32, 64, 4), "sr", {}, ": a picture of 8-bit RGB with alpha; 8-bit RGB is "
                            "expected: convert it"),
     "picture not a multiple of 4": (BLUR, picture(30, 64, 3), "sr", {}, ": its picture is 30x64, both must be multiples "
-                                    "of 4"),
+                                    "of 4: crop the picture, and the spikes to a quarter of it"),
     "truth missing": (SHARP.replace("train", "test"), Path.unlink, "bsn", {"evaluate_every": 1}, ": missing; "
                       "{root}/test/spike_data/scene/000001.dat needs it (.png). Without test data: --evaluate_every 0"),
     "truth of another size": (SHARP.replace("train", "test"), picture(32, 32, 3), "bsn", {"evaluate_every": 1}, ": is "

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torchvision
 from skimage.metrics import structural_similarity
+from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from codes.losses import dssim, dssim_l1, perceptual
 from codes.lpips import LPIPS, TRUNKS
@@ -39,6 +40,22 @@ def test_lpips_is_fed_rgb_between_minus_one_and_one(trunks, monkeypatch):
     blue[:, 0] = 1  # BGR
     lpips(blue, blue)
     assert seen[0][0, :, 0, 0].tolist() == [-1, -1, 1]
+
+
+def test_lpips_of_a_training_in_bfloat16_has_features_in_it_compared_in_float32(trunks):
+    """Where nothing is lowered it is what torchmetrics makes of the same trunk."""
+    lpips, image = LPIPS("alex"), torch.rand(2, 3, 64, 64)
+    truth, seen = (image + 0.1 * torch.rand_like(image)).clamp(0, 1), []
+    for place in (lpips.trunk.net.slice1[0], lpips.net.lins[0]):
+        place.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    reference = LearnedPerceptualImagePatchSimilarity(net_type="alex", reduction="sum", normalize=True)
+    precise = lpips(image, truth)
+    assert precise.sum().item() == pytest.approx(reference(image.flip(1), truth.flip(1)).item(), rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = lpips(image, truth)
+    assert seen == [torch.float32] * 3 + [torch.bfloat16] * 2 + [torch.float32]
+    assert lowered.dtype == torch.float32 and not torch.equal(lowered, precise)
+    torch.testing.assert_close(lowered, precise, rtol=0.03, atol=0)
 
 
 def test_gradient_lives_outside_the_range(trunks):
