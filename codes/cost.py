@@ -1,5 +1,6 @@
-"""What a network costs: its parameters, and multiply-adds, time and memory for one picture."""
+"""What networks and data cost: parameters, and multiply-adds, time and memory for a picture, a step, a data set."""
 
+import ctypes
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from codes.dataset import Packed, SpikeDataset
+from codes.engine import distributed
 from codes.networks import BSN, EDSR, LDN
+from codes.speed import timed
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import Teacher
 
@@ -28,8 +32,7 @@ def cost(
     """Measure one of `NETWORKS` on a picture of height x width, in float32.
 
     Returns parameters, multiply_adds, milliseconds (median of `repeats`, after one to warm up) and memory, in bytes
-    beyond the network and its input: the peak on a GPU, else how far the process grew (call it in a fresh one: what a
-    process has freed it may use again), None where that cannot be told.
+    beyond the network and its input: the peak on a GPU, else how far the process grew, None where that cannot be told.
     """
     with FlopCounterMode(display=False) as counter:
         _restore(NETWORKS[name]().to("meta"), *_inputs(height, width, "meta"))
@@ -43,6 +46,46 @@ def cost(
         "milliseconds": 1e3 * median(_seconds(net, inputs, device) for _ in range(repeats)),
         "memory": None if before is None else after - before,
     }
+
+
+def step_cost(
+    name: str, *, side: int, batch: int, precision: str = "fp32", device: str = "cpu", repeats: int = 3
+) -> dict[str, float | None]:
+    """Measure a training step of BSN, SR or LDN on a batch of crops of side x side spike pixels; LDN at five instants.
+
+    Returns milliseconds and memory as `cost` does.
+    """
+    place = distributed.start(device)
+    net = NETWORKS[name]().to(place, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+    light = torch.rand(batch, 1, side, side, device=place)
+    picture, windows = light.repeat(1, 3, UPSCALE, UPSCALE), light.expand(-1, 21, -1, -1).repeat_interleave(5, 0)
+    inputs = (picture, windows) if name == "LDN" else (light,)
+
+    def step() -> None:
+        with distributed.autocast(place, precision):
+            output = net(*inputs)
+        output.float().square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    before = peak(device, reset=True)
+    seconds = timed(step, repeats=repeats, device=place)
+    return {"milliseconds": 1e3 * median(seconds), "memory": None if before is None else peak(device) - before}
+
+
+def reading_cost(folder: str | Path, cache: str, *, crop: int) -> dict[str, float | None]:
+    """Measure reading each training sample of a data set once, spikes and blurry pictures, in this process.
+
+    Returns memory as `cost` does, and kept: the bytes that `--cache ram` says it takes.
+    """
+    before = peak("cpu", reset=True)
+    samples = SpikeDataset(folder, "train", parts=("spikes", "blur"), crop=(crop, crop))
+    if cache == "ram":
+        samples.keep()
+    for index in range(len(samples)):
+        Packed.collate([samples[index]])
+    return {"memory": None if before is None else peak("cpu") - before, "kept": samples.bytes()}
 
 
 def _inputs(height: int, width: int, device: str) -> tuple[Tensor, Tensor]:
@@ -74,8 +117,9 @@ def peak(device: str, *, reset: bool = False) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     try:
         if reset:
+            ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be used again, unseen
             Path("/proc/self/clear_refs").write_text("5")
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return None  # not Linux
+    except (OSError, AttributeError, StopIteration):
+        return None  # not Linux, or without the C library of GNU

@@ -7,7 +7,7 @@ python scripts/benchmark.py load                     # samples of each stage, be
 python scripts/benchmark.py train                    # steps of each stage, beside a matrix product
 python scripts/benchmark.py eval                     # pictures a second, beside copying what the metrics read
 python scripts/benchmark.py infer                    # LDN at 720p, beside a matrix product
-python scripts/benchmark.py growth growth.svg        # time (on a GPU also memory) of a step against crop and batch
+python scripts/benchmark.py growth growth.svg        # time and memory of steps and data sets of all sizes
 """
 
 import json
@@ -23,7 +23,6 @@ from importlib import import_module
 from pathlib import Path
 from statistics import mean, median
 from time import perf_counter
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -386,58 +385,72 @@ def infer(o: InferOptions) -> None:
 
 @dataclass(frozen=True)
 class GrowthOptions:
-    picture: str = option(MISSING, "SVG file to write", positional=True)
+    picture: str = option(MISSING, "SVG file to write; what it draws goes beside it as CSV", positional=True)
     sides: tuple[int, ...] = option((64, 96, 128, 192, 256), "crops in spike pixels, each as a batch of one")
     batches: tuple[int, ...] = option((1, 2, 4, 8), "batches, each of crops of the first side")
+    samples: tuple[int, ...] = option((16, 64, 128, 256), "sizes of data sets")
+    size: tuple[int, ...] = option((360, 640), "height and width of their pictures")
     precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    repeats: int = option(3, "steps, after two to warm up; medians are told")
     device: str = option("", "where [cuda where there is one]")
     json: bool = option(False, "one JSON object a line")
 
 
 def growth(o: GrowthOptions) -> None:
-    """Time a step of each network, from small to large; on a GPU also take its peak of memory."""
+    """Measure a step of each network from small to large, then reading data sets."""
     import torch
 
-    from codes.cost import peak
+    from codes.cost import step_cost
     from codes.curves import HEIGHT, WIDTH, svg
-    from codes.engine import distributed
-    from codes.networks import BSN, EDSR, LDN
 
-    device, rows, curves = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu")), [], {}
+    curves: dict[str, dict[str, list]] = {}
+
+    def add(title: str, line: str, at: int, value: float) -> None:
+        curves.setdefault(title, {}).setdefault(line, []).append((at, value))
+
+    device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
     sizes = [("crop", side, 1) for side in o.sides] + [("batch", o.sides[0], batch) for batch in o.batches]
-    for name, make in {"BSN": BSN, "SR": EDSR, "LDN": LDN}.items():
-        net = make().to(device, memory_format=torch.channels_last)
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
-        for what, side, batch in sizes:
-            light = torch.rand(batch, 1, side, side, device=device)
-            picture, windows = light.repeat(1, 3, 4, 4), light.expand(-1, 21, -1, -1).repeat_interleave(5, 0)
-            inputs = (picture, windows) if name == "LDN" else (light,)
-
-            def step(net: Any = net, inputs: tuple = inputs, optimizer: Any = optimizer) -> None:
-                with distributed.autocast(device, o.precision):
-                    output = net(*inputs)
-                output.float().square().mean().backward()
-                optimizer.step()
-                optimizer.zero_grad()
-
-            # What a process has freed it uses again: on a processor its size tells nothing of the next step.
-            before = peak(str(device), reset=True) if device.type == "cuda" else 0
-            row = {"network": name, "crop": side, "batch": batch}
-            row["ms a step"] = 1e3 * median(timed(step, repeats=3, device=device))
-            if device.type == "cuda":
-                row["GB a step"] = (peak(str(device)) - before) / 1e9
-            rows.append(row)
-            for unit in row.keys() - {"network", "crop", "batch"}:
-                panel = curves.setdefault(f"{unit} against {what}", {})
-                panel.setdefault(name, []).append((row[what], row[unit]))
-    drawn = [svg(title, lines) for title, lines in curves.items()]
-    places = ((WIDTH * (n % 2), (HEIGHT + 20) * (n // 2)) for n in range(len(drawn)))
-    placed = (f'<g transform="translate({x},{y})">{panel}</g>' for (x, y), panel in zip(places, drawn, strict=True))
-    size = f'width="{2 * WIDTH}" height="{2 * HEIGHT + 40}"'
-    page = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(placed)}</svg>'
-    with replacing(o.picture) as file:
-        file.write(page.encode())
+    for name in ("BSN", "SR", "LDN"):
+        for against, side, batch in sizes:
+            settings = {"precision": o.precision, "device": device, "repeats": o.repeats}
+            found = step_cost(name, side=side, batch=batch, **settings)
+            at = side if against == "crop" else batch
+            add(f"ms a step against {against}", name, at, found["milliseconds"])
+            if found["memory"] is not None:
+                add(f"MB a step against {against}", name, at, found["memory"] / 1e6)
+    for count in o.samples:
+        for line, megabytes in _memory_of_data(count, o.size).items():
+            add("MB of reading against samples", line, count, megabytes)
+    panels = [svg(title, lines) for title, lines in curves.items()]
+    places = ((WIDTH * (n % 2), (HEIGHT + 20) * (n // 2)) for n in range(len(panels)))
+    placed = (f'<g transform="translate({x},{y})">{panel}</g>' for (x, y), panel in zip(places, panels, strict=True))
+    size = f'width="{2 * WIDTH}" height="{(HEIGHT + 20) * -(-len(panels) // 2)}"'
+    page = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(placed)}</svg>\n'
+    rows = [
+        {"curve": title, "of": line, "at": at, "value": value}
+        for title, lines in curves.items()
+        for line, points in lines.items()
+        for at, value in points
+    ]
+    table = "".join(",".join(map(str, line)) + "\n" for line in (rows[0], *(row.values() for row in rows)))
+    for path, text in ((Path(o.picture), page), (Path(o.picture).with_suffix(".csv"), table)):
+        with replacing(path) as file:
+            file.write(text.encode())
     _table(rows, o.json)
+
+
+def _memory_of_data(count: int, size: tuple[int, ...]) -> dict[str, float]:
+    """Return the megabytes that reading so many samples takes, and those that `--cache ram` says it keeps."""
+    from codes.cost import reading_cost
+
+    with tempfile.TemporaryDirectory() as place:
+        _one_sample(Path(place), *size, split="train", name="0000")
+        for first in list(Path(place).rglob("0000.*")):
+            for number in range(1, count):
+                first.with_stem(f"{number:04d}").hardlink_to(first)
+        found = {f"--cache {cache}": reading_cost(place, cache, crop=128) for cache in ("none", "ram")}
+    told = {line: one["memory"] / 1e6 for line, one in found.items() if one["memory"] is not None}
+    return told | {"as ram says": found["--cache ram"]["kept"] / 1e6}
 
 
 def _table(rows: list[dict], as_json: bool) -> None:
