@@ -1,0 +1,90 @@
+"""Steps after the first few: none keeps memory, none stops the GPU; and LDN compiled for many instants."""
+
+import copy
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+import torch
+from conftest import needs_compiler
+from training import STAGES, run
+
+from codes import tiles
+from codes.cost import peak
+from codes.networks import LDN
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def around_readings(monkeypatch, before: Callable[[], object], after: Callable[[], object]) -> None:
+    """Have something done before and after the losses of ten steps are read."""
+    reader = import_module("codes.engine.fit")._Reader
+    read = reader.read
+
+    def watched(self):
+        before()
+        found = read(self)
+        after()
+        return found
+
+    monkeypatch.setattr(reader, "read", watched)
+
+
+@pytest.mark.skipif(peak("cpu", reset=True) is None, reason="what a process takes cannot be told here")
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_step_keeps_memory(data, weights, stage, monkeypatch):
+    """The peak of steps 31 to 40 is that of steps 11 to 20: the gradients of one kept alive would be megabytes."""
+    peaks = []
+    around_readings(monkeypatch, lambda: peaks.append(peak("cpu")), lambda: peak("cpu", reset=True))
+    run(stage, data, weights, epochs=20, steps=40)
+    assert peaks[3] - peaks[1] < 2e6
+
+
+@needs_gpu
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_step_stops_the_gpu_or_takes_new_memory(data, weights, stage, monkeypatch):
+    """Between two readings every wait for the GPU is an error; after step 20 the allocator asks for nothing more."""
+    segments = []
+
+    def before() -> None:
+        torch.cuda.set_sync_debug_mode("default")
+        segments.append(torch.cuda.memory_stats()["segment.all.allocated"])
+
+    def after() -> None:
+        if len(segments) < 4:  # at step 40 there follows what a run ends with
+            torch.cuda.set_sync_debug_mode("error")
+
+    around_readings(monkeypatch, before, after)
+    run(stage, data, weights, epochs=20, steps=40, device="cuda", precision="bf16")
+    assert segments[3] == segments[1]
+
+
+@torch.inference_mode()
+def test_ldn_is_compiled_in_its_parts(monkeypatch):
+    """What restores an instant is called as it was compiled, whole or in tiles, and stays LDN."""
+    calls = []
+
+    def compile(part: Callable, **settings: object) -> Callable:
+        return lambda *inputs: calls.append((part.__name__, settings["mode"])) or part(*inputs)
+
+    net, blur, spikes = LDN().eval(), torch.rand(1, 3, 160, 160), torch.randint(2, (1, 21, 40, 40)).float()
+    whole = net(blur, spikes)
+    monkeypatch.setattr(torch, "compile", compile)
+    compiled = tiles.compiled(copy.deepcopy(net))
+    for tile in (0, 16):
+        calls.clear()
+        torch.testing.assert_close(tiles.ldn(compiled, blur, tile=tile)(spikes), whole, rtol=0, atol=1e-5)
+        assert set(calls) == {(part, "default") for part in ("look", "encode", "decode")}
+
+
+@needs_gpu
+@needs_compiler
+@torch.inference_mode()
+def test_ldn_of_cuda_graphs_is_ldn():
+    """Several instants, none of which overwrites another."""
+    net, blur, spikes = LDN().cuda().eval(), torch.rand(1, 3, 64, 96).cuda(), torch.randint(2, (3, 21, 16, 24)).cuda()
+    plain, compiled = (tiles.ldn(each, blur, tile=0) for each in (net, tiles.compiled(copy.deepcopy(net))))
+    for _ in range(3):
+        outputs = [[restore(spikes[t : t + 1].float()) for t in range(3)] for restore in (plain, compiled)]
+        for one, other in zip(*outputs, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
