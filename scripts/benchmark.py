@@ -44,6 +44,8 @@ STAGES = {
     "LDN live": ("train_deblur", "deblur", {}),
     "LDN alone": ("train_deblur", "deblur", {"lambda_tea": 0.0}),
 }
+# Steps of the published trainings: epochs times batches of 4 crops of 512; BSN takes five steps a batch.
+PUBLISHED = {"BSN": 1001 * 420 * 5} | dict.fromkeys(("SR", "LDN", "LDN live", "LDN alone"), 101 * 420)
 SPEED = ("seconds a step", "waiting for data")
 MAKE = Path(__file__).resolve().parent / "make_gopro.py"
 
@@ -261,7 +263,10 @@ class TrainOptions:
 
 
 def train(o: TrainOptions) -> None:
-    """Train each stage for some steps on real data, and tell its arithmetic beside matrix products made before."""
+    """Train each stage for some steps on real data, and tell its arithmetic beside matrix products made before.
+
+    The hours are those of the published length at the rate measured: nearest with --roi_size 512 --bs 4, as there.
+    """
     import torch
 
     from codes.networks import BSN, EDSR
@@ -297,6 +302,7 @@ def train(o: TrainOptions) -> None:
                     "product GFLOP/s": ceilings[precision] / 1e9,
                     "share": rate / ceilings[precision],
                     "waiting": mean(waits),
+                    "published hours": PUBLISHED[name] * _step_flops(name, 4, 512) / rate / 3600,
                 }
             )
     _table(rows, o.json)

@@ -19,7 +19,7 @@ from codes.speed import copy_rate, matmul_rate, spread, timed
         ("eval --size 32 32 --repeats 2", 1, "copies"),
         ("growth growth.svg --sides 16 --batches 1 --samples 4 --size 256 384 --repeats 1 --device cpu", 15, "value"),
         ("infer --size 32 64 --repeats 2 --device cpu", 2, "share"),
-        ("train --stages SR LDN --roi_size 32 --steps 30 --workers 0 --device cpu --base_folder", 2, "share"),
+        ("train --stages SR LDN --roi_size 32 --steps 30 --workers 0 --device cpu --base_folder", 2, "published hours"),
     ],
 )
 def test_rates_are_told_beside_their_yardsticks(data, command, rows, share, monkeypatch, capsys):
