@@ -32,7 +32,7 @@ from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_
 from codes.sdm import tfp
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import RateTeacher, Teacher
-from codes.tiles import TiledBSN, TiledEDSR
+from codes.tiles import TiledBSN, TiledEDSR, compiled
 from codes.video import check_video, write_video
 
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
@@ -74,6 +74,7 @@ class Options:
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole")
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
+    compile: bool = option(False, "of ldn: a minute or two to start, then faster frames; on a GPU as CUDA graphs")
     force: bool = option(False, "write into folders and over films that are there")
 
 
@@ -98,6 +99,9 @@ def main(o: Options) -> None:
     device, nets = start(o), {}
     for flag, net in needed(o).items():
         nets[flag] = load(net, weights(o, flag)).to(device).eval()
+    if o.compile and o.method == "ldn":
+        distributed.check_compiler(device)
+        compiled(nets["deblur_path"])
     for picture, spikes in found.values():
         prepare(o, picture, spikes)  # all before any is written
     for name, (picture, spikes) in found.items():
