@@ -62,7 +62,7 @@ def map_bytes(path: str | Path) -> np.ndarray:
     Raises: InputError if it may not be read.
     """
     try:
-        with open(path, "rb") as file:  # np.memmap does the same in three times the time of reading a crop
+        with open(path, "rb") as file:  # as np.memmap does, a fifth of the time of a crop faster
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: spike file cannot be read ({getattr(error, 'strerror', '') or error})") from None
