@@ -72,6 +72,10 @@ def main(o: Options) -> Rows:
             f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
             f"python scripts/refilm.py --base_folder {o.base_folder} --output data/refilmed"
         )
+    if filmed and not o.test_mode and o.train_split == "test":
+        raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")
+    if is_fused and not filmed and not o.test_mode:
+        raise InputError(f"--teacher {recipe['teacher']}: LDN is given the fused picture, only refilmed can teach it")
     if (is_fused or recipe["teacher"] == "fused") and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
