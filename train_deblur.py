@@ -70,7 +70,7 @@ def main(o: Options) -> Rows:
     if filmed and not o.test_mode and not is_refilmed(o.base_folder):
         raise InputError(
             f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
-            f"python scripts/refilm.py --base_folder {o.base_folder} --output data/refilmed"
+            f"python scripts/refilm.py --base_folder {o.base_folder} --data_type {o.data_type} --output data/refilmed"
         )
     if filmed and not o.test_mode and o.train_split == "test":
         raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")
@@ -108,6 +108,8 @@ def main(o: Options) -> Rows:
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         sharp, _ = student(net, batch, centers)
         if filmed:  # exact at each instant: the mean of all says nothing more
+            if batch.sequence is None:
+                raise InputError(f"{o.base_folder}: samples without sharp_sequence; run scripts/refilm.py again")
             yield {"refilmed": near(sharp.flatten(0, 1), batch.sequence.flatten(0, 1))}
             return
         terms = {}

@@ -1,7 +1,7 @@
 """Make scenes whose sharp truth is known out of recordings that have none: film once more what the teacher restored.
 
     python scripts/refilm.py --base_folder data/demo data/films --output data/refilmed
-    python train_deblur.py --base_folder data/refilmed --recipe fused
+    python train_deblur.py --base_folder data/refilmed --lr 6e-4 --roi_size 96 --bs 2 --tea_loss ssim --augment
 
 The teacher (closed form, light fused along motion) restores instants of every sample of the training split. Shrunk to
 half, where most of its faults are smaller than a pixel, and played up to twice as fast, so that motion is about as many
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from codes import manifest
 from codes.cli import option, program
-from codes.dataset import Packed, SpikeDataset
+from codes.dataset import PICTURE_SUFFIXES, Packed, SpikeDataset
 from codes.errors import InputError
 from codes.images import write_image
 from codes.refilm import FASTEST, NOTE, played, restored
@@ -33,10 +33,15 @@ from codes.simulator import add_noise, integrate, sense
 from codes.spikes import SEQUENCE_STEP, Exposure, write_spikes
 from codes.teacher import RateTeacher
 
+OLD = ("data_type", "GOPRO")
+
 
 @dataclass(frozen=True)
 class Options:
     base_folder: tuple[str, ...] = option(("data/demo",), "data sets; their training splits are filmed again")
+    data_type: str = option(
+        "GOPRO", "GOPRO: png pictures in train/; real: jpg, no truth", choices=tuple(PICTURE_SUFFIXES)
+    )
     output: str = option("data/refilmed", "folder to make")
     threshold: tuple[float, ...] = option((1.0, 4.0), "smallest and largest V_th, drawn evenly on a logarithmic scale")
     seed: int = option(0, "other phases, noise, thresholds and speeds")
@@ -47,12 +52,14 @@ def main(o: Options) -> None:
     if len(o.threshold) != 2 or not 0 < o.threshold[0] <= o.threshold[1]:
         raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest, above 0, are accepted")
     folder, teacher, exposure = Path(o.output), RateTeacher(), Exposure()
-    sources = [SpikeDataset(base, "train", parts=("spikes", "blur")) for base in o.base_folder]
-    held = {name: value for name, value in asdict(o).items() if name != "output"}
+    sources = [SpikeDataset(base, "train", parts=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
+    # Written as sets were before there were types.
+    held = {name: value for name, value in asdict(o).items() if name != "output" and (name, value) != OLD}
     versions = {package: version(package) for package in ("numpy", "torch")} | {"opencv": cv2.__version__}
     manifest.claim(folder, held, versions, name=NOTE)
-    if sources[0].root.with_name("test").is_dir() and not (folder / "test").exists():
-        (folder / "test").symlink_to(sources[0].root.with_name("test").resolve())
+    tested = Path(o.base_folder[0], "test")
+    if tested.is_dir() and not (folder / "test").exists():
+        (folder / "test").symlink_to(tested.resolve())
     jobs = [(source, number, index) for number, source in enumerate(sources) for index in range(len(source))]
     for source, number, index in tqdm(jobs, str(folder), unit="sample"):
         name = f"{number}-{source.names[index]}"

@@ -1,5 +1,6 @@
 """What is filmed again has a known truth: the blurry picture and the spikes of a sample agree with its sequence."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,23 @@ def test_the_ablation_trains_on_it_and_measures_on_every_set(filmed):
     assert row[1] == row[5] > 0 and row[2] == 0 and row[3] is None  # the same set twice, one seed, no sequence
     with pytest.raises(InputError, match="--refilmed is missing"):
         ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("fused picture",)))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"train_split": "test"}, "--train_split test: its pictures are no filmed ones"),
+        ({"recipe": "fused", "teacher": "consistent"}, "--teacher consistent: LDN is given the fused picture"),
+    ],
+)
+def test_neither_truth_nor_its_own_input_teaches(filmed, more, told):
+    with pytest.raises(InputError, match=told):
+        train_deblur.main(train_deblur.Options(**options(filmed, exp_name="refused", **more)))
+
+
+def test_recordings_without_truth_are_filmed_again(filmed):
+    """--data_type real: spikes and pictures in the folder itself, nothing sharp."""
+    for kind in ("blur_data", "spike_data"):
+        shutil.copytree(filmed / "data/train" / kind, filmed / "real" / kind)
+    refilm.main(refilm.Options(base_folder=(str(filmed / "real"),), data_type="real", output=str(filmed / "of_real")))
+    assert len(SpikeDataset(filmed / "of_real", "train", parts=("spikes", "blur", "sequence"))) == 2
