@@ -15,20 +15,21 @@ of the five to the picture; of recipe fused the distance at seven instants to wh
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codes import stage
+from codes import manifest, stage
 from codes.baselines import tfi
 from codes.cli import option, program
 from codes.dataset import Batch, SpikeDataset
 from codes.engine import Pair, cosine, distributed
-from codes.engine.journal import Rows
+from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
 from codes.rates import ldn_input, light_of
-from codes.recipe import FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, settle
+from codes.recipe import FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
 from codes.refilm import is_refilmed
 from codes.sdm import sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
@@ -53,6 +54,16 @@ class Options(stage.StageOptions):
     lambda_reblur: float = option(100.0, "weight of the reblur loss")
     tea_loss: str = option("lpips", "teacher loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim"))
     center_weight: float = option(0.0, "share of the measured light in what BSN gives to the teacher; published: 0")
+    reblur: str = option(
+        "equal",
+        "the instants whose mean is the picture: all alike, as published; the ends of the exposure counted half; or "
+        "drawn anew for every batch, one in each part of the exposure",
+        choices=("equal", "trapezoid", "random"),
+    )
+    clip: bool = option(False, "clip what LDN restores to [0,1] before the loss, as published: gradients die there")
+    lr_swings: float = option(
+        0.0, "times that the learning rate falls to 0 and rises again, published: every 202 steps"
+    )
     use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
     init: str = option("blur", "start LDN as what it is given, or at random as published", choices=("blur", "random"))
     teacher_cache: str = option("", "folder for the teacher's labels, computed once for whole pictures; ram: memory")
@@ -63,6 +74,7 @@ def main(o: Options) -> Rows:
     has_networks = bool(o.bsn_path or o.sr_path)
     default = PUBLISHED if has_networks else FUSED if is_refilmed(o.base_folder) else RATES
     recipe = stage.settle_recipe(o, o.deblur_path, default=default)
+    check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
     spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
     run.journal.log(f"LDN is fed {spike_input} and the {recipe['picture']} picture, its teacher: {recipe['teacher']}")
@@ -78,6 +90,18 @@ def main(o: Options) -> Rows:
         raise InputError(f"--teacher {recipe['teacher']}: LDN is given the fused picture, only refilmed can teach it")
     if (is_fused or recipe["teacher"] == "fused") and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
+    if filmed and not o.test_mode:
+        idle = ("lambda_tea", "lambda_reblur", "use_ssim", "blur_step", "reblur", "center_weight")
+        given = [f"--{name}" for name in idle if getattr(o, name) != getattr(Options, name)]
+        if given:
+            raise InputError(
+                f"{', '.join(given)}: filmed scenes are learned by their own sharp_sequence alone; leave out"
+            )
+    if o.reblur == "random" and (recipe["teacher"] == "fused" or o.teacher_cache):
+        raise InputError(
+            "--reblur random: its labels are of other instants each time and cannot be kept: no "
+            "--teacher_cache, and --teacher published or consistent"
+        )
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
     teachers: dict[str, Teacher | RateTeacher] = {
@@ -106,7 +130,9 @@ def main(o: Options) -> Rows:
         return net(*given).float().unflatten(0, (-1, len(centers))), fused  # [B,N,3,H,W]
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        sharp, _ = student(net, batch, centers)
+        instants = drawn_instants(batch, exposure, len(centers)) if o.reblur == "random" else centers
+        sharp, _ = student(net, batch, instants)
+        sharp = sharp.clamp(0, 1) if o.clip else sharp
         if filmed:  # exact at each instant: the mean of all says nothing more
             if batch.sequence is None:
                 raise InputError(f"{o.base_folder}: samples without sharp_sequence; run scripts/refilm.py again")
@@ -114,12 +140,12 @@ def main(o: Options) -> Rows:
             return
         terms = {}
         if o.lambda_tea:
-            labels = teacher.sharpen(batch.blur, ratios(batch, centers))
+            labels = teacher.sharpen(batch.blur, ratios(batch, instants))
             frames, labels = sharp.flatten(0, 1), labels.flatten(0, 1)
             terms["teacher"] = o.lambda_tea * near(frames, labels)
             if o.use_ssim:
                 terms["ssim"] = o.lambda_tea * dssim(frames, labels)
-        terms["reblur"] = o.lambda_reblur * mse(sharp.mean(1), batch.blur)
+        terms["reblur"] = o.lambda_reblur * mse(blurred(sharp, trapezoid=o.reblur == "trapezoid"), batch.blur)
         yield terms
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
@@ -168,8 +194,28 @@ def main(o: Options) -> Rows:
     labels = ("ratios",) if o.teacher_cache and teacher else ()
     truths = ("sequence",) if filmed else ()
     parts = {"train": ("spikes", "blur", *labels, *truths), "test": ("spikes", "blur", "sharp", "sequence")}
-    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "LDN", "recipe": recipe}
+    noted = recipe if recipe == PUBLISHED else recipe | making(o)
+    settings = {"parts": parts, "exposure": exposure, "name": "LDN", "recipe": noted}
+    settings["lr"] = cosine(o.lr, swings=o.lr_swings)
     return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
+
+
+def making(o: Options) -> Recipe:
+    """Say for a weight file what LDN was trained on and by, beside the recipe."""
+    found = " to ".join(f"{value:g}" for value in manifest.thresholds(o.base_folder)) or "unknown"
+    return {"threshold": found, "bsn_len": str(o.bsn_len), "commit": versions().get("commit", "unknown")}
+
+
+def blurred(sharp: Tensor, *, trapezoid: bool) -> Tensor:
+    """Average restored instants [B,N,3,H,W] into the picture [B,3,H,W]; trapezoid: the first and last counted half."""
+    return (sharp.sum(1) - (sharp[:, 0] + sharp[:, -1]) / 2) / (sharp.shape[1] - 1) if trapezoid else sharp.mean(1)
+
+
+def drawn_instants(batch: Batch, exposure: Exposure, number: int) -> list[int]:
+    """Draw one instant in each of `number` equal parts of the exposure, by the batch itself: a run resumes exactly."""
+    dice = torch.Generator().manual_seed(int(batch.spikes.sum()))
+    parts = (torch.arange(number) + torch.rand(number, generator=dice)) * exposure.length / number
+    return [exposure.margin + int(part) for part in parts]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """What a data set was made of: options and versions in manifest.json, and a record of each finished sequence."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from codes.errors import InputError
 from codes.files import replacing
+
+NOTES = ("manifest.json", "demo.json", "refilmed.json")  # of make_gopro.py, make_demo.py, refilm.py
 
 
 def claim(
@@ -50,6 +53,20 @@ def read(path: Path, *, otherwise: str = "delete it to make the set again") -> d
         return content
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: no readable JSON ({error}); {otherwise}") from None
+
+
+def thresholds(folder: str | Path) -> list[float]:
+    """Return the V_th that a data set was filmed at, the lowest and the highest: by its name, else as its maker noted.
+
+    Empty if neither says.
+    """
+    name = Path(folder).resolve().name
+    if named := re.fullmatch(r"threshold_(\d+(?:\.\d+)?)", name):
+        return [float(named[1])]
+    notes = (read(Path(folder, name)).get("options", {}) for name in NOTES)
+    noted = next((note["threshold"] for note in notes if "threshold" in note), [])
+    noted = [value for value in (noted if isinstance(noted, list) else [noted]) if isinstance(value, int | float)]
+    return sorted({min(noted), max(noted)}) if noted else []
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

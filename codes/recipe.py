@@ -5,7 +5,8 @@ from pathlib import Path
 
 from codes.errors import InputError
 
-Recipe = dict[str, str]  # spike_input and picture, and for notice what else is known of the making
+# spike_input and picture; beside them, of the making: teacher, threshold (V_th of the training data), bsn_len, commit.
+Recipe = dict[str, str]
 
 PUBLISHED: Recipe = {"spike_input": "counts", "picture": "blurry", "teacher": "published"}
 RATES: Recipe = {"spike_input": "rates", "picture": "blurry", "teacher": "fused"}
@@ -46,6 +47,13 @@ def settle(flags: Mapping[str, str], weights: Mapping[str, Recipe], default: Rec
     for recipe in weights.values():
         default = default | recipe
     return default | named
+
+
+def check_bsn_len(recipe: Recipe, bsn_len: int, *, path: str) -> None:
+    """Raise InputError if weights that start at the closed form were made with another `--bsn_len`."""
+    noted, starts_there = recipe.get("bsn_len", str(bsn_len)), recipe["spike_input"] == "rates"
+    if starts_there and recipe.get("picture", "blurry") == "blurry" and noted != str(bsn_len):
+        raise InputError(f"{path}: made with --bsn_len {noted}, asked for is {bsn_len}")
 
 
 def in_model(flag: str) -> str:

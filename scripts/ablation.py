@@ -43,18 +43,29 @@ from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
 from codes.teacher import RateTeacher
 
+CONSISTENT = {"recipe": "rates", "teacher": "consistent"}
 # What is changed, one thing at a time, from the recipe that the row before stands for.
 VARIANTS: dict[str, dict[str, object]] = {
     "published recipe": {"recipe": "published"},
-    "published, fed rates": {"recipe": "published", "spike_input": "rates"},
+    "published, rate swings every 202 steps": {"recipe": "published", "lr_swings": 202},
+    "published, clipped before the loss": {"recipe": "published", "clip": True},
+    "published, random start": {"recipe": "published", "init": "random"},
+    "published, BSN and its centre pixel half and half": {"recipe": "published", "center_weight": 0.5},
+    "published, BSN left out": {"recipe": "published", "center_weight": 1.0},
+    "published, on what was filmed again (V_th 1 to 4)": {"recipe": "published", "base_folder": "refilmed"},
     "rates, consistent teacher": {"recipe": "rates", "teacher": "consistent"},
+    "consistent, ends of the exposure counted half": CONSISTENT | {"reblur": "trapezoid"},
+    "consistent, random instants": CONSISTENT | {"reblur": "random"},
+    "consistent, without reblur loss": CONSISTENT | {"lambda_reblur": 0.0},
+    "consistent, flips and turns": CONSISTENT | {"augment": True},
+    "consistent, random start": CONSISTENT | {"init": "random"},
+    "consistent, on what was filmed again (V_th 1 to 4)": CONSISTENT | {"base_folder": "refilmed"},
     "rates, fused teacher (recipe rates)": {"recipe": "rates"},
     "rates, taught by what was filmed again": {"recipe": "rates", "teacher": "refilmed"},
     "fused picture, taught by what was filmed again (recipe fused)": {"recipe": "fused"},
-    "recipe rates, random start": {"recipe": "rates", "init": "random"},
-    "recipe rates, flips and turns": {"recipe": "rates", "augment": True},
-    "recipe rates, without reblur loss": {"recipe": "rates", "lambda_reblur": 0.0},
-    "recipe rates, bf16": {"recipe": "rates", "precision": "bf16"},
+    "recipe fused, flips and turns": {"recipe": "fused", "augment": True},
+    "recipe fused, random start": {"recipe": "fused", "init": "random"},
+    "recipe fused, bf16": {"recipe": "fused", "precision": "bf16"},
 }
 
 
@@ -116,9 +127,7 @@ def light_table(o: Options) -> Table:
 
 
 def threshold(folder: str) -> str:
-    notes = [manifest.read(Path(folder, name)).get("options", {}) for name in ("manifest.json", "demo.json")]
-    noted = [note["threshold"] for note in notes if "threshold" in note]
-    return ", ".join(f"{v:g}" for v in (noted[0] if isinstance(noted[0], list) else noted)) if noted else "?"
+    return " to ".join(f"{value:g}" for value in manifest.thresholds(folder)) or "?"
 
 
 def closed_forms(blur: Tensor, spikes: Tensor, instants: list[int]) -> "list[tuple[str, Tensor]]":
@@ -212,7 +221,8 @@ def train_table(o: Options) -> Table:
 def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list[dict]:
     """Train one LDN and measure it on each set, or read what an earlier call measured."""
     safe = "".join(letter if letter.isalnum() else "_" for letter in name)
-    is_filmed = "refilmed" in (change.get("teacher"), RECIPES[str(change["recipe"])]["teacher"])
+    teacher = str(change.get("teacher", RECIPES[str(change["recipe"])]["teacher"]))
+    is_filmed = "refilmed" in (teacher, change.get("base_folder"))
     if is_filmed and not o.refilmed:
         raise InputError(f"--refilmed is missing: {name} is trained on what scripts/refilm.py makes of --base_folder")
     folder, tests = o.refilmed if is_filmed else o.base_folder[0], list(o.test_folder or o.base_folder[:1])
@@ -222,14 +232,17 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     kept = Path(o.output, "values", f"{safe}-{seed}.json")
     if kept.exists() and manifest.read(kept)["of"] == key:
         return manifest.read(kept)["rows"]
-    labels = str(change.get("teacher", RECIPES[str(change["recipe"])]["teacher"]))
+    differs = [f"-{change[name]}" for name in ("base_folder", "center_weight") if name in change]
+    labels = "" if change.get("reblur") == "random" else f"{o.output}/labels/{teacher}{''.join(differs)}"
     networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if change["recipe"] == "published" else {}
     options = {
         "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}", "seed": seed, "device": o.device,
         "workers": 1, **networks,
     }  # fmt: skip
-    training = {"base_folder": folder, "bs": o.bs, "roi_size": (o.roi_size,), "tea_loss": "ssim", "evaluate_every": 0}
-    training |= {"teacher_cache": f"{o.output}/labels/{labels}"} | change
+    training = {"bs": o.bs, "roi_size": (o.roi_size,), "tea_loss": "ssim", "evaluate_every": 0}
+    training |= {"teacher_cache": labels} | change | {"base_folder": folder}
+    if "lr_swings" in change:
+        training["lr_swings"] = o.steps / change["lr_swings"]
     epochs = -(-o.steps // -(-len(SpikeDataset(folder, "train", parts=("spikes",))) // o.bs))
     train_deblur.main(train_deblur.Options(**options | training | {"epochs": epochs}))
     weights = f"{o.output}/runs/deblur/{options['exp_name']}/checkpoints/LDN_{epochs:04d}.pth"

@@ -26,7 +26,7 @@ from codes.geometry import Reading, align, read
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.rates import light_of
-from codes.recipe import FILES, PUBLISHED, SPIKE_INPUTS, Recipe, in_model, no_weights, settle
+from codes.recipe import FILES, PUBLISHED, SPIKE_INPUTS, Recipe, check_bsn_len, in_model, no_weights, settle
 from codes.recording import find_reading, fit, tensors
 from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
 from codes.sdm import tfp
@@ -238,8 +238,10 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     blur, spikes = tensors(recording.picture, recording.spikes, device)
     exposure, tile = recording.exposure, o.tile // UPSCALE
     if o.method == "ldn":
-        settings = {"short": o.bsn_len, "recipe": eaten(o, "deblur_path")}
-        return by_ldn(nets["deblur_path"], blur, spikes, exposure=exposure, tile=tile, **settings)
+        recipe = eaten(o, "deblur_path")
+        check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
+        settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile}
+        return by_ldn(nets["deblur_path"], blur, spikes, **settings)
     if o.method == "tfi":
         return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)
     if o.method == "tfp":

@@ -4,9 +4,9 @@
     python scripts/tables.py --base_folder data/demo --bsn_path B.pth --sr_path S.pth --deblur_path L.pth
     python scripts/tables.py --base_folder GOPRO --deblur_path V1.pth V2.pth V4.pth     # GOPRO/threshold_{1,2,4}
 
-sequence: PSNR and SSIM over seven instants at each V_th; modules: what each part of the method adds; networks: BSN and
-SR on their own, the nine rows of the published logs, both at the first V_th; cost: size, multiply-adds, time and memory
-on this device.
+sequence: PSNR and SSIM over seven instants at each V_th; modules_1 and so on: what each part of the method adds at that
+V_th; networks: BSN and SR on their own, the nine rows of the published logs, at the first V_th; cost: size,
+multiply-adds, time and memory on this device.
 What was measured already from the same data and weights by the same code is not measured again (OUTPUT/values).
 """
 
@@ -88,7 +88,10 @@ def main(o: Options) -> list[Table]:
     ]
     tables = [
         sequence_table(dict(zip(sets, rows, strict=True)), [*(line for of_set in sources for line in of_set), *made]),
-        module_table(rows[0]["deblur"], [MIDDLE, PUBLISHED, *sources[0], *made]),
+        *(
+            module_table(threshold, of_set["deblur"], [MIDDLE, PUBLISHED, *source, *made])
+            for threshold, of_set, source in zip(sets, rows, sources, strict=True)
+        ),
         network_table(rows[0], [MIDDLE, PUBLISHED, *sources[0], *made]),
         cost_table(o.cost_size, device, [PUBLISHED, *made]),
     ]
@@ -105,10 +108,7 @@ def data_sets(folders: tuple[str, ...]) -> dict[float, Path]:
     """Return the data set of each V_th: by the name of its folder, else as its maker noted, else 1."""
     found = {}
     for folder in (path for name in folders for path in sorted(Path(name).glob("threshold_*")) or [Path(name)]):
-        notes = [manifest.read(folder / name).get("options", {}) for name in ("manifest.json", "demo.json")]
-        noted = [note["threshold"] for note in notes if "threshold" in note] or [1.0]
-        named = folder.name.removeprefix("threshold_")
-        threshold = float(named) if named != folder.name else noted[0][0] if isinstance(noted[0], list) else noted[0]
+        threshold = next(iter(manifest.thresholds(folder)), 1.0)
         if threshold in found:
             raise InputError(f"{folder} and {found[threshold]}: both of V_th {threshold:g}; name one for each")
         found[threshold] = folder
@@ -185,10 +185,11 @@ def sequence_table(rows: dict[float, dict[str, Rows]], notes: list[str]) -> Tabl
     return Table("sequence", "Sequence of seven frames", columns, cells, [protocol, PUBLISHED, *notes])
 
 
-def module_table(rows: Rows, notes: list[str]) -> Table:
-    """Show what each part of the method adds."""
+def module_table(threshold: float, rows: Rows, notes: list[str]) -> Table:
+    """Show what each part of the method adds at one V_th."""
     lines = {("deblur", row): title for row, title in MODULES.items()}
-    return _compared("modules", "Parts of the method", lines, {"deblur": rows}, notes)
+    name, title = f"modules_{threshold:g}", f"Parts of the method at V_th {threshold:g}"
+    return _compared(name, title, lines, {"deblur": rows}, notes)
 
 
 def network_table(rows: dict[str, Rows], notes: list[str]) -> Table:

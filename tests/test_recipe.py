@@ -2,15 +2,19 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import train_bsn
 import train_deblur
+from codes import manifest
+from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
 from codes.recipe import PUBLISHED, RATES, settle
+from codes.spikes import Exposure
 
 
 @pytest.fixture
@@ -28,7 +32,9 @@ def trained(options: dict, **more: object) -> str:
 
 def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
     path = trained(options)
-    assert read_recipe(path) == read_recipe(Path(path).parent / "state.pth") == RATES
+    found = read_recipe(path)
+    assert found == read_recipe(Path(path).parent / "state.pth") and found.items() >= RATES.items()
+    assert found["threshold"] == "unknown" and found["bsn_len"] == "9" and found["commit"]
     rows = train_deblur.main(train_deblur.Options(**options | {"test_mode": True, "deblur_path": path}))
     assert list(rows) == ["blurry", "TFP_9", "TFI", "SDM", "SDM rates", "SDM fused", "LDN"]
     assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM rates"]["psnr"], abs=1.0)  # where it starts
@@ -61,6 +67,30 @@ def test_a_flag_against_a_weight_file_is_refused_with_both_values(options, tmp_p
         train_bsn.main(train_bsn.Options(**settings))
 
 
+def test_weights_note_what_they_were_trained_on_and_by(options, data):
+    manifest.write(data / "demo.json", {"options": {"threshold": [1.0, 4.0]}})
+    path = trained(options, bsn_len=7)
+    assert read_recipe(path).items() >= {"threshold": "1 to 4", "bsn_len": "7"}.items()
+    with pytest.raises(InputError, match=r"LDN_0002\.pth: made with --bsn_len 7, asked for is 9"):
+        train_deblur.main(train_deblur.Options(**options | {"test_mode": True, "deblur_path": path}))
+
+
+@pytest.mark.parametrize(
+    "folder, note, found",
+    [
+        ("threshold_2", None, [2.0]),
+        ("threshold_high", None, []),
+        ("demo", 4.0, [4.0]),
+        ("demo", [1.0, 2.0, 4.0], [1.0, 4.0]),
+        ("demo", "high", []),
+    ],
+)
+def test_the_threshold_of_a_data_set_is_its_name_or_its_note(tmp_path, folder, note, found):
+    if note:
+        manifest.write(tmp_path / folder / "refilmed.json", {"options": {"threshold": note}})
+    assert manifest.thresholds(tmp_path / folder) == found
+
+
 @pytest.mark.parametrize("recipe", [{"spike_input": "smells"}, "rates", {}])
 def test_a_recipe_of_another_kind_is_refused(tmp_path, recipe):
     torch.save({"net": LDN().state_dict(), "recipe": recipe}, tmp_path / "odd.pth")
@@ -75,3 +105,55 @@ def test_flags_go_before_weights_and_weights_before_the_default():
     assert settle({}, {"a.pth": RATES}, PUBLISHED) == RATES
     with pytest.raises(InputError, match=r"do not go together: a\.pth for counts, b\.pth for rates"):
         settle({}, {"a.pth": PUBLISHED, "b.pth": RATES}, PUBLISHED)
+
+
+def test_the_published_rate_swings_every_202_steps():
+    """As torch's own CosineAnnealingLR with T_max 101, which the reference steps once an iteration."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=101)
+    swinging = cosine(1e-3, swings=606 / 202)
+    for step in range(606):
+        assert swinging(step / 606) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        schedule.step()
+    assert cosine(1e-3)(0) == 1e-3 and cosine(1e-3)(1) == pytest.approx(0)
+
+
+def test_the_mean_of_instants_is_exact_for_light_that_changes_evenly():
+    """Of five instants from end to end the trapezoid rule integrates a ramp exactly; counted alike they do too."""
+    ramp = torch.linspace(0, 1, 5).view(1, 5, 1, 1, 1)
+    edge = torch.tensor([1.0, 0, 0, 0, 0]).view(1, 5, 1, 1, 1)
+    assert (
+        train_deblur.blurred(ramp, trapezoid=True).item() == train_deblur.blurred(ramp, trapezoid=False).item() == 0.5
+    )
+    assert train_deblur.blurred(edge, trapezoid=True).item() == 0.125
+    assert train_deblur.blurred(edge, trapezoid=False).item() == pytest.approx(0.2)
+
+
+def test_random_instants_lie_one_in_each_part_of_the_exposure():
+    exposure, seen = Exposure(), set()
+    for number in range(200):
+        spikes = torch.zeros(1, exposure.total, 4, 4)
+        spikes.flatten()[:number] = 1
+        instants = train_deblur.drawn_instants(SimpleNamespace(spikes=spikes), exposure, 5)
+        assert instants == train_deblur.drawn_instants(SimpleNamespace(spikes=spikes), exposure, 5)
+        parts = [(20 + part * 97 / 5, 20 + (part + 1) * 97 / 5) for part in range(5)]
+        assert all(first - 1 < instant < end for instant, (first, end) in zip(instants, parts, strict=True))
+        seen |= set(instants)
+    assert seen == set(range(20, 117))
+
+
+@pytest.mark.parametrize("change", [{"reblur": "trapezoid"}, {"reblur": "random"}, {"clip": True}, {"lr_swings": 2.0}])
+def test_each_variant_trains_otherwise_and_resumes_exactly(options, change):
+    live = options | {"teacher": "consistent"}
+    plain, through = (read_weights(trained(live, **more, exp_name=name)) for name, more in (("p", {}), ("t", change)))
+    trained(live, **change, exp_name="s", steps=1)
+    stopped = read_weights(trained(live, **change, exp_name="s"))
+    assert all(torch.equal(tensor, stopped[name]) for name, tensor in through.items())
+    assert any(not torch.equal(tensor, plain[name]) for name, tensor in through.items()) or "clip" in change
+
+
+def test_random_instants_go_with_no_kept_labels(options, tmp_path):
+    for more in ({"teacher": "fused"}, {"teacher": "consistent", "teacher_cache": str(tmp_path)}):
+        with pytest.raises(InputError, match=r"--reblur random: .*cannot be kept"):
+            trained(options, reblur="random", **more)

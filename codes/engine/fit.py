@@ -27,9 +27,10 @@ Schedule = Callable[[float], float]
 NOT_STARTED = {"step": 0, "batch": 0, "taken": 0}
 
 
-def cosine(lr: float) -> Schedule:
-    """Let the learning rate fall from `lr` to 0 along half a cosine over the whole run."""
-    return lambda progress: lr * (1 + math.cos(math.pi * progress)) / 2
+def cosine(lr: float, *, swings: float = 0.0) -> Schedule:
+    """Let the learning rate fall from `lr` to 0 along half a cosine over the whole run, or swing to 0 and back."""
+    turns = swings or 0.5
+    return lambda progress: lr * (1 + math.cos(2 * math.pi * turns * progress)) / 2
 
 
 def constant(lr: float) -> Schedule:
