@@ -62,4 +62,5 @@ def perceptual(name: str) -> Loss:
         lpips = LPIPS("vgg")
     except InputError as error:
         raise InputError(f"{error}; or train with --tea_loss ssim, which needs none") from None
-    return lambda image, truth: lpips.to(image.device)(image, truth).mean()
+    # Channels last, as the networks and their outputs are.
+    return lambda image, truth: lpips.to(image.device, memory_format=torch.channels_last)(image, truth).mean()

@@ -117,12 +117,8 @@ def without_false_spikes(spikes: Tensor) -> Tensor:
     together = unlike(left, closed_left, whole) + unlike(right, closed_right, whole)
     gain = (apart - together - GAIN_OF_DOUBT).relu_() * (fired & (before >= 0) & (after < total))
     # Of two neighbours that both look false one is: the more so.
-    picture, _, row, column = place = gain.gt(0).nonzero(as_tuple=True)
-    former, following = (gain[picture, other[place].long(), row, column] for other in (before, after))
-    false = (gain[place] > former) & (gain[place] >= following)
-    kept = fired.to(torch.uint8)
-    kept[place] = (~false).to(torch.uint8)
-    return kept
+    former, following = (gain.gather(1, other.clamp(0, total - 1).long()) for other in (before, after))
+    return (fired & ~((gain > former) & (gain >= following))).to(torch.uint8)
 
 
 def _clock(like: Tensor) -> Tensor:

@@ -57,10 +57,23 @@ def sharpen(blur: Tensor, ratio: Tensor, mean: Tensor) -> Tensor:
     return blur + (blur + mean) * (ratio - 1) / 2
 
 
+def blurred(sharp: Tensor) -> Tensor:
+    """Average instants [B,N,3,H,W], evenly over the exposure from end to end, into its picture: trapezoid rule."""
+    return (sharp.sum(1) - (sharp[:, 0] + sharp[:, -1]) / 2) / (sharp.shape[1] - 1)
+
+
+def data_consistent(sharp: Tensor, blur: Tensor) -> Tensor:
+    """Add to restored instants [B,N,3,H,W] what their mean lacks of the picture [B,3,H,W] that they are the parts of.
+
+    The instants lie evenly over the exposure, from end to end. Named after the last step of iterative reconstruction.
+    """
+    return sharp + (blur - blurred(sharp)).unsqueeze(1)
+
+
 def gray(bgr: Tensor) -> Tensor:
     """Weigh [B,3,H,W] BGR into one channel [B,1,H,W] by 0.11 B + 0.59 G + 0.30 R, as the spike camera sees it."""
-    weights = torch.tensor((0.11, 0.59, 0.30), dtype=bgr.dtype, device=bgr.device)
-    return (bgr * weights.view(3, 1, 1)).sum(-3, keepdim=True)
+    blue, green, red = bgr.split(1, -3)
+    return 0.11 * blue + 0.59 * green + 0.30 * red  # numbers, not a tensor: nothing is sent to the device
 
 
 def at_spike_size(image: Tensor, like: Tensor) -> Tensor:

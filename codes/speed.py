@@ -10,20 +10,21 @@ import torch
 WARM_UP = 2
 
 
+def seconds_of(call: Callable[[], object], device: str | torch.device = "cpu") -> float:
+    """Return the seconds that a call took; on a GPU until all that it launched is done."""
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    call()
+    if cuda:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
 def timed(call: Callable[[], object], *, repeats: int = 7, device: str | torch.device = "cpu") -> list[float]:
     """Return the seconds that each of several calls took, after some that warm up."""
-    cuda = torch.device(device).type == "cuda"
-    seconds = []
-    for run in range(WARM_UP + repeats):
-        if cuda:
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        call()
-        if cuda:
-            torch.cuda.synchronize(device)
-        if run >= WARM_UP:
-            seconds.append(time.perf_counter() - start)
-    return seconds
+    return [seconds_of(call, device) for _ in range(WARM_UP + repeats)][WARM_UP:]
 
 
 def spread(values: list[float]) -> float:

@@ -22,7 +22,6 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import mean, median
-from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,7 +33,7 @@ from codes.errors import InputError
 from codes.files import replacing
 from codes.footage import find
 from codes.interpolation import INTERPOLATORS, dis_flow, interpolator
-from codes.speed import copy_rate, matmul_rate, spread, timed
+from codes.speed import copy_rate, matmul_rate, seconds_of, spread, timed
 
 # What is trained for `train`: script, folder of its runs, options. LDN alone has no teacher at all.
 STAGES = {
@@ -57,6 +56,7 @@ class DataOptions:
     workers: tuple[int, ...] = option((1, 2), "numbers of processes; each gets such a folder of its own")
     repeats: int = option(5, "runs of each, in turn; medians are told")
     interpolator: str = option("none", "as of make_gopro.py", choices=INTERPOLATORS)
+    json: bool = option(False, "one JSON object a line")
 
 
 def data(o: DataOptions) -> None:
@@ -76,19 +76,22 @@ def data(o: DataOptions) -> None:
             for workers in o.workers:
                 with ProcessPoolExecutor(workers) as pool:
                     call = partial(list, pool.map(_read, [frames] * workers))
-                    reading[workers].append(_seconds(call) / (workers * len(frames)))
+                    reading[workers].append(seconds_of(call) / (workers * len(frames)))
                 command = [sys.executable, MAKE, f"{place}/raw{workers}", "--output", f"{place}/set{workers}_{run}"]
                 command += ["--interpolator", o.interpolator, "--workers", str(workers)]
                 call = partial(subprocess.run, command, check=True, capture_output=True)
-                making[workers].append(_seconds(call) / (workers * len(frames)))
+                making[workers].append(seconds_of(call) / (workers * len(frames)))
     height, width = cv2.imread(str(frames[0])).shape[:2]
-    print(f"{len(frames)} frames of {height}x{width} for each process, medians of {o.repeats}, ms a frame")
-    print("processes  cv2.imread  make_gopro  ratio")
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    print(f"{len(frames)} frames of {height}x{width} for each process, medians of {o.repeats}", file=sys.stderr)
+    print(f"largest process {largest:.0f} MB", file=sys.stderr)
+    rows = []
     for workers in o.workers:
-        ratio = median(make / read for make, read in zip(making[workers], reading[workers], strict=True))
-        read, make = 1e3 * median(reading[workers]), 1e3 * median(making[workers])
-        print(f"{workers:9d}  {read:10.1f}  {make:10.1f}  {ratio:5.2f}")
-    print(f"largest process {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3:.0f} MB")
+        ratios = [make / read for make, read in zip(making[workers], reading[workers], strict=True)]
+        read, make = (1e3 * median(seconds[workers]) for seconds in (reading, making))
+        row = {"processes": workers, "cv2.imread, ms a frame": read, "make_gopro, ms a frame": make}
+        rows.append(row | {"of cv2.imread": median(ratios), "spread": spread(ratios)})
+    _table(rows, o.json)
 
 
 def _read(frames: list[Path]) -> None:
@@ -173,7 +176,7 @@ def metrics(o: MetricsOptions) -> None:
         seconds = {name: [] for name in calls}
         for _ in range(o.repeats):
             for name, call in calls.items():
-                seconds[name].append(_seconds(call))
+                seconds[name].append(seconds_of(call))
     print("{}x{} x3, {} thread(s), medians of {}, ms".format(*samples.shape(0), o.threads, o.repeats))
     for name, times in seconds.items():
         print(f"{name:10s} {1e3 * median(times):6.1f}   fastest {1e3 * min(times):6.1f}")
@@ -238,7 +241,7 @@ def load(o: LoadOptions) -> None:
         for epoch in range(-2, o.repeats):  # two to warm up
             for index in range(len(pictures)):
                 for name, call in calls.items():
-                    seconds = _seconds(partial(call, (abs(epoch), index)))
+                    seconds = seconds_of(partial(call, (abs(epoch), index)), o.device)
                     if epoch >= 0:
                         times[name].append(seconds)
     height, width = samples.sizes[0]
@@ -249,11 +252,12 @@ def load(o: LoadOptions) -> None:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    base_folder: str = option("data/demo", "data set to train on")
+    base_folder: str = option("data/demo", "data set to train on, its pictures no smaller than the crops")
     stages: tuple[str, ...] = option(("BSN", "SR", "LDN", "LDN live", "LDN alone"), "which", choices=tuple(STAGES))
     roi_size: int = option(256, "side of the crops")
     bs: int = option(1, "pictures a batch")
     steps: int = option(60, "steps of each")
+    tea_loss: str = option("ssim", "of LDN; published: lpips, which may download VGG", choices=("lpips", "ssim"))
     precision: str = option("auto", "as of the stages")
     compile: bool = option(False, "as of the stages")
     cache: str = option("none", "as of the stages")
@@ -265,13 +269,23 @@ class TrainOptions:
 def train(o: TrainOptions) -> None:
     """Train each stage for some steps on real data, and tell its arithmetic beside matrix products made before.
 
-    The hours are those of the published length at the rate measured: nearest with --roi_size 512 --bs 4, as there.
+    The hours are those of the published length at the rate measured: nearest with --roi_size 512 --bs 4, as there, and
+    for LDN with --tea_loss lpips. Demo scenes have 256x256 pixels; larger ones:
+    python scripts/make_demo.py --output data/large --size 512
     """
     import torch
 
+    from codes.dataset import SpikeDataset
     from codes.networks import BSN, EDSR
     from codes.record import read_curves, read_options
 
+    height, width = min(SpikeDataset(o.base_folder, "train", parts=("spikes",)).sizes, key=min)
+    if not 0 < o.roi_size <= min(height, width):  # a smaller crop would be trained on than is counted
+        raise InputError(
+            f"--roi_size {o.roi_size}: {o.base_folder} has pictures of {height}x{width}, into which crops of 4 to "
+            f"{min(height, width)} fit. Larger pictures: python scripts/make_demo.py --output data/large --size "
+            f"{max(512, -(-o.roi_size // 16) * 16)}, then --base_folder data/large"
+        )
     device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
     rows, ceilings = [], {}
     with tempfile.TemporaryDirectory() as place:
@@ -283,7 +297,8 @@ def train(o: TrainOptions) -> None:
         for name in o.stages:
             script, folder, of_stage = STAGES[name]
             if script == "train_deblur":
-                of_stage = {"bsn_path": f"{place}/bsn.pth", "sr_path": f"{place}/sr.pth", "tea_loss": "ssim"} | of_stage
+                weights = {"bsn_path": f"{place}/bsn.pth", "sr_path": f"{place}/sr.pth"}
+                of_stage = weights | {"tea_loss": o.tea_loss} | of_stage
             module, run = import_module(script), {"exp_name": name, "roi_size": (o.roi_size,), "device": device}
             module.main(module.Options(**shared, **run, **of_stage))
             curves = read_curves(f"{place}/{folder}/{name}")
@@ -292,9 +307,11 @@ def train(o: TrainOptions) -> None:
             if precision not in ceilings:
                 ceilings[precision] = matmul_rate(device, precision)
             rate = _step_flops(name, o.bs, o.roi_size) / median(steps)
+            taught = script == "train_deblur" and of_stage.get("lambda_tea", 1)
             rows.append(
                 {
                     "stage": name,
+                    "teacher loss": o.tea_loss if taught else "none",
                     "precision": precision,
                     "ms a step": 1e3 * median(steps),
                     "spread": spread(steps),
@@ -302,9 +319,11 @@ def train(o: TrainOptions) -> None:
                     "product GFLOP/s": ceilings[precision] / 1e9,
                     "share": rate / ceilings[precision],
                     "waiting": mean(waits),
-                    "published hours": PUBLISHED[name] * _step_flops(name, 4, 512) / rate / 3600,
+                    "hours of published length": PUBLISHED[name] * _step_flops(name, 4, 512) / rate / 3600,
                 }
             )
+    if any(row["teacher loss"] == "ssim" for row in rows):
+        print("hours of LDN are with ssim, not with the published loss: --tea_loss lpips", file=sys.stderr)
     _table(rows, o.json)
 
 
@@ -468,12 +487,6 @@ def _table(rows: list[dict], as_json: bool) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = perf_counter()
-    call()
-    return perf_counter() - start
 
 
 BENCHMARKS = {

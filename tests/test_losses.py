@@ -77,6 +77,14 @@ def test_missing_trunk_is_named_with_its_place_and_the_way_without(tmp_path, mon
         perceptual("lpips")
 
 
+def test_the_trunk_of_the_loss_is_channels_last_and_the_same_distance(trunks, monkeypatch):
+    lpips, image, truth = LPIPS("alex"), *torch.rand(2, 1, 3, 64, 64)
+    plain = lpips(image, truth).item()
+    monkeypatch.setattr("codes.losses.LPIPS", lambda trunk: lpips)  # that of VGG takes half a gigabyte
+    assert perceptual("lpips")(image, truth).item() == pytest.approx(plain, rel=1e-5)
+    assert lpips.trunk.net.slice1[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_dssim_is_the_gaussian_ssim_of_scikit_image():
     """Pictures equal at the border: there the two differ, and versions of torchmetrics in whether it counts."""
     rng = np.random.default_rng(0)

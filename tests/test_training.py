@@ -109,6 +109,33 @@ def test_values_that_cannot_be_meant_are_named(data, weights, stage, wrong, mess
         run(stage, data, weights, **wrong)
 
 
+@pytest.mark.parametrize(
+    "device, machine, message",
+    [
+        ("cuda", {"WORLD_SIZE": "4", "LOCAL_RANK": "2"}, "--device cuda: process 3 .* finds 2 GPUs.*nproc_per_node=2"),
+        ("cuda:1", {"WORLD_SIZE": "4", "LOCAL_RANK": "1"}, "--device cuda:1: all 4 processes would share it; cuda"),
+    ],
+)
+def test_processes_without_a_gpu_of_their_own_are_refused(monkeypatch, device, machine, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in machine.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message):
+        distributed.start(device)
+
+
+@pytest.mark.parametrize("device, chosen", [("cuda", 1), ("cuda:0", 0)])
+def test_a_process_touches_no_gpu_but_its_own(monkeypatch, device, chosen):
+    """Each that opened the first one on its way would take hundreds of megabytes there."""
+    touched = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda size, device: touched.append(device))
+    monkeypatch.setattr(torch.cuda, "set_device", touched.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert distributed.start(device) == torch.device("cuda", chosen)
+    assert touched == [torch.device("cuda", chosen)] * 2
+
+
 def test_labels_older_than_their_spikes_are_made_again(data, weights, tmp_path):
     labels = tmp_path / "labels"
     run("deblur", data, weights, epochs=1, teacher_cache=str(labels))
@@ -336,21 +363,26 @@ def together(script: str, **options: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    "stage, recipe", [("sr", {}), ("deblur", RATES), ("deblur", LIVE)], ids=["sr", "fused", "consistent"]
+    "stage, recipe, first, last",
+    [("bsn", {}, 6, 7), ("sr", {}, 1, 3), ("deblur", RATES, 1, 3), ("deblur", LIVE, 1, 3)],
+    ids=["bsn", "sr", "fused", "consistent"],
 )
-def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights, stage, recipe):
-    """Steps on twice two samples are steps on four, to rounding, and so are the tables."""
+def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights, stage, recipe, first, last):
+    """Steps on twice two samples are steps on four, to rounding, and so are the tables; of BSN inside its second batch.
+
+    Of all stages the run is stopped after one epoch and less than another.
+    """
     settings = {"bs": 4, "epochs": 3, "roi_size": (32,), "workers": 0} | recipe
-    alone = run(stage, data, weights, exp_name="alone", steps=3, evaluate_every=1, **settings)
-    both = run(stage, data, weights, exp_name="both", steps=1, **settings)
+    alone = run(stage, data, weights, exp_name="alone", steps=last, evaluate_every=1, **settings)
+    both = run(stage, data, weights, exp_name="both", steps=first, **settings)
     settings |= {"base_folder": data, "save_folder": data.parent / "log", "exp_name": "both", "device": "cpu"}
     settings |= {"roi_size": 32} | ({"tea_loss": "ssim"} if recipe else {})
-    done = together(f"train_{stage}.py", **settings, steps=3, evaluate_every=1)
+    done = together(f"train_{stage}.py", **settings, steps=last, evaluate_every=1)
     assert done.returncode == 0, done.stderr
-    assert "resumed at epoch 1, step 1" in (both / "log.txt").read_text()
+    assert f"resumed at epoch 1, step {first}" in (both / "log.txt").read_text()
     for name, tensor in state(alone)["net"].items():
         torch.testing.assert_close(state(both)["net"][name], tensor, atol=1e-6, rtol=0)
-    tables = [lines(folder / "step-0000003/pictures.csv") for folder in (alone, both)]
+    tables = [lines(folder / f"step-{last:07d}/pictures.csv") for folder in (alone, both)]
     assert tables[0] and len({line["sample"] for line in tables[0]}) == 2
     for one, other in zip(*tables, strict=True):
         assert (one["sample"], one["output"]) == (other["sample"], other["output"])
@@ -389,16 +421,21 @@ def test_training_reads_neither_the_test_split_nor_the_truth(data, weights, stag
     assert_same(state(without)["net"], state(kept)["net"])
 
 
-def test_tables_are_made_in_evaluation_mode_without_gradients(data, weights, monkeypatch):
-    modes, forward = set(), EDSR.forward
+def test_tables_are_made_in_evaluation_mode_without_gradients_in_fp32(data, weights, monkeypatch):
+    """Whatever a training computes in, bfloat16 or TF32: it goes on in that after a table."""
+    modes, forward = [], EDSR.forward
 
     def watched(net, light):
-        modes.add((net.training, torch.is_inference_mode_enabled()))
+        allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        modes.append((net.training, torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), *allowed))
         return forward(net, light)
 
     monkeypatch.setattr(EDSR, "forward", watched)
-    run("sr", data, weights, steps=1, evaluate_every=1)
-    assert modes == {(True, False), (False, True)}
+    folder = run("sr", data, weights, steps=3, evaluate_every=1, precision="bf16")  # 2 batches are an epoch
+    training, measuring = (True, False, True, True, True), (False, True, False, False, False)
+    assert modes == [training] * 2 + [measuring] * 2 + [training] + [measuring] * 2
+    for about in folder.glob("step-*/about.json"):
+        assert json.loads(about.read_text())["protocol"].endswith("; fp32 on cpu")
 
 
 def test_an_output_that_is_infinite_is_refused(data, weights, monkeypatch):

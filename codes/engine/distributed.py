@@ -1,7 +1,8 @@
 """Several processes under `torchrun`, or just this one."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +18,12 @@ def start(device: str) -> torch.device:
     """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own)."""
     try:
         chosen = torch.device(device)
+        if chosen.type == "cuda":
+            chosen = _own_gpu(chosen)  # first of all: else every process would open the first GPU
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {device}: cannot be used here ({reason}); cpu always can") from None
-    if chosen.type == "cuda" and chosen.index is None:
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
@@ -31,6 +32,22 @@ def start(device: str) -> torch.device:
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(days=1))
     return chosen
+
+
+def _own_gpu(chosen: torch.device) -> torch.device:
+    """Return the GPU of this process: the one that is named, or by its number on this machine."""
+    processes, number = (int(os.environ.get(name, least)) for name, least in (("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    if chosen.index is not None:
+        if processes > 1:
+            raise InputError(f"--device {chosen}: all {processes} processes would share it; cuda gives each its own")
+        return chosen
+    gpus = torch.cuda.device_count()
+    if 0 < gpus <= number:
+        raise InputError(
+            f"--device cuda: process {number + 1} of this machine finds {gpus} GPU{'s' * (gpus > 1)}, and each needs "
+            f"its own; start at most as many: --nproc_per_node={gpus}"
+        )
+    return torch.device("cuda", number)
 
 
 def rank() -> int:
@@ -88,3 +105,17 @@ def wait() -> None:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Compute in bfloat16 where it is safe, if `precision` is "bf16"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 as such on a GPU, whatever a training in another precision has allowed."""
+    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, allowed in zip(places, before, strict=True):
+            place.allow_tf32 = allowed

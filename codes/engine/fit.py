@@ -60,10 +60,11 @@ def fit(
     """Train `net` with Adam over the batches of `train` (its batch sampler is a `Batches`) and return the last table.
 
     `lr` gives the rate at a progress in [0,1] through the whole run. After every `evaluate_every` epochs (0: never) and
-    at the end the table is made and the weights are kept as checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside an
-    epoch), with the `recipe` that they are for. `steps` stops early, at so many optimiser steps; the same call without
-    it goes on. Losses stay on the device and are read every `read_every` steps. The state is written every `save_every`
-    minutes; where that fails, it is tried again the next time.
+    at the end the table is made, in fp32 for any `precision` of training, and the weights are kept as
+    checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth inside an epoch), with the `recipe` that they are for. `steps` stops
+    early, at so many optimiser steps; the same call without it goes on. Losses stay on the device and are read every
+    `read_every` steps. The state is written every `save_every` minutes; where that fails, it is tried again the next
+    time.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite; the last state stays.
     Interrupted after SIGTERM or SIGINT, when the step is finished and the state written; OSError if the last could not
     be written.
@@ -104,9 +105,10 @@ def fit(
         if journal.writes:
             with journal.writing("the weights"):
                 checkpoint.save_weights(weights(), net, recipe)
-        options = {"device": device, "precision": precision, "step": step, "stop": stop}
         try:
-            return evaluate(net, compare, test, journal, **options) if test else {}
+            # In fp32: its figures do not depend on what a machine trains in.
+            with distributed.without_tf32():
+                return evaluate(net, compare, test, journal, device=device, step=step, stop=stop) if test else {}
         except Interrupted:
             journal.complain()
             raise
