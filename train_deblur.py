@@ -29,11 +29,11 @@ from codes.errors import InputError
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
 from codes.rates import ldn_input, light_of
-from codes.recipe import FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
+from codes.recipe import CONSISTENCIES, FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
 from codes.refilm import is_refilmed
-from codes.sdm import sdm, tfp
+from codes.sdm import blurred, data_consistent, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
-from codes.teacher import RateTeacher, Teacher, keep_ratios
+from codes.teacher import OWN_STEP, RateTeacher, Teacher, keep_ratios
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Options(stage.StageOptions):
         "drawn anew for every batch, one in each part of the exposure",
         choices=("equal", "trapezoid", "random"),
     )
+    consistency: str = option(
+        "",
+        "picture: what LDN restores is measured after what its mean lacks of the picture was added [the recipe's]",
+        choices=("", *CONSISTENCIES),
+    )
     clip: bool = option(False, "clip what LDN restores to [0,1] before the loss, as published: gradients die there")
     lr_swings: float = option(
         0.0, "times that the learning rate falls to 0 and rises again, published: every 202 steps"
@@ -78,6 +83,7 @@ def main(o: Options) -> Rows:
     spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
     run.journal.log(f"LDN is fed {spike_input} and the {recipe['picture']} picture, its teacher: {recipe['teacher']}")
+    is_consistent = recipe["consistency"] == "picture"
     is_fused, filmed = recipe["picture"] == "fused", recipe["teacher"] == "refilmed"
     if filmed and not o.test_mode and not is_refilmed(o.base_folder):
         raise InputError(
@@ -127,7 +133,11 @@ def main(o: Options) -> Rows:
         sizes = {"length": o.spike_deblur_len, "short": o.bsn_len, "exposure": exposure}
         light = light_of(batch.spikes, spike_input)
         given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input, fused=fused)
-        return net(*given).float().unflatten(0, (-1, len(centers))), fused  # [B,N,3,H,W]
+        if fused is not None and not torch.is_grad_enabled():  # each instant looks at a picture of its own: in turn
+            sharp = torch.cat([net(*one) for one in zip(*(x.split(1) for x in given[:2]), strict=True)])
+        else:
+            sharp = net(*given)
+        return sharp.float().unflatten(0, (-1, len(centers))), fused  # [B,N,3,H,W]
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         instants = drawn_instants(batch, exposure, len(centers)) if o.reblur == "random" else centers
@@ -145,7 +155,8 @@ def main(o: Options) -> Rows:
             terms["teacher"] = o.lambda_tea * near(frames, labels)
             if o.use_ssim:
                 terms["ssim"] = o.lambda_tea * dssim(frames, labels)
-        terms["reblur"] = o.lambda_reblur * mse(blurred(sharp, trapezoid=o.reblur == "trapezoid"), batch.blur)
+        mean = blurred(sharp) if o.reblur == "trapezoid" else sharp.mean(1)
+        terms["reblur"] = o.lambda_reblur * mse(mean, batch.blur)
         yield terms
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
@@ -156,7 +167,8 @@ def main(o: Options) -> Rows:
             return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
 
         middle, sequence = exposure.center, batch.sequence
-        instants = [middle] if sequence is None else exposure.centers(SEQUENCE_STEP)
+        shown = [middle] if sequence is None else exposure.centers(SEQUENCE_STEP)
+        instants = exposure.evenly(OWN_STEP) if is_consistent else shown
         long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
         outputs = {
             "blurry": batch.blur,
@@ -171,6 +183,8 @@ def main(o: Options) -> Rows:
             outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
         restored, fused = student(net, batch, instants)
+        if is_consistent:
+            restored = data_consistent(restored, batch.blur)
         if fused is not None:
             outputs["SDM fused"] = fused[:, instants.index(middle)]
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
@@ -178,9 +192,10 @@ def main(o: Options) -> Rows:
         outputs["LDN"] = restored[:, instants.index(middle)]
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
         if sequence is not None:
-            pairs["LDN sequence"] = Pair(restored, sequence)
+            places = [instants.index(instant) for instant in shown]
+            pairs["LDN sequence"] = Pair(restored[:, places], sequence)
             if fused is not None:
-                pairs["SDM fused sequence"] = Pair(fused, sequence)
+                pairs["SDM fused sequence"] = Pair(fused[:, places], sequence)
         return pairs
 
     if o.train_split == "test" and not o.test_mode:
@@ -204,11 +219,6 @@ def making(o: Options) -> Recipe:
     """Say for a weight file what LDN was trained on and by, beside the recipe."""
     found = " to ".join(f"{value:g}" for value in manifest.thresholds(o.base_folder)) or "unknown"
     return {"threshold": found, "bsn_len": str(o.bsn_len), "commit": versions().get("commit", "unknown")}
-
-
-def blurred(sharp: Tensor, *, trapezoid: bool) -> Tensor:
-    """Average restored instants [B,N,3,H,W] into the picture [B,3,H,W]; trapezoid: the first and last counted half."""
-    return (sharp.sum(1) - (sharp[:, 0] + sharp[:, -1]) / 2) / (sharp.shape[1] - 1) if trapezoid else sharp.mean(1)
 
 
 def drawn_instants(batch: Batch, exposure: Exposure, number: int) -> list[int]:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from codes.errors import InputError
 
-# spike_input and picture; beside them, of the making: teacher, threshold (V_th of the training data), bsn_len, commit.
+# spike_input, picture, consistency; and of the making: teacher, threshold (V_th of the training data), bsn_len, commit.
 Recipe = dict[str, str]
 
-PUBLISHED: Recipe = {"spike_input": "counts", "picture": "blurry", "teacher": "published"}
-RATES: Recipe = {"spike_input": "rates", "picture": "blurry", "teacher": "fused"}
-FUSED: Recipe = {"spike_input": "rates", "picture": "fused", "teacher": "refilmed"}
+PUBLISHED: Recipe = {"spike_input": "counts", "picture": "blurry", "consistency": "none", "teacher": "published"}
+RATES: Recipe = {"spike_input": "rates", "picture": "blurry", "consistency": "none", "teacher": "fused"}
+FUSED: Recipe = {"spike_input": "rates", "picture": "fused", "consistency": "picture", "teacher": "refilmed"}
 RECIPES = {"published": PUBLISHED, "rates": RATES, "fused": FUSED}
 SPIKE_INPUTS = ("counts", "rates")
 PICTURES = ("blurry", "fused")  # what LDN looks at and starts from beside the spikes
+CONSISTENCIES = ("none", "picture")  # with what the mean of what LDN restores is made to agree
 MODEL = Path(__file__).resolve().parent.parent / "model"
 FILES = {
     "deblur_path": ("LDN.pth", "DeblurNet_100.pth"),
@@ -26,11 +27,11 @@ TEACHERS = ("published", "consistent", "fused", "refilmed")
 def settle(flags: Mapping[str, str], weights: Mapping[str, Recipe], default: Recipe) -> Recipe:
     """Return the recipe that flags and weight files agree on, completed from the default.
 
-    flags: recipe, spike_input, teacher, empty where not given; weights: by file.
+    flags: recipe, spike_input, teacher, consistency, empty where not given; weights: by file.
     Raises: InputError naming both sides where they differ.
     """
     named = dict(RECIPES.get(flags.get("recipe", ""), {}))
-    for name in ("spike_input", "teacher"):
+    for name in ("spike_input", "teacher", "consistency"):
         if flags.get(name):
             named[name] = flags[name]
     for path, recipe in weights.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,9 +11,9 @@ from codes.errors import InputError
 from codes.networks import LDN
 from codes.rates import ldn_input, light_of, over_mean
 from codes.recipe import Recipe
-from codes.sdm import gray, sdm, tfp
+from codes.sdm import blurred, gray, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
-from codes.teacher import RateTeacher
+from codes.teacher import OWN_STEP, RateTeacher
 
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
@@ -33,18 +34,35 @@ def by_ldn(
 ) -> Restorer:
     """Restore by the student, fed as its recipe says. tile: in spike pixels, 0: the whole at once."""
     light = light_of(spikes, recipe["spike_input"])
-    given = {"length": net.spike_enc[0].in_channels, "short": short, "exposure": exposure}
-    given |= {"spike_input": recipe["spike_input"]}
+    length = net.spike_enc[0].in_channels
+    given = {"length": length, "short": short, "exposure": exposure, "spike_input": recipe["spike_input"]}
     if recipe["picture"] == "fused":
         fuse = by_rates(RateTeacher(exposure=exposure), blur, spikes)
 
         def restore(instant: int) -> Tensor:
             picture, windows, _ = ldn_input(blur, light, [instant], **given, fused=fuse(instant).unsqueeze(1))
             return tiles.ldn(net, picture, tile=tile)(windows)
+    else:
+        look = tiles.ldn(net, blur, tile=tile)
 
+        def restore(instant: int) -> Tensor:
+            return look(*ldn_input(blur, light, [instant], **given)[1:])
+
+    if recipe["consistency"] == "none":
         return restore
-    look = tiles.ldn(net, blur, tile=tile)
-    return lambda instant: look(*ldn_input(blur, light, [instant], **given)[1:])
+    return consistent(restore, blur, exposure, length=length, total=spikes.shape[1])
+
+
+def consistent(restore: Restorer, blur: Tensor, exposure: Exposure, *, length: int, total: int) -> Restorer:
+    """Add to whatever is restored what the mean of instants over the exposure lacks of the picture.
+
+    Where the exposure reaches the ends of the stream, they are as near as windows of `length` frames fit.
+    """
+    first, last = length // 2, total - length + length // 2
+    instants = [min(max(instant, first), last) for instant in exposure.evenly(OWN_STEP)]
+    kept = {instant: restore(instant) for instant in instants}
+    missing = blur - blurred(torch.stack([kept[instant] for instant in instants], 1))
+    return lambda instant: (kept[instant] if instant in kept else restore(instant)) + missing
 
 
 def by_rates(teacher: RateTeacher, blur: Tensor, spikes: Tensor) -> Restorer:

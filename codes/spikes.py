@@ -39,6 +39,11 @@ class Exposure:
         """Return the instants of the exposure, `step` spike frames apart, from its first frame on."""
         return list(range(self.margin, self.margin + self.length, step))
 
+    def evenly(self, step: int) -> list[int]:
+        """Return instants from the first frame to the last, about `step` spike frames apart, at least three."""
+        parts = max(self.length // step, 2)
+        return [self.margin + round(part * (self.length - 1) / parts) for part in range(parts + 1)]
+
 
 def file_size(path: str | Path) -> int:
     """Return the bytes of a spike file.

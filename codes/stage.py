@@ -74,7 +74,7 @@ class StageOptions:
 
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
-FREE |= {"save_every", "check_data"}
+FREE |= {"save_every", "check_data", "consistency"}
 FREE |= {"teacher_cache"}  # where labels are kept; whether they are is among the sources of a run
 PROTOCOL = (
     "whole pictures; middle frame of the exposure (spike frame 68 of 137), sequence: spike frames 20, 36, ..., 116; "
@@ -99,7 +99,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
         distributed.check_compiler(device)
     torch.manual_seed(o.seed)
     if o.precision == "auto":
-        # Tables are made in fp32 unless told otherwise: their figures do not depend on the machine.
+        # Tables are made in fp32, with --test_mode unless told otherwise: their figures do not depend on the machine.
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and not o.test_mode
         o = dataclasses.replace(o, precision="bf16" if fast else "fp32")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
@@ -139,7 +139,8 @@ def train_or_evaluate(
     """
     given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
     files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
-    run.journal.about |= {"protocol": f"{PROTOCOL}; {run.precision} on {run.device}"}
+    measured_in = run.precision if o.test_mode else "fp32"  # as `fit` makes its tables
+    run.journal.about |= {"protocol": f"{PROTOCOL}; {measured_in} on {run.device}"}
     run.journal.about |= {"files": files, "recipe": recipe}
     if o.check_data:
         used = {} if o.test_mode else {o.train_split: "train"}
@@ -169,7 +170,7 @@ def train_or_evaluate(
 
 def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -> Recipe:
     """Return the recipe that the options and the weight files among `weights` agree on."""
-    flags = {name: getattr(o, name, "") for name in ("recipe", "spike_input", "teacher")}
+    flags = {name: getattr(o, name, "") for name in ("recipe", "spike_input", "teacher", "consistency")}
     return settle(flags, {path: read_recipe(path) for path in weights if path}, default)
 
 

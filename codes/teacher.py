@@ -122,9 +122,7 @@ class RateTeacher(nn.Module):
         def fused(instant: int) -> Tensor:
             return torch.from_numpy(np.stack([fuse(stream, instant) for stream in streams])).unsqueeze(1).to(rates)
 
-        first, last = exposure.margin, exposure.margin + exposure.length - 1
-        own = np.linspace(first, last, max(exposure.length // OWN_STEP + 1, 3)).round().astype(int).tolist()
-        return fused, torch.stack([fused(instant) for instant in own]).mean(0)
+        return fused, torch.stack([fused(instant) for instant in exposure.evenly(OWN_STEP)]).mean(0)
 
     @staticmethod
     def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:

@@ -26,7 +26,17 @@ from codes.geometry import Reading, align, read
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.rates import light_of
-from codes.recipe import FILES, PUBLISHED, SPIKE_INPUTS, Recipe, check_bsn_len, in_model, no_weights, settle
+from codes.recipe import (
+    CONSISTENCIES,
+    FILES,
+    PUBLISHED,
+    SPIKE_INPUTS,
+    Recipe,
+    check_bsn_len,
+    in_model,
+    no_weights,
+    settle,
+)
 from codes.recording import find_reading, fit, tensors
 from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
 from codes.sdm import tfp
@@ -67,6 +77,11 @@ class Options:
         "",
         "sdm: counts, the closed form as published, or rates, ours [rates; ldn, teacher: what the weights eat]",
         choices=("", *SPIKE_INPUTS),
+    )
+    consistency: str = option(
+        "",
+        "of ldn; picture: to all that it restores is added what its mean lacks of the picture [as the weights say]",
+        choices=("", *CONSISTENCIES),
     )
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
     bsn_len: int = option(9, "spike frames that ldn, teacher, sdm and tfp average")
@@ -239,6 +254,7 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     exposure, tile = recording.exposure, o.tile // UPSCALE
     if o.method == "ldn":
         recipe = eaten(o, "deblur_path")
+        recipe |= {"consistency": o.consistency} if o.consistency else {}
         check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
         settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile}
         return by_ldn(nets["deblur_path"], blur, spikes, **settings)

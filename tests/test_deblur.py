@@ -152,11 +152,14 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
         main(replace(o, method="ldn", deblur_path=str(path), times=(30,), out=o.out + "_other"))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     spikes = torch.from_numpy(filmed[1])[None]
-    fused = RateTeacher()(blur, spikes, [30]) if recipe == FUSED else None
+    instants = [*range(20, 117, 8), 30]
+    fused = RateTeacher()(blur, spikes, instants) if recipe == FUSED else None
     sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
-    given = ldn_input(blur, light_of(spikes, "rates"), [30], **sizes, fused=fused)
     with torch.no_grad():
-        wanted = net(*given).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
+        sharp = net(*ldn_input(blur, light_of(spikes, "rates"), instants, **sizes, fused=fused))
+    if recipe == FUSED:  # what the mean of thirteen instants lacks of the picture is added everywhere
+        sharp = sharp + blur - (sharp[:13].sum(0) - sharp[0] / 2 - sharp[12] / 2) / 12
+    wanted = sharp[-1].clamp(0, 1).permute(1, 2, 0).numpy() * 255
     assert np.abs(read_image(Path(o.out, "030.png")) - wanted).max() <= 0.51
 
 

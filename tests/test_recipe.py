@@ -14,6 +14,7 @@ from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
 from codes.recipe import PUBLISHED, RATES, settle
+from codes.sdm import blurred, data_consistent
 from codes.spikes import Exposure
 
 
@@ -119,15 +120,18 @@ def test_the_published_rate_swings_every_202_steps():
     assert cosine(1e-3)(0) == 1e-3 and cosine(1e-3)(1) == pytest.approx(0)
 
 
-def test_the_mean_of_instants_is_exact_for_light_that_changes_evenly():
-    """Of five instants from end to end the trapezoid rule integrates a ramp exactly; counted alike they do too."""
-    ramp = torch.linspace(0, 1, 5).view(1, 5, 1, 1, 1)
-    edge = torch.tensor([1.0, 0, 0, 0, 0]).view(1, 5, 1, 1, 1)
-    assert (
-        train_deblur.blurred(ramp, trapezoid=True).item() == train_deblur.blurred(ramp, trapezoid=False).item() == 0.5
-    )
-    assert train_deblur.blurred(edge, trapezoid=True).item() == 0.125
-    assert train_deblur.blurred(edge, trapezoid=False).item() == pytest.approx(0.2)
+def test_the_mean_of_instants_counts_the_ends_half():
+    """The trapezoid rule: exact for light that changes evenly between the instants."""
+    for values, mean in (([0, 0.25, 0.5, 0.75, 1], 0.5), ([1, 0, 0, 0, 0], 0.125), ([0, 1, 0, 0, 0], 0.25)):
+        assert blurred(torch.tensor(values, dtype=torch.float32).view(1, 5, 1, 1, 1)).item() == mean
+
+
+def test_data_consistency_gives_the_mean_of_what_is_restored_back():
+    sharp, blur = torch.rand(2, 7, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    consistent = data_consistent(sharp, blur)
+    torch.testing.assert_close(blurred(consistent), blur)
+    torch.testing.assert_close(data_consistent(consistent, blur), consistent)
+    torch.testing.assert_close((consistent - sharp).var(1), torch.zeros(2, 3, 8, 8))  # the same to every instant
 
 
 def test_random_instants_lie_one_in_each_part_of_the_exposure():
@@ -143,7 +147,10 @@ def test_random_instants_lie_one_in_each_part_of_the_exposure():
     assert seen == set(range(20, 117))
 
 
-@pytest.mark.parametrize("change", [{"reblur": "trapezoid"}, {"reblur": "random"}, {"clip": True}, {"lr_swings": 2.0}])
+VARIANTS = {"reblur": "trapezoid"}, {"reblur": "random"}, {"clip": True}, {"lr_swings": 2.0}
+
+
+@pytest.mark.parametrize("change", VARIANTS)
 def test_each_variant_trains_otherwise_and_resumes_exactly(options, change):
     live = options | {"teacher": "consistent"}
     plain, through = (read_weights(trained(live, **more, exp_name=name)) for name, more in (("p", {}), ("t", change)))

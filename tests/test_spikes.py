@@ -51,3 +51,11 @@ def test_exposure_lies_where_the_paper_says():
     assert (exposure.total, exposure.center) == (137, 68)
     assert exposure.centers(24) == [20, 44, 68, 92, 116]
     assert exposure.centers(16) == [20, 36, 52, 68, 84, 100, 116]
+
+
+def test_instants_lie_evenly_from_the_first_frame_to_the_last():
+    assert Exposure().evenly(8) == list(range(20, 117, 8)) and set(Exposure().centers(16)) <= set(Exposure().evenly(8))
+    for length, step in ((97, 10), (50, 8), (5, 8), (1, 8)):
+        instants = np.array(Exposure(length=length, margin=3).evenly(step))
+        assert instants[0] == 3 and instants[-1] == 2 + length and len(instants) >= 3
+        assert np.ptp(np.diff(instants)) <= 1 and np.diff(instants).max() < 2 * step

@@ -11,7 +11,7 @@ from codes.errors import InputError
 from codes.networks.bsn import BSN
 from codes.networks.edsr import EDSR
 from codes.networks.ldn import LDN
-from codes.recipe import PICTURES, PUBLISHED, SPIKE_INPUTS, TEACHERS, Recipe
+from codes.recipe import CONSISTENCIES, PICTURES, PUBLISHED, SPIKE_INPUTS, TEACHERS, Recipe
 
 __all__ = ["BSN", "EDSR", "LDN", "load", "read_recipe", "read_weights"]
 
@@ -60,11 +60,11 @@ def read_recipe(path: str | Path) -> Recipe:
     """Read what the weights in a file were made for; a bare state dict is of the published recipe."""
     found = _read(path)
     recipe = found.get("recipe", PUBLISHED) if isinstance(found, dict) else PUBLISHED
-    known = {"spike_input": SPIKE_INPUTS, "picture": PICTURES, "teacher": TEACHERS}
+    known = {"spike_input": SPIKE_INPUTS, "picture": PICTURES, "consistency": CONSISTENCIES, "teacher": TEACHERS}
     for name, accepted in known.items():
         if not isinstance(recipe, dict) or recipe.get(name, accepted[0]) not in accepted or "spike_input" not in recipe:
             raise InputError(f"{path}: of a recipe that this code does not know; {name} is {' or '.join(accepted)}")
-    return {"picture": PICTURES[0]} | recipe  # files from before there was another
+    return {"picture": PICTURES[0], "consistency": CONSISTENCIES[0]} | recipe  # files from before there was another
 
 
 def _read(path: str | Path) -> Any:
