@@ -1,6 +1,6 @@
 """Show what a run came to: its table, pictures side by side, the qualitative grid, its curves, and one HTML page.
 
-    python scripts/figures.py log/deblur/GOPRO          # its newest evaluation: *.png, curves-*.svg, report.html
+    python scripts/figures.py log/deblur/GOPRO          # its newest evaluation: *.png, *.svg, curves.csv, report.html
     python scripts/figures.py log/deblur/GOPRO/test-20260101-120000 --output figures --samples 2
 
 It reads the folder of a run of any of the three stages; nothing is computed again. The page needs no server.
@@ -52,6 +52,8 @@ def main(o: Options) -> list[Path]:
     }
     folder = Path(o.run).resolve()
     title = f"{folder.parent.name}/{folder.name}"
+    lines = [f"{name},{step},{value:.6g}\n" for name, points in curves.items() for step, value in points]
+    pages["curves.csv"] = "".join(["curve,step,value\n", *lines])
     pages["report.html"] = report(title, record, curves, read_options(o.run), samples=o.samples)
     for name, text in pages.items():
         written.append(output / name)

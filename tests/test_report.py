@@ -1,5 +1,6 @@
 """The figures of a run: the grid is what the pictures are, the page works in a browser and needs no other file."""
 
+import csv
 import re
 import shutil
 import subprocess
@@ -81,6 +82,8 @@ def test_curves_are_well_formed_and_leave_gaps():
 def test_figures_writes_grid_curves_and_page(run):
     written = {path.name for path in figures.main(figures.Options(run=str(run)))}
     assert {"grid-scene_000001.png", "curves-train-reblur.svg", "curves-psnr.svg", "report.html"} <= written
+    curves = list(csv.DictReader((run / "curves.csv").read_text().splitlines()))
+    assert [float(line["value"]) for line in curves if line["curve"] == "train/reblur"] == [0.2, 0.1]
     assert read_image(run / "grid-scene_000001.png").shape[1] == 4 * (320 + GAP) + GAP
 
 
