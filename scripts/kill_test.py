@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python scripts/kill_test.py --kills 200 --output log/kills.txt
 
-Every stage trains on tiny scenes on the CPU. A run is killed (SIGKILL) after a random time, every other one in the
-middle of a save; the same command then goes on to its end. Weights, optimiser, tables, pictures and curves have to be
-those of the untouched run, bit for bit. Python and torch are started once: each trial is a fork.
+Every stage, LDN by each recipe, trains on tiny scenes on the CPU. A run is killed (SIGKILL) after a random time, every
+other one in the middle of a save; the same command then goes on to its end. Weights, optimiser, tables, pictures and
+curves have to be those of the untouched run, bit for bit. Python and torch are started once: each trial is a fork.
 """
 
 import os
@@ -33,14 +33,19 @@ from codes.engine.checkpoint import digest
 from codes.engine.evaluate import _lpips_fault
 from codes.files import replacing
 from codes.networks import BSN, EDSR
-from scripts import make_demo
+from scripts import make_demo, refilm
 
-STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
+# What is trained, and the folder of its runs; LDN by each recipe.
+STAGES = {"bsn": (train_bsn, "bsn"), "sr": (train_sr, "sr")}
+STAGES |= {name: (train_deblur, "deblur") for name in ("deblur", "rates", "fused")}
 
 
 @dataclass(frozen=True)
 class Options:
-    kills: int = option(200, "runs to kill, over the three stages in turn")
+    kills: int = option(200, "runs to kill, over the stages in turn")
+    stages: tuple[str, ...] = option(
+        tuple(STAGES), "what to train; deblur: the published recipe", choices=tuple(STAGES)
+    )
     seed: int = option(0, "of the moments")
     output: str = option("log/kills.txt", "where what happened is written")
 
@@ -50,23 +55,24 @@ def main(o: Options) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_demo.main(make_demo.Options(output=str(folder / "data"), train=3, test=2, size=32))
+        refilm.main(refilm.Options(base_folder=(str(folder / "data"),), output=str(folder / "refilmed")))
         torch.manual_seed(0)
         for name, net in (("bsn", BSN()), ("sr", EDSR())):
             torch.save(net.state_dict(), folder / f"{name}.pth")
         _lpips_fault()  # where its weights cannot be had, trying takes long
         expected, duration = {}, {}
-        for stage in STAGES:
+        for stage in o.stages:
             start = time.monotonic()
-            finish(train(stage, folder, "through"), folder)
+            finish(train(stage, folder, f"{stage}-through"), folder)
             duration[stage] = time.monotonic() - start
-            expected[stage] = content(folder / "log" / stage / "through")
+            expected[stage] = content(folder / "log" / STAGES[stage][1] / f"{stage}-through")
         for number in range(o.kills):
-            stage, saving = list(STAGES)[number % 3], number // 3 % 2 == 1
+            stage, saving = o.stages[number % len(o.stages)], number // len(o.stages) % 2 == 1
             while not (moment := kill(stage, folder, rng, duration[stage], saving=saving)):
                 pass  # it had ended before
-            run = folder / "log" / stage / "run"
+            run = folder / "log" / STAGES[stage][1] / f"{stage}-run"
             left = len(list(run.rglob("*.partial")))
-            finish(train(stage, folder, "run"), folder)
+            finish(train(stage, folder, f"{stage}-run"), folder)
             found = content(run)
             differ = sorted(
                 name for name in expected[stage].keys() | found if expected[stage].get(name) != found.get(name)
@@ -97,7 +103,14 @@ def train(stage: str, folder: Path, name: str) -> int:
     options = {"base_folder": f"{folder}/data", "save_folder": f"{folder}/log", "exp_name": name, "device": "cpu"}
     options |= {"epochs": 3, "evaluate_every": 2, "bs": 2, "roi_size": (32,), "workers": 0, "save_every": 0.0}
     if stage == "deblur":
-        options |= {"bsn_path": f"{folder}/bsn.pth", "sr_path": f"{folder}/sr.pth", "tea_loss": "ssim"}
+        options |= {"bsn_path": f"{folder}/bsn.pth", "sr_path": f"{folder}/sr.pth"}
+    if stage in ("rates", "fused"):
+        options |= {"recipe": stage}
+    if stage == "fused":
+        options |= {"base_folder": f"{folder}/refilmed", "roi_size": (16,)}
+    module, _ = STAGES[stage]
+    if module is train_deblur:
+        options |= {"tea_loss": "ssim"}
     process = os.fork()
     if process:
         return process
@@ -106,7 +119,7 @@ def train(stage: str, folder: Path, name: str) -> int:
         with open(folder / "told.txt", "w") as told:
             os.dup2(told.fileno(), 1)
             os.dup2(told.fileno(), 2)
-            STAGES[stage].main(STAGES[stage].Options(**options))
+            module.main(module.Options(**options))
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -116,9 +129,10 @@ def train(stage: str, folder: Path, name: str) -> int:
 
 def kill(stage: str, folder: Path, rng: random.Random, duration: float, *, saving: bool) -> str:
     """Start a run anew and kill it; say when, nothing if it ended before."""
-    shutil.rmtree(folder / "log" / stage / "run", ignore_errors=True)
-    process, start = train(stage, folder, "run"), time.monotonic()
-    checkpoints, after, saves = folder / "log" / stage / "run/checkpoints", rng.uniform(0, duration), rng.randrange(8)
+    run = folder / "log" / STAGES[stage][1] / f"{stage}-run"
+    shutil.rmtree(run, ignore_errors=True)
+    process, start = train(stage, folder, run.name), time.monotonic()
+    checkpoints, after, saves = run / "checkpoints", rng.uniform(0, duration), rng.randrange(8)
     seen: set[str] = set()
     while True:
         if os.waitpid(process, os.WNOHANG) != (0, 0):
