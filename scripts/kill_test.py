@@ -4,7 +4,8 @@
 
 Every stage, LDN by each recipe, trains on tiny scenes on the CPU. A run is killed (SIGKILL) after a random time, every
 other one in the middle of a save; the same command then goes on to its end. Weights, optimiser, tables, pictures and
-curves have to be those of the untouched run, bit for bit. Python and torch are started once: each trial is a fork.
+curves have to be those of the untouched run, bit for bit, so the repository must not change meanwhile: weights note its
+commit. Python and torch are started once: each trial is a fork.
 """
 
 import os

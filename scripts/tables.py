@@ -64,7 +64,7 @@ class Options:
     deblur_path: tuple[str, ...] = option((), "weights of LDN, likewise [model/]")
     output: str = option("log/tables", "where the tables go")
     use_small: bool = option(False, "only the first 20 samples of each data set")
-    cost_size: tuple[int, ...] = option((720, 1280), "height and width of the picture that the cost is for")
+    cost_size: tuple[int, ...] = option((720, 1280), "height and width of the picture for cost; 0: no table of it")
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     workers: int | None = option(None, "processes that read data [the cores, at most 4]")
 
@@ -93,7 +93,7 @@ def main(o: Options) -> list[Table]:
             for threshold, of_set, source in zip(sets, rows, sources, strict=True)
         ),
         network_table(rows[0], [MIDDLE, PUBLISHED, *sources[0], *made]),
-        cost_table(o.cost_size, device, [PUBLISHED, *made]),
+        *([cost_table(o.cost_size, device, [PUBLISHED, *made])] if all(o.cost_size) else []),
     ]
     for table in tables:
         table.write(o.output)
@@ -189,7 +189,7 @@ def module_table(threshold: float, rows: Rows, notes: list[str]) -> Table:
     """Show what each part of the method adds at one V_th."""
     lines = {("deblur", row): title for row, title in MODULES.items()}
     name, title = f"modules_{threshold:g}", f"Parts of the method at V_th {threshold:g}"
-    return _compared(name, title, lines, {"deblur": rows}, notes)
+    return _compared(name, title, lines, {"deblur": rows}, notes, beside=threshold == 1)
 
 
 def network_table(rows: dict[str, Rows], notes: list[str]) -> Table:
@@ -200,10 +200,16 @@ def network_table(rows: dict[str, Rows], notes: list[str]) -> Table:
 
 
 def _compared(
-    name: str, title: str, lines: dict[tuple[str, str], str], rows: dict[str, Rows], notes: list[str]
+    name: str,
+    title: str,
+    lines: dict[tuple[str, str], str],
+    rows: dict[str, Rows],
+    notes: list[str],
+    *,
+    beside: bool = True,
 ) -> Table:
-    """Lay out the metrics of the rows (stage, output), those that were published beside."""
-    pairs = [("psnr", True), ("ssim", False), ("ssim_paper", True), ("lpips", True)]
+    """Lay out the metrics of the rows (stage, output), `beside` them those that were published, at V_th 1."""
+    pairs = [("psnr", beside), ("ssim", False), ("ssim_paper", beside), ("lpips", beside)]
     columns, cells = ["output"], [[title] for title in lines.values()]
     for metric, is_published in pairs:
         columns += [METRICS[metric]] + [f"{METRICS[metric]}, published"] * is_published

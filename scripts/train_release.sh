@@ -28,5 +28,5 @@ for threshold in 2 4; do
     "$PYTHON" scripts/make_demo.py --output data/demo_$threshold --train 0 --threshold $threshold
 done
 "$PYTHON" scripts/tables.py --base_folder data/demo data/demo_2 data/demo_4 --deblur_path $weights \
-    --output log/tables/release
+    --output log/tables/release --cost_size 0
 echo "trained: $weights. To use it everywhere, copy it to model/LDN.pth"
