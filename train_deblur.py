@@ -57,7 +57,7 @@ class Options(stage.StageOptions):
     reblur: str = option(
         "equal",
         "the instants whose mean is the picture: all alike, as published; the ends of the exposure counted half; or "
-        "drawn anew for every batch, one in each part of the exposure",
+        "one in each part of the exposure, drawn by the spikes of the crops: others for every batch",
         choices=("equal", "trapezoid", "random"),
     )
     consistency: str = option(
@@ -79,7 +79,8 @@ def main(o: Options) -> Rows:
     has_networks = bool(o.bsn_path or o.sr_path)
     default = PUBLISHED if has_networks else FUSED if is_refilmed(o.base_folder) else RATES
     recipe = stage.settle_recipe(o, o.deblur_path, default=default)
-    check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
+    if o.deblur_path:
+        check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
     spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
     run.journal.log(f"LDN is fed {spike_input} and the {recipe['picture']} picture, its teacher: {recipe['teacher']}")
@@ -184,6 +185,7 @@ def main(o: Options) -> Rows:
         outputs["SDM rates"] = taught("consistent")
         restored, fused = student(net, batch, instants)
         if is_consistent:
+            outputs["LDN free"] = restored[:, instants.index(middle)]
             restored = data_consistent(restored, batch.blur)
         if fused is not None:
             outputs["SDM fused"] = fused[:, instants.index(middle)]

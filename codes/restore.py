@@ -15,6 +15,7 @@ from codes.sdm import blurred, gray, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import OWN_STEP, RateTeacher
 
+INSTANTS = 12  # at least, and one more, for the mean over an exposure
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
 
@@ -24,8 +25,8 @@ def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
     for instant in instants:
         if not first <= instant <= last:
             raise InputError(
-                f"instant {instant} is outside the stream: it has frames 0..{total - 1}, {length} around an instant "
-                f"are needed; {first}..{last} are accepted"
+                f"instant {instant}: {length} spike frames around it are needed, and the stream has 0..{total - 1}; "
+                f"{first}..{last} are accepted"
             )
 
 
@@ -56,13 +57,15 @@ def by_ldn(
 def consistent(restore: Restorer, blur: Tensor, exposure: Exposure, *, length: int, total: int) -> Restorer:
     """Add to whatever is restored what the mean of instants over the exposure lacks of the picture.
 
-    Where the exposure reaches the ends of the stream, they are as near as windows of `length` frames fit.
+    Where windows of `length` frames do not reach both ends of the exposure, its mean is not known: nothing is added.
     """
-    first, last = length // 2, total - length + length // 2
-    instants = [min(max(instant, first), last) for instant in exposure.evenly(OWN_STEP)]
-    kept = {instant: restore(instant) for instant in instants}
+    step = max(min(OWN_STEP, (exposure.length - 1) // INSTANTS), 1)  # as many of a short exposure as of a usual one
+    instants = exposure.evenly(step)
+    if instants[0] < length // 2 or instants[-1] > total - length + length // 2:
+        return restore
+    kept = {instant: restore(instant).float() for instant in instants}
     missing = blur - blurred(torch.stack([kept[instant] for instant in instants], 1))
-    return lambda instant: (kept[instant] if instant in kept else restore(instant)) + missing
+    return lambda instant: (kept[instant] if instant in kept else restore(instant).float()) + missing
 
 
 def by_rates(teacher: RateTeacher, blur: Tensor, spikes: Tensor) -> Restorer:

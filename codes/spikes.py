@@ -41,7 +41,7 @@ class Exposure:
 
     def evenly(self, step: int) -> list[int]:
         """Return instants from the first frame to the last, about `step` spike frames apart, at least three."""
-        parts = max(self.length // step, 2)
+        parts = max((self.length - 1) // step, 2)
         return [self.margin + round(part * (self.length - 1) / parts) for part in range(parts + 1)]
 
 

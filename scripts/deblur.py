@@ -135,6 +135,8 @@ def check(o: Options) -> None:
         raise InputError(f"--geometry {' '.join(map(str, o.geometry))}: height and width are accepted")
     if o.tile % (UPSCALE * UPSCALE) or o.tile < 0:
         raise InputError(f"--tile {o.tile}: a multiple of {UPSCALE * UPSCALE}, or 0, is accepted")
+    if o.consistency and o.method != "ldn":
+        raise InputError(f"--consistency {o.consistency}: of --method ldn alone, not of {o.method}")
     for name in ("frames", "fps", "bsn_len", "spike_deblur_len"):
         if getattr(o, name) <= 0:
             raise InputError(f"--{name} {getattr(o, name)}: more than 0 is accepted")
@@ -255,7 +257,7 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     if o.method == "ldn":
         recipe = eaten(o, "deblur_path")
         recipe |= {"consistency": o.consistency} if o.consistency else {}
-        check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
+        check_bsn_len(recipe, o.bsn_len, path=weights(o, "deblur_path"))
         settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile}
         return by_ldn(nets["deblur_path"], blur, spikes, **settings)
     if o.method == "tfi":

@@ -34,6 +34,7 @@ from codes.files import replacing
 from codes.recipe import in_model, no_weights
 from codes.table import Table
 
+ROOT = Path(__file__).resolve().parent.parent
 STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
 WEIGHTS = {"bsn": ("bsn_path",), "sr": ("bsn_path", "sr_path"), "deblur": ("bsn_path", "sr_path", "deblur_path")}
 TEACHER = "SDM on rates fused along motion (ours)"
@@ -46,6 +47,7 @@ MODULES = {
     "teacher": "SDM + BSN + SR (teacher)",
     "SDM rates": "SDM on firing rates (ours)",
     "SDM fused": TEACHER,
+    "LDN free": "LDN, before data consistency (ours)",
     "LDN": "LDN (student)",
 }
 OURS = {"blurry": "LDN, recipe rates (ours)", "fused": "LDN, recipe fused (ours)"}  # by the picture it looks at
@@ -70,6 +72,8 @@ class Options:
 
 
 def main(o: Options) -> list[Table]:
+    if len(o.cost_size) != 2 and any(o.cost_size):
+        raise InputError(f"--cost_size {' '.join(map(str, o.cost_size))}: height and width are accepted, or 0")
     device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
     sets = data_sets(o.base_folder)
     weights = [pick_weights(o, place, len(sets)) for place in range(len(sets))]
@@ -92,7 +96,7 @@ def main(o: Options) -> list[Table]:
             module_table(threshold, of_set["deblur"], [MIDDLE, PUBLISHED, *source, *made])
             for threshold, of_set, source in zip(sets, rows, sources, strict=True)
         ),
-        network_table(rows[0], [MIDDLE, PUBLISHED, *sources[0], *made]),
+        network_table(next(iter(sets)), rows[0], [MIDDLE, PUBLISHED, *sources[0], *made]),
         *([cost_table(o.cost_size, device, [PUBLISHED, *made])] if all(o.cost_size) else []),
     ]
     for table in tables:
@@ -133,7 +137,7 @@ def pick_weights(o: Options, place: int, count: int) -> dict[str, str]:
 def measured(o: Options, stage: str, folder: Path, threshold: float, paths: dict[str, str], device: str) -> Rows:
     """Evaluate a stage as its script does, or read what that gave before."""
     used = {name: paths[name] for name in WEIGHTS[stage]}
-    key = [stage, describe(folder, o.use_small), *map(describe_weights, filter(None, used.values())), versions()]
+    key = [stage, describe(folder, o.use_small), *map(describe_weights, filter(None, used.values())), _code()]
     values = Path(o.output) / "values" / f"{stage}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.json"
     if not values.exists():
         module = STAGES[stage]
@@ -159,6 +163,13 @@ def describe_weights(path: str) -> str:
             f"{path}: no such weight file; put it there, or name yours by --bsn_path, --sr_path, --deblur_path"
         )
     return f"weights: {path}, sha256 {_short(Path(path).read_bytes())}"
+
+
+def _code() -> dict[str, str]:
+    """Say what measures: versions, and a hash of the source, which uncommitted changes have too."""
+    files = sorted({*ROOT.glob("codes/**/*.py"), *ROOT.glob("train_*.py")})
+    source = _short(b"".join(path.read_bytes() for path in files))
+    return {name: version for name, version in versions().items() if name != "commit"} | {"source": source}
 
 
 def _short(data: bytes) -> str:
@@ -192,11 +203,11 @@ def module_table(threshold: float, rows: Rows, notes: list[str]) -> Table:
     return _compared(name, title, lines, {"deblur": rows}, notes, beside=threshold == 1)
 
 
-def network_table(rows: dict[str, Rows], notes: list[str]) -> Table:
+def network_table(threshold: float, rows: dict[str, Rows], notes: list[str]) -> Table:
     """BSN and SR on their own, and what comes of them: the nine rows of the published logs."""
     sides = {"bsn": "at the size of the spikes, gray", "sr": "at the size of the picture, gray", "deblur": "colour"}
     lines = {(stage, row): f"{row}, {sides[stage]}" for stage, row in published.OUTPUTS}
-    return _compared("networks", "The networks on their own", lines, rows, notes)
+    return _compared("networks", "The networks on their own", lines, rows, notes, beside=threshold == 1)
 
 
 def _compared(

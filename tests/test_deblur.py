@@ -20,6 +20,7 @@ from codes.networks import BSN, EDSR, LDN
 from codes.networks.bsn import Decoder, Encoder
 from codes.rates import ldn_input, light_of
 from codes.recipe import FUSED, RATES
+from codes.restore import consistent
 from codes.sdm import sdm, tfp
 from codes.simulator import integrate, sense
 from codes.spikes import Exposure, read_spikes, write_spikes
@@ -333,7 +334,7 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
     if case == "no weights":
         return replace(o, method="teacher"), r"--bsn_path is missing.*BSN\.pth or BSN_1000\.pth"
     if case == "instant outside":
-        return replace(o, times=(68, 135)), r"instant 135 is outside the stream.*4\.\.132 are accepted"
+        return replace(o, times=(68, 135)), r"instant 135: .*4\.\.132 are accepted"
     if case == "exposure outside":
         return replace(o, exposure=(50, 97)), r"--exposure 50 97: frames 50\.\.146"
     if case == "output not empty":
@@ -376,3 +377,36 @@ def test_the_command_ends_with_one_line_and_code_2(o, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         program(main, Options, deblur.__doc__)
     assert ended.value.code == 2 and capsys.readouterr().err == "error: nowhere.dat: no such spike file\n"
+
+
+@pytest.mark.parametrize("consistency", ["none", "picture"])
+def test_any_weights_can_be_made_to_agree_with_the_picture(o, weights, consistency):
+    """The mean of all that is restored, ends counted half, is the picture but for rounding and clipping."""
+    instants = tuple(range(20, 117, 8))
+    main(replace(o, method="ldn", **weights, times=instants, consistency=consistency))
+    sharp = np.stack([read_image(Path(o.out, f"{t:03d}.png")).astype(float) for t in instants])
+    mean = (sharp.sum(0) - (sharp[0] + sharp[-1]) / 2) / 12
+    inside = ((sharp > 0) & (sharp < 255)).all(0)
+    error = np.abs(mean - read_image(o.picture))[inside].max()
+    assert inside.mean() > 0.3 and (error < 0.6 if consistency == "picture" else error > 2)
+    with pytest.raises(InputError, match="--consistency picture: of --method ldn alone, not of sdm"):
+        main(replace(o, method="sdm", consistency="picture"))
+
+
+@pytest.mark.parametrize(
+    "exposure, total, calls", [((20, 97), 137, 13), ((10, 15), 40, 15), ((12, 5), 40, 5), ((4, 15), 40, 0)]
+)
+def test_the_mean_is_of_enough_instants_or_left_alone(exposure, total, calls):
+    """Of a short exposure as many as it has; where windows of 21 frames do not reach its ends, none."""
+    margin, length = exposure
+    blur, asked = torch.full((1, 3, 4, 4), 0.5), []
+
+    def restore(instant: int) -> torch.Tensor:
+        asked.append(instant)
+        return torch.full((1, 3, 4, 4), instant / total)
+
+    given = {"length": 21, "total": total}
+    found = consistent(restore, blur, Exposure(length=length, margin=margin), **given)
+    assert len(asked) == len(set(asked)) == calls
+    middle = margin + length // 2
+    assert found(middle).mean().item() == pytest.approx(0.5 if calls else middle / total)
