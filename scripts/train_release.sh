@@ -29,4 +29,8 @@ for threshold in 2 4; do
 done
 "$PYTHON" scripts/tables.py --base_folder data/demo data/demo_2 data/demo_4 --deblur_path $weights \
     --output log/tables/release --cost_size 0
+if [ -n "${held_out[0]:-}" ]; then
+    "$PYTHON" scripts/tables.py --base_folder data/release_films --deblur_path $weights \
+        --output log/tables/release_films --cost_size 0
+fi
 echo "trained: $weights. To use it everywhere, copy it to model/LDN.pth"
