@@ -31,7 +31,7 @@ from codes.networks import BSN, EDSR, LDN, read_recipe
 from codes.rates import ldn_input, light_of
 from codes.recipe import CONSISTENCIES, FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
 from codes.refilm import is_refilmed
-from codes.sdm import blurred, data_consistent, sdm, tfp
+from codes.sdm import blurred, lacking, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.teacher import OWN_STEP, RateTeacher, Teacher, keep_ratios
 
@@ -186,7 +186,7 @@ def main(o: Options) -> Rows:
         restored, fused = student(net, batch, instants)
         if is_consistent:
             outputs["LDN free"] = restored[:, instants.index(middle)]
-            restored = data_consistent(restored, batch.blur)
+            restored = restored + lacking(restored, batch.blur).unsqueeze(1)
         if fused is not None:
             outputs["SDM fused"] = fused[:, instants.index(middle)]
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation

@@ -11,11 +11,11 @@ from codes.errors import InputError
 from codes.networks import LDN
 from codes.rates import ldn_input, light_of, over_mean
 from codes.recipe import Recipe
-from codes.sdm import blurred, gray, sdm, tfp
+from codes.sdm import gray, lacking, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import OWN_STEP, RateTeacher
 
-INSTANTS = 12  # at least, and one more, for the mean over an exposure
+INSTANTS = 12  # parts at least that an exposure is cut into for its mean, where it has as many frames
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
 
@@ -64,7 +64,7 @@ def consistent(restore: Restorer, blur: Tensor, exposure: Exposure, *, length: i
     if instants[0] < length // 2 or instants[-1] > total - length + length // 2:
         return restore
     kept = {instant: restore(instant).float() for instant in instants}
-    missing = blur - blurred(torch.stack([kept[instant] for instant in instants], 1))
+    missing = lacking(torch.stack([kept[instant] for instant in instants], 1), blur)
     return lambda instant: (kept[instant] if instant in kept else restore(instant).float()) + missing
 
 

@@ -62,12 +62,12 @@ def blurred(sharp: Tensor) -> Tensor:
     return (sharp.sum(1) - (sharp[:, 0] + sharp[:, -1]) / 2) / (sharp.shape[1] - 1)
 
 
-def data_consistent(sharp: Tensor, blur: Tensor) -> Tensor:
-    """Add to restored instants [B,N,3,H,W] what their mean lacks of the picture [B,3,H,W] that they are the parts of.
+def lacking(sharp: Tensor, blur: Tensor) -> Tensor:
+    """Return what the mean of instants [B,N,3,H,W] lacks of the picture [B,3,H,W] that they are the parts of.
 
-    The instants lie evenly over the exposure, from end to end. Named after the last step of iterative reconstruction.
+    Added to all of them it makes them agree with it: the data consistency of iterative reconstruction.
     """
-    return sharp + (blur - blurred(sharp)).unsqueeze(1)
+    return blur - blurred(sharp)
 
 
 def gray(bgr: Tensor) -> Tensor:

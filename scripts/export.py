@@ -8,7 +8,7 @@ Inputs:  blur    float32 [1,3,H,W], BGR in [0,1], H and W multiples of 4; of wei
          start   float32 [N,3,H,W], what the closed form makes of them; only of weights of the recipe "rates"
          (instead of spikes, both recipes take rates in the scale of the picture: `codes.rates.ldn_input` makes all)
 Output:  sharp   float32 [N,3,H,W], around [0,1]: clip it; of the recipe "fused" after what the mean of instants over
-                 the exposure lacks of the blurry picture was added to all (`codes.sdm.data_consistent`)
+                 the exposure lacks of the blurry picture was added to all (`codes.sdm.lacking`)
 
 What was written is read again, run at other sizes than it was made at, and compared with torch.
 """

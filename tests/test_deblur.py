@@ -394,7 +394,8 @@ def test_any_weights_can_be_made_to_agree_with_the_picture(o, weights, consisten
 
 
 @pytest.mark.parametrize(
-    "exposure, total, calls", [((20, 97), 137, 13), ((10, 15), 40, 15), ((12, 5), 40, 5), ((4, 15), 40, 0)]
+    "exposure, total, calls",
+    [((20, 97), 137, 13), ((10, 15), 40, 15), ((12, 5), 40, 5), ((20, 1), 40, 1), ((4, 15), 40, 0)],
 )
 def test_the_mean_is_of_enough_instants_or_left_alone(exposure, total, calls):
     """Of a short exposure as many as it has; where windows of 21 frames do not reach its ends, none."""
