@@ -63,7 +63,7 @@ def consistent(restore: Restorer, blur: Tensor, exposure: Exposure, *, length: i
     instants = exposure.evenly(step)
     if instants[0] < length // 2 or instants[-1] > total - length + length // 2:
         return restore
-    kept = {instant: restore(instant).float() for instant in instants}
+    kept = {instant: restore(instant).float() for instant in set(instants)}
     missing = lacking(torch.stack([kept[instant] for instant in instants], 1), blur)
     return lambda instant: (kept[instant] if instant in kept else restore(instant).float()) + missing
 
