@@ -18,7 +18,7 @@ FADES = 40.0  # ticks after which a sample counts 1/e
 TOLERANCE = 0.3  # difference of light, of 1, at which a sample counts 1/e: it shows something else
 SPREAD = 1.13  # picture pixels, standard deviation of a sample's footprint
 DOUBT = 1.0  # weight of the enlargement, in samples at the very pixel
-ROUNDS = 4
+ROUNDS = 8
 SMALLEST = 32  # spike pixels along a side that flow needs
 
 
@@ -27,7 +27,7 @@ def fuse(light: np.ndarray, center: int) -> np.ndarray:
 
     A spike pixel is taken as the mean of the inner 2x2 of its 4x4 picture pixels, as the simulator makes it.
     """
-    mean = _Means(light)
+    mean = Means(light)
     reference = mean(center, MATCHED)
     height, width = reference.shape
     fine = _enlarge(reference)
@@ -48,8 +48,8 @@ def fuse(light: np.ndarray, center: int) -> np.ndarray:
     return fine
 
 
-class _Means:
-    """Averages of light over windows, each in one subtraction."""
+class Means:
+    """Averages of light [T,h,w] over windows of ticks, cut at its ends, each in one subtraction."""
 
     def __init__(self, light: np.ndarray):
         self.total = np.concatenate((np.zeros_like(light[:1]), np.cumsum(light, 0, np.float64))).astype(np.float64)
@@ -58,6 +58,19 @@ class _Means:
         last = len(self.total) - 1
         first, end = max(center - length // 2, 0), min(center - length // 2 + length, last)
         return ((self.total[end] - self.total[first]) / (end - first)).astype(np.float32)
+
+
+def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Find where each pixel [h,w] goes: [h,w,2] float32, by dense inverse search down to single pixels."""
+    height, width = before.shape
+    below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
+    eight_bit = (
+        cv2.copyMakeBorder(np.rint(255 * x.clip(0, 1)).astype(np.uint8), 0, below, 0, right, cv2.BORDER_REPLICATE)
+        for x in (before, after)
+    )
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    search.setFinestScale(0)
+    return search.calc(*eight_bit, None)[:height, :width]
 
 
 def _others(center: int, total: int) -> list[int]:
@@ -72,7 +85,7 @@ def _enlarge(light: np.ndarray) -> np.ndarray:
 
 
 def _arrived(
-    mean: _Means, center: int, other: int, reference: np.ndarray, fine: np.ndarray
+    mean: Means, center: int, other: int, reference: np.ndarray, fine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Move the samples of a tick to where they lie at the instant: x, y in picture pixels, value, weight [h,w]."""
     rows, columns = np.indices(reference.shape, np.float32)
@@ -81,24 +94,11 @@ def _arrived(
     if other == center:
         return x, y, value, np.ones_like(value)
     seen = mean(other, MATCHED)
-    flow = UPSCALE * _flow(seen, reference)
-    x, y = x + flow[..., 0], y + flow[..., 1]
+    moved = UPSCALE * flow(seen, reference)
+    x, y = x + moved[..., 0], y + moved[..., 1]
     there = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     weight = np.exp(-(((there - seen) / TOLERANCE) ** 2) - ((other - center) / FADES) ** 2)
     return x, y, value, weight
-
-
-def _flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Find where each pixel [h,w] goes: [h,w,2] float32, by dense inverse search down to single pixels."""
-    height, width = before.shape
-    below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
-    eight_bit = (
-        cv2.copyMakeBorder(np.rint(255 * x.clip(0, 1)).astype(np.uint8), 0, below, 0, right, cv2.BORDER_REPLICATE)
-        for x in (before, after)
-    )
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    search.setFinestScale(0)
-    return search.calc(*eight_bit, None)[:height, :width]
 
 
 def _nearest(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

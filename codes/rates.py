@@ -81,7 +81,7 @@ def firing_rate(spikes: Tensor) -> Tensor:
     an interval, that is taken as the longer of what is seen of it and its neighbour; a pixel that never fires has 2T.
     """
     total, fired = spikes.shape[1], spikes > 0
-    before, after = _last_before(_clock(fired), fired), _next_from(_clock(fired), fired)
+    before, after = interval_ends(spikes)
     # -1 and `total` stand for spikes that were not seen: at either end the interval is at least this long.
     interval = after - before
     opening, closing = before < 0, after == total
@@ -91,6 +91,12 @@ def firing_rate(spikes: Tensor) -> Tensor:
     neighbour += closing * known.gather(1, last.clamp(min=0).long())
     interval = torch.maximum(interval, neighbour).float()
     return interval.masked_fill_(opening & closing, 2 * total).reciprocal_()
+
+
+def interval_ends(spikes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return between which spikes every tick lies, [B,T,h,w]: the last before it or -1, the next from it on or T."""
+    fired = spikes > 0
+    return _last_before(_clock(fired), fired), _next_from(_clock(fired), fired)
 
 
 def without_false_spikes(spikes: Tensor) -> Tensor:

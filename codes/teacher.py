@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
+from codes.explain import light_along_motion
 from codes.files import replacing
 from codes.fusion import fuse
 from codes.rates import LARGEST_RATIO, apply_ratios, bicubic, light_of, over_mean
@@ -24,7 +25,7 @@ from codes.sdm import sdm, tfp
 from codes.spikes import Exposure
 
 OWN_STEP = 8  # spike frames at most between the instants whose mean is the light of the exposure
-LABELS = 2  # raised when the same streams would get other labels
+LABELS = 3  # raised when the same streams would get other labels
 
 
 class Teacher(nn.Module):
@@ -110,17 +111,22 @@ class RateTeacher(nn.Module):
     @torch.no_grad()
     def light(self, spikes: Tensor) -> tuple[Callable[[int], Tensor], Tensor]:
         """Return a function from an instant to its light [B,1,H,W], and light over the exposure, in one scale."""
-        rates, exposure = light_of(spikes, "rates"), self.exposure
-        mean = tfp(rates, exposure.center, exposure.length)
+        exposure = self.exposure
         if not self.fused:
+            rates = light_of(spikes, "rates")
+            mean = tfp(rates, exposure.center, exposure.length)
             return lambda instant: bicubic(tfp(rates, instant, self.short)), bicubic(mean)
+        rates = torch.stack([light_along_motion(one) for one in spikes.cpu()])
+        mean = tfp(rates, exposure.center, exposure.length)
         # Flow wants light in 0..1, whatever the threshold was.
         scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
-        streams = (rates / scale).cpu().numpy()
+        streams = (rates / scale).numpy()
 
         @cache
         def fused(instant: int) -> Tensor:
-            return torch.from_numpy(np.stack([fuse(stream, instant) for stream in streams])).unsqueeze(1).to(rates)
+            return (
+                torch.from_numpy(np.stack([fuse(stream, instant) for stream in streams])).unsqueeze(1).to(spikes.device)
+            )
 
         return fused, torch.stack([fused(instant) for instant in exposure.evenly(OWN_STEP)]).mean(0)
 

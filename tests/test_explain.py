@@ -1,0 +1,120 @@
+"""What motion predicts tells true spikes from false ones and says where within its interval light was."""
+
+import math
+from itertools import combinations, pairwise
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_fusion import film, seen
+
+from codes.explain import DOUBT, FALSE, SKIPPED, WORST, distributed, explained, light_along_motion, predict
+from codes.rates import firing_rate, without_false_spikes
+from codes.simulator import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
+
+
+def column(values) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1, 1)
+
+
+def cost(places: list[int], false: int, predicted: list[float]) -> float:
+    """Score one way to explain a pixel, by its definition: true spikes at `places`, the others false."""
+
+    def unlikely(gathered: float, tick: int, is_open: bool) -> float:
+        off = math.log(max(gathered, 1e-3))
+        off = max((off if is_open else abs(off)) - math.log1p(predicted[tick] / 2), 0)
+        return min(0.5 * (off / DOUBT) ** 2, WORST)
+
+    total, last = -false * math.log(FALSE), -1
+    for tick in places:
+        total += unlikely(
+            sum(predicted[last + 1 : tick + 1]) if last >= 0 else sum(predicted[: tick + 1]), tick, last < 0
+        )
+        total += 0 if last < 0 else max(math.log(math.sqrt(2 * math.pi) * DOUBT * (tick - last)), 0)
+        last = tick
+    return total + unlikely(sum(predicted[last + 1 :]), len(predicted) - 1, True)
+
+
+def in_a_row(places: tuple[int, ...], fired: list[int]) -> int:
+    """Count the most spikes in a row that are not among `places`."""
+    runs = "".join("." if place in places else "x" for place in fired).split(".")
+    return max(map(len, runs))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_the_most_likely_way_of_all_is_found(data):
+    total = data.draw(st.integers(1, 9))
+    train = data.draw(st.lists(st.integers(0, 1), min_size=total, max_size=total))
+    predicted = data.draw(st.lists(st.sampled_from([0.02, 0.13, 0.31, 0.7]), min_size=total, max_size=total))
+    fired = [tick for tick, spike in enumerate(train) if spike]
+    ways = [way for number in range(len(fired) + 1) for way in combinations(fired, number)]
+    best = min(cost(way, len(fired) - len(way), predicted) for way in ways if in_a_row(way, fired) <= SKIPPED)
+    found = explained(column(train), column(predicted)).flatten().nonzero().flatten().tolist()
+    assert set(found) <= set(fired)
+    assert cost(found, len(fired) - len(found), predicted) == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize("interval", [6, 11, 20])
+def test_a_false_spike_is_found_where_light_is_known_and_no_true_one(interval):
+    train = (torch.arange(137) % interval == 1).byte().view(-1, 1, 1)
+    predicted = torch.full((137, 1, 1), 1 / interval)
+    assert torch.equal(explained(train, predicted), train)
+    for place in range(1 + 4 * interval + 2, 1 + 5 * interval - 1):
+        noisy = train.clone()
+        noisy[place] = 1
+        assert torch.equal(explained(noisy, predicted), train)
+
+
+def test_the_charge_of_an_interval_lies_where_light_is_predicted():
+    light = column(np.linspace(0.02, 0.12, 137, dtype=np.float32))
+    spikes = (light.cumsum(0).floor() > torch.cat((light[:1] * 0, light.cumsum(0)[:-1])).floor()).byte()
+    ticks = spikes.flatten().nonzero().flatten().tolist()
+    found = distributed(spikes, 1.7 * light)  # whatever its scale
+    for first, last in pairwise(ticks):
+        assert found[first + 1 : last + 1].sum() == pytest.approx(1, abs=1e-5)
+    inside = slice(ticks[0] + 1, ticks[-1] + 1)
+    assert (found / light - 1)[inside].abs().mean() < 0.7 * (firing_rate(spikes[None])[0] / light - 1)[
+        inside
+    ].abs().mean()
+
+
+def test_constant_light_is_predicted_exactly():
+    torch.testing.assert_close(predict(torch.full((40, 8, 12), 0.3)), torch.full((40, 8, 12), 0.3))
+
+
+@pytest.mark.parametrize(("threshold", "gain"), [(1, 0.1), (4, 0.5)])
+def test_light_along_motion_is_nearer_the_truth(threshold, gain):
+    rng = np.random.default_rng(0)
+    light = seen(film(0.37))
+    spikes = integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32))
+    spikes = torch.from_numpy(add_noise(spikes, rng))
+    truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / threshold)
+
+    def psnr(found: torch.Tensor) -> float:
+        """Compare averages of 9 ticks."""
+        off = torch.nn.functional.avg_pool1d((found - truth).flatten(1).T, 9)
+        return -10 * (off * threshold).square().mean().log10().item()
+
+    alone = firing_rate(without_false_spikes(spikes[None]))[0]
+    assert psnr(light_along_motion(spikes)) > psnr(alone) + gain
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5), (2, 1, 1), (30, 5, 3)])
+@pytest.mark.parametrize("spike", [0, 1])
+def test_any_size_all_black_and_all_white(shape, spike):
+    found = light_along_motion(torch.full(shape, spike, dtype=torch.uint8))
+    assert found.shape == shape and found.isfinite().all() and (found > 0).all()
+
+
+def test_a_thread_more_changes_nothing():
+    spikes = torch.from_numpy((np.random.default_rng(0).random((40, 12, 16)) < 0.2).astype(np.uint8))
+    before, threads = light_along_motion(spikes), cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        assert torch.equal(light_along_motion(spikes), before)
+    finally:
+        cv2.setNumThreads(threads)
