@@ -32,6 +32,7 @@ from codes.cli import option, program
 from codes.dataset import Packed, SpikeDataset
 from codes.engine.journal import versions
 from codes.errors import InputError
+from codes.explain import light_along_motion
 from codes.fusion import fuse
 from codes.geometry import guess, read
 from codes.images import read_image, write_image
@@ -41,7 +42,7 @@ from codes.recipe import RECIPES
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
-from codes.teacher import RateTeacher
+from codes.teacher import LABELS, RateTeacher
 
 CONSISTENT = {"recipe": "rates", "teacher": "consistent"}
 # What is changed, one thing at a time, from the recipe that the row before stands for.
@@ -175,7 +176,8 @@ def real_table(o: Options) -> Table:
         height, width = spikes.shape[-2:]
         center, rates = spikes.shape[1] // 2 + 1, firing_rate(without_false_spikes(spikes))
         light = [tfp(one, center, 9)[0, 0].numpy() for one in (spikes, firing_rate(spikes), rates)]
-        fine = fuse((rates[0] / rates.mean(1).quantile(0.999)).numpy(), center)
+        along = light_along_motion(spikes[0])
+        fine = fuse((along / along.mean(0).quantile(0.999)).numpy(), center)
         light.append(cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR))
         write_image(Path(o.output, f"{path.stem}.png"), drawn(light))
         if picture is not None:
@@ -229,6 +231,9 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
         raise InputError(f"--refilmed is missing: {name} is trained on what scripts/refilm.py makes of --base_folder")
     folder, tests = o.refilmed if is_filmed else o.base_folder[0], list(o.test_folder or o.base_folder[:1])
     key = {"steps": o.steps, "bs": o.bs, "roi_size": o.roi_size, "seed": seed, "data": folder, **change}
+    # Fused pictures, given or taught, are others with every version of them.
+    version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" else ""
+    key |= {"labels": LABELS} if version else {}
     if change["recipe"] == "published":
         key["networks"] = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (o.bsn_path, o.sr_path)]
     kept = Path(o.output, "values", f"{safe}-{seed}.json")
@@ -237,11 +242,11 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     if all(test in rows for test in tests):
         return [rows[test] for test in tests]
     differs = [f"-{change[name]}" for name in ("base_folder", "center_weight") if name in change]
-    labels = "" if change.get("reblur") == "random" else f"{o.output}/labels/{teacher}{''.join(differs)}"
+    labels = "" if change.get("reblur") == "random" else f"{o.output}/labels/{teacher}{''.join(differs)}{version}"
     networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if change["recipe"] == "published" else {}
     options = {
-        "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}", "seed": seed, "device": o.device,
-        "workers": 1, **networks,
+        "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}{version}", "seed": seed,
+        "device": o.device, "workers": 1, **networks,
     }  # fmt: skip
     training = {"bs": o.bs, "roi_size": (o.roi_size,), "tea_loss": "ssim", "evaluate_every": 0}
     training |= {"teacher_cache": labels} | change | {"base_folder": folder}
