@@ -6,6 +6,7 @@ and the charge of a long interval belongs where the light was. Nothing is traine
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import cv2
@@ -22,10 +23,9 @@ AVERAGED = 5  # ticks averaged for each
 TOLERANCE = 0.3  # difference of light, of 1, at which a neighbour counts 1/e
 PASSES = 2  # each predicts by what the pass before explained
 FALSE = 0.007  # false spikes a tick: 1 in 140, as published
-DOUBT = 0.2  # standard deviation of the logarithm of a predicted charge
+CHARGE_ERROR = 0.2  # standard deviation of the logarithm of a predicted charge
 WORST = 8.0  # -log of the likelihood at which a prediction is taken for wrong, not the spikes
 SKIPPED = 3  # false spikes in a row at most
-LIMIT = 3.0  # light within an interval is at most this often its mean, and its mean this often the light
 
 
 def light_along_motion(spikes: Tensor) -> Tensor:
@@ -37,21 +37,21 @@ def light_along_motion(spikes: Tensor) -> Tensor:
     light = firing_rate(true[None])[0]
     for _ in range(PASSES):
         predicted = predict(light)
-        true = explained(spikes, predicted)
-        light = distributed(true, predicted)
+        true = explain(spikes, predicted)
+        light = distribute(true, predicted)
     return light
 
 
 def predict(light: Tensor) -> Tensor:
-    """Average light [T,h,w] along motion: at every tick [T,h,w] what the ticks before and after it say."""
+    """Average light [T,h,w] along motion: what each tick and those before and after it say of it, [T,h,w]."""
     # Flow wants light in 0..1, whatever the threshold was.
     scale = light.mean(0).quantile(0.999).clamp(min=1e-6)
     mean = Means((light / scale).numpy())
     total, height, width = light.shape
     instants = sorted({*range(0, total, STEP), total - 1})
     rows, columns = np.indices((height, width), np.float32)
-    pictures = []
-    for instant in instants:
+
+    def picture(instant: int) -> Tensor:
         here = mean(instant, AVERAGED)
         smooth = cv2.GaussianBlur(here, (0, 0), 1.0)
         sums, weights = here.copy(), np.ones_like(here)
@@ -66,19 +66,22 @@ def predict(light: Tensor) -> Tensor:
             weight = np.exp(-(((cv2.GaussianBlur(there, (0, 0), 1.0) - smooth) / TOLERANCE) ** 2))
             sums += weight * there
             weights += weight
-        pictures.append(torch.from_numpy(sums / weights))
-    found = torch.empty_like(light)
+        return torch.from_numpy(sums / weights)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV lets other threads run meanwhile
+        pictures = list(pool.map(picture, instants))
+    found = light / scale
     for (before, after), (first, last) in zip(pairwise(pictures), pairwise(instants), strict=True):
         shares = torch.arange(last - first + 1).view(-1, 1, 1) / (last - first)
         found[first : last + 1] = torch.lerp(before, after, shares)
-    return found * scale if len(pictures) > 1 else light.clone()
+    return found * scale
 
 
-def explained(spikes: Tensor, predicted: Tensor) -> Tensor:
+def explain(spikes: Tensor, predicted: Tensor) -> Tensor:
     """Remove false spikes: of all ways to tell true from false in a pixel, the most likely one (Viterbi).
 
     spikes [T,h,w] of 0 and 1, predicted light [T,h,w] in spikes a tick -> [T,h,w] uint8. The charge predicted between
-    two true spikes is 1 within DOUBT and a tick; each false spike costs its rarity.
+    two true spikes is 1 within CHARGE_ERROR and half a tick; each false spike costs its rarity.
     """
     total, fired = len(spikes), spikes > 0
     charge, slack = predicted.cumsum(0), torch.log1p(predicted / 2)
@@ -90,16 +93,18 @@ def explained(spikes: Tensor, predicted: Tensor) -> Tensor:
     rarity = -math.log(FALSE) * torch.arange(SKIPPED + 1).view(-1, 1, 1)
     skipped = torch.zeros(spikes.shape, dtype=torch.uint8)  # false spikes before each, were it true
 
-    def unlikely(gathered: Tensor, slack: Tensor, is_open: Tensor | bool) -> Tensor:
+    def unlikely(gathered: Tensor, tick: int, is_open: Tensor | bool) -> Tensor:
         """Score the charge of an interval; of an open one it is 1 at most."""
         off = gathered.clamp(min=1e-3).log()
         off = torch.where(torch.as_tensor(is_open), off, off.abs())
-        return (0.5 * ((off - slack).clamp(min=0) / DOUBT) ** 2).clamp(max=WORST)
+        return (0.5 * ((off - slack[tick]).clamp(min=0) / CHARGE_ERROR) ** 2).clamp(max=WORST)
 
     for tick in range(total):
         is_open = at_tick < 0
-        length = torch.log((math.sqrt(2 * math.pi) * DOUBT * (tick - at_tick)).clamp(min=1)).masked_fill(is_open, 0)
-        ways = cost + unlikely(charge[tick] - at_charge, slack[tick], is_open) + length + rarity
+        length = torch.log((math.sqrt(2 * math.pi) * CHARGE_ERROR * (tick - at_tick)).clamp(min=1)).masked_fill(
+            is_open, 0
+        )
+        ways = cost + unlikely(charge[tick] - at_charge, tick, is_open) + length + rarity
         best, skipped_here = ways.min(0)
         skipped[tick] = skipped_here.to(torch.uint8)
         here = (charge[tick], torch.full_like(charge[tick], tick), best)
@@ -107,7 +112,7 @@ def explained(spikes: Tensor, predicted: Tensor) -> Tensor:
             torch.where(fired[tick], torch.cat((new[None], old[:-1])), old)
             for new, old in zip(here, (at_charge, at_tick, cost), strict=True)
         )
-    left = (cost + unlikely(charge[-1] - at_charge, slack[-1], True) + rarity).argmin(0).to(torch.uint8)
+    left = (cost + unlikely(charge[-1] - at_charge, -1, True) + rarity).argmin(0).to(torch.uint8)
     true = torch.zeros(spikes.shape, dtype=torch.uint8)
     for tick in reversed(range(total)):
         is_true = fired[tick] & (left == 0)
@@ -116,11 +121,10 @@ def explained(spikes: Tensor, predicted: Tensor) -> Tensor:
     return true
 
 
-def distributed(spikes: Tensor, predicted: Tensor) -> Tensor:
+def distribute(spikes: Tensor, predicted: Tensor) -> Tensor:
     """Lay the charge of every interval between spikes [T,h,w] where light is predicted [T,h,w]: [T,h,w] float32."""
-    rates = firing_rate(spikes[None])[0]
     before, after = (end[0].long() for end in interval_ends(spikes[None]))
     charge = torch.cat((torch.zeros_like(predicted[:1]), predicted.cumsum(0)))
     gathered = charge.gather(0, (after + 1).clamp(max=len(spikes))) - charge.gather(0, before + 1)
-    shape = (predicted / (gathered * rates).clamp(min=1e-6)).clamp(1 / LIMIT, LIMIT)
-    return torch.where((before < 0) | (after == len(spikes)), rates, rates * shape)
+    is_open = (before < 0) | (after == len(spikes))
+    return torch.where(is_open, firing_rate(spikes[None])[0], predicted / gathered.clamp(min=1e-12))

@@ -22,16 +22,15 @@ ROUNDS = 8
 SMALLEST = 32  # spike pixels along a side that flow needs
 
 
-def fuse(light: np.ndarray, center: int) -> np.ndarray:
-    """Enlarge light at an instant by 4: [T,h,w] float32, about 0..1, rates of a stream -> [4h,4w] float32.
+def fuse(mean: "Means", center: int) -> np.ndarray:
+    """Enlarge light at an instant by 4: `Means` of light of a stream, about 0..1, at [h,w] -> [4h,4w] float32.
 
     A spike pixel is taken as the mean of the inner 2x2 of its 4x4 picture pixels, as the simulator makes it.
     """
-    mean = Means(light)
     reference = mean(center, MATCHED)
     height, width = reference.shape
     fine = _enlarge(reference)
-    samples = [np.stack(_arrived(mean, center, other, reference, fine)) for other in _others(center, len(light))]
+    samples = [np.stack(_arrived(mean, center, other, reference, fine)) for other in _others(center, len(mean))]
     x, y, value, weight = np.concatenate([sample.reshape(4, -1) for sample in samples], 1)
     inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
     x, y, value, weight = x[inside], y[inside], value[inside], weight[inside]
@@ -52,11 +51,13 @@ class Means:
     """Averages of light [T,h,w] over windows of ticks, cut at its ends, each in one subtraction."""
 
     def __init__(self, light: np.ndarray):
-        self.total = np.concatenate((np.zeros_like(light[:1]), np.cumsum(light, 0, np.float64))).astype(np.float64)
+        self.total = np.concatenate((np.zeros_like(light[:1]), np.cumsum(light, 0, np.float64)), dtype=np.float64)
+
+    def __len__(self) -> int:
+        return len(self.total) - 1
 
     def __call__(self, center: int, length: int) -> np.ndarray:
-        last = len(self.total) - 1
-        first, end = max(center - length // 2, 0), min(center - length // 2 + length, last)
+        first, end = max(center - length // 2, 0), min(center - length // 2 + length, len(self))
         return ((self.total[end] - self.total[first]) / (end - first)).astype(np.float32)
 
 
@@ -104,14 +105,14 @@ def _arrived(
 def _nearest(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the four pixels around each sample, one for every sample at a time: flat index and share."""
     left, top = np.minimum(x.astype(int), shape[1] - 2), np.minimum(y.astype(int), shape[0] - 2)
-    for down in (0, 1):
-        for right in (0, 1):
-            share = (1 - np.abs(left + right - x)) * (1 - np.abs(top + down - y))
-            yield (top + down) * shape[1] + left + right, share
+    place, (right, down) = top * shape[1] + left, (x - left.astype(np.float32), y - top.astype(np.float32))
+    for row, share in ((0, 1 - down), (shape[1], down)):
+        yield place + row, share * (1 - right)
+        yield place + row + 1, share * right
 
 
 def _look(fine: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Sample a picture between its pixels; half way between four that is their mean, what a spike pixel sees."""
     parts = len(x) // 32000 + 1  # OpenCV's limit along a side
-    places = (np.array_split(z.astype(np.float32)[None], parts, 1) for z in (x, y))
+    places = (np.array_split(z[None], parts, 1) for z in (x, y))
     return np.concatenate([cv2.remap(fine, *place, cv2.INTER_LINEAR)[0] for place in zip(*places, strict=True)])

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -19,12 +20,13 @@ from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
 from codes.explain import light_along_motion
 from codes.files import replacing
-from codes.fusion import fuse
+from codes.fusion import Means, fuse
 from codes.rates import LARGEST_RATIO, apply_ratios, bicubic, light_of, over_mean
 from codes.sdm import sdm, tfp
 from codes.spikes import Exposure
 
 OWN_STEP = 8  # spike frames at most between the instants whose mean is the light of the exposure
+AT_ONCE = 4  # instants that are fused at the same time, at most
 LABELS = 3  # raised when the same streams would get other labels
 
 
@@ -120,15 +122,16 @@ class RateTeacher(nn.Module):
         mean = tfp(rates, exposure.center, exposure.length)
         # Flow wants light in 0..1, whatever the threshold was.
         scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
-        streams = (rates / scale).numpy()
+        means = [Means(stream) for stream in (rates / scale).numpy()]
 
         @cache
         def fused(instant: int) -> Tensor:
-            return (
-                torch.from_numpy(np.stack([fuse(stream, instant) for stream in streams])).unsqueeze(1).to(spikes.device)
-            )
+            return torch.from_numpy(np.stack([fuse(mean, instant) for mean in means])).unsqueeze(1).to(spikes.device)
 
-        return fused, torch.stack([fused(instant) for instant in exposure.evenly(OWN_STEP)]).mean(0)
+        # OpenCV and NumPy let other threads run meanwhile; each instant takes some 0.7 GB at 1080p.
+        with ThreadPoolExecutor(min(torch.get_num_threads(), AT_ONCE)) as pool:
+            pictures = list(pool.map(fused, exposure.evenly(OWN_STEP)))
+        return fused, torch.stack(pictures).mean(0)
 
     @staticmethod
     def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:

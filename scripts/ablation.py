@@ -33,7 +33,7 @@ from codes.dataset import Packed, SpikeDataset
 from codes.engine.journal import versions
 from codes.errors import InputError
 from codes.explain import light_along_motion
-from codes.fusion import fuse
+from codes.fusion import Means, fuse
 from codes.geometry import guess, read
 from codes.images import read_image, write_image
 from codes.metrics import psnr
@@ -91,7 +91,9 @@ class Options:
     seeds: int = option(3, "trainings of each row")
     bs: int = option(2, "pictures a batch")
     roi_size: int = option(128, "side of the crops, in picture pixels")
-    only: tuple[str, ...] = option((), "rows to train, by their beginning [all]")
+    only: tuple[str, ...] = option(
+        (), "rows to train, by their beginning; those that were measured are shown too [all]"
+    )
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
 
 
@@ -177,7 +179,7 @@ def real_table(o: Options) -> Table:
         center, rates = spikes.shape[1] // 2 + 1, firing_rate(without_false_spikes(spikes))
         light = [tfp(one, center, 9)[0, 0].numpy() for one in (spikes, firing_rate(spikes), rates)]
         along = light_along_motion(spikes[0])
-        fine = fuse((along / along.mean(0).quantile(0.999)).numpy(), center)
+        fine = fuse(Means((along / along.mean(0).quantile(0.999)).numpy()), center)
         light.append(cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR))
         write_image(Path(o.output, f"{path.stem}.png"), drawn(light))
         if picture is not None:
@@ -207,9 +209,9 @@ def train_table(o: Options) -> Table:
         of = f"V_th {threshold(folder)}, {Path(folder).name}"
         columns += [f"middle, {of}", "spread", f"sequence, {of}", "spread"]
     for name, change in VARIANTS.items():
-        if o.only and not name.startswith(o.only):
-            continue
         found = [trained(o, name, change, seed) for seed in range(o.seeds)]
+        if None in found:
+            continue
         cells = []
         for place in range(len(columns) // 4):
             for row in ("LDN", "LDN sequence"):
@@ -222,11 +224,15 @@ def train_table(o: Options) -> Table:
     return Table("train", "What LDN learns", columns, rows, [*notes, made()])
 
 
-def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list[dict]:
-    """Train one LDN and measure it on each set, or read what an earlier call measured."""
+def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list[dict] | None:
+    """Train one LDN and measure it on each set, or read what an earlier call measured; None if it is not asked for."""
     safe = "".join(letter if letter.isalnum() else "_" for letter in name)
     teacher = str(change.get("teacher", RECIPES[str(change["recipe"])]["teacher"]))
-    is_filmed = "refilmed" in (teacher, change.get("base_folder"))
+    is_filmed, is_published = "refilmed" in (teacher, change.get("base_folder")), change["recipe"] == "published"
+    kept, is_asked = Path(o.output, "values", f"{safe}-{seed}.json"), not o.only or name.startswith(o.only)
+    is_given = (o.refilmed or not is_filmed) and ((o.bsn_path and o.sr_path) or not is_published)
+    if not is_asked and not (kept.exists() and is_given):
+        return None
     if is_filmed and not o.refilmed:
         raise InputError(f"--refilmed is missing: {name} is trained on what scripts/refilm.py makes of --base_folder")
     folder, tests = o.refilmed if is_filmed else o.base_folder[0], list(o.test_folder or o.base_folder[:1])
@@ -234,16 +240,17 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     # Fused pictures, given or taught, are others with every version of them.
     version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" else ""
     key |= {"labels": LABELS} if version else {}
-    if change["recipe"] == "published":
+    if is_published:
         key["networks"] = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (o.bsn_path, o.sr_path)]
-    kept = Path(o.output, "values", f"{safe}-{seed}.json")
     known = manifest.read(kept) if kept.exists() else {}
     rows = known["rows"] if known.get("of") == key else {}
     if all(test in rows for test in tests):
         return [rows[test] for test in tests]
+    if not is_asked:
+        return None
     differs = [f"-{change[name]}" for name in ("base_folder", "center_weight") if name in change]
     labels = "" if change.get("reblur") == "random" else f"{o.output}/labels/{teacher}{''.join(differs)}{version}"
-    networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if change["recipe"] == "published" else {}
+    networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if is_published else {}
     options = {
         "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}{version}", "seed": seed,
         "device": o.device, "workers": 1, **networks,

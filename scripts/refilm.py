@@ -31,7 +31,7 @@ from codes.refilm import FASTEST, NOTE, played, restored
 from codes.scenes import blurry
 from codes.simulator import add_noise, integrate, sense
 from codes.spikes import SEQUENCE_STEP, Exposure, write_spikes
-from codes.teacher import RateTeacher
+from codes.teacher import LABELS, RateTeacher
 
 OLD = ("data_type", "GOPRO")
 
@@ -55,7 +55,8 @@ def main(o: Options) -> None:
     sources = [SpikeDataset(base, "train", parts=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
     # Written as sets were before there were types.
     held = {name: value for name, value in asdict(o).items() if name != "output" and (name, value) != OLD}
-    versions = {package: version(package) for package in ("numpy", "torch")} | {"opencv": cv2.__version__}
+    versions = {package: version(package) for package in ("numpy", "torch")}
+    versions |= {"opencv": cv2.__version__, "teacher": str(LABELS)}
     manifest.claim(folder, held, versions, name=NOTE)
     tested = Path(o.base_folder[0], "test")
     if tested.is_dir() and not (folder / "test").exists():

@@ -139,7 +139,7 @@ def test_a_process_touches_no_gpu_but_its_own(monkeypatch, device, chosen):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory in its own way")
 def test_memory_of_large_pictures_is_taken_from_the_system_once():
-    """Page faults cost a fifth of the time of LDN at 720p, and more of several instants."""
+    """Page faults cost a quarter of the time of LDN at 720p, and more of several instants."""
     program = """
 import resource, torch
 from codes.engine import distributed
