@@ -28,12 +28,13 @@ from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
-from codes.rates import ldn_input, light_of
+from codes.rates import ldn_input, light_of, rate_windows
 from codes.recipe import CONSISTENCIES, FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
 from codes.refilm import is_refilmed
-from codes.sdm import blurred, lacking, sdm, tfp
+from codes.restore import looks
+from codes.sdm import blurred, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
-from codes.teacher import OWN_STEP, RateTeacher, Teacher, keep_ratios
+from codes.teacher import RateTeacher, Teacher, keep_ratios
 
 
 @dataclass(frozen=True)
@@ -128,21 +129,19 @@ def main(o: Options) -> Rows:
     def ratios(batch: Batch, centers: list[int]) -> Tensor:
         return teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
 
-    def student(net: nn.Module, batch: Batch, centers: list[int]) -> tuple[Tensor, Tensor | None]:
-        """Restore all instants in one pass; return that and, where it is not the blurry one, what it was made of."""
-        fused = teacher.sharpen(batch.blur, ratios(batch, centers)) if is_fused else None
-        sizes = {"length": o.spike_deblur_len, "short": o.bsn_len, "exposure": exposure}
-        light = light_of(batch.spikes, spike_input)
-        given = ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input, fused=fused)
-        if fused is not None and not torch.is_grad_enabled():  # each instant looks at a picture of its own: in turn
-            sharp = torch.cat([net(*one) for one in zip(*(x.split(1) for x in given[:2]), strict=True)])
+    def student(net: nn.Module, batch: Batch, centers: list[int]) -> Tensor:
+        """Restore all instants in one pass, [B,N,3,H,W]."""
+        light, sizes = light_of(batch.spikes, spike_input), {"length": o.spike_deblur_len, "exposure": exposure}
+        if is_fused:
+            fused = teacher.sharpen(batch.blur, ratios(batch, centers))
+            sharp = net(fused.flatten(0, 1), rate_windows(batch.blur, light, centers, **sizes))
         else:
-            sharp = net(*given)
-        return sharp.float().unflatten(0, (-1, len(centers))), fused  # [B,N,3,H,W]
+            sharp = net(*ldn_input(batch.blur, light, centers, **sizes, short=o.bsn_len, spike_input=spike_input))
+        return sharp.float().unflatten(0, (-1, len(centers)))
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         instants = drawn_instants(batch, exposure, len(centers)) if o.reblur == "random" else centers
-        sharp, _ = student(net, batch, instants)
+        sharp = student(net, batch, instants)
         sharp = sharp.clamp(0, 1) if o.clip else sharp
         if filmed:  # exact at each instant: the mean of all says nothing more
             if batch.sequence is None:
@@ -167,9 +166,7 @@ def main(o: Options) -> Rows:
         def taught(name: str) -> Tensor:
             return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
 
-        middle, sequence = exposure.center, batch.sequence
-        shown = [middle] if sequence is None else exposure.centers(SEQUENCE_STEP)
-        instants = exposure.evenly(OWN_STEP) if is_consistent else shown
+        middle = exposure.center
         long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
         outputs = {
             "blurry": batch.blur,
@@ -183,21 +180,20 @@ def main(o: Options) -> Rows:
             clean = enlarged(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
-        restored, fused = student(net, batch, instants)
-        if is_consistent:
-            outputs["LDN free"] = restored[:, instants.index(middle)]
-            restored = restored + lacking(restored, batch.blur).unsqueeze(1)
-        if fused is not None:
-            outputs["SDM fused"] = fused[:, instants.index(middle)]
+        found = list(looks(net, batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, recipe=recipe))
+        restorers = {"LDN": found[-1].sharp}
+        if is_fused:
+            restorers = {"SDM fused": found[0].fused, "LDN first look": found[0].sharp} | restorers
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
             outputs["SDM fused"] = taught("fused")
-        outputs["LDN"] = restored[:, instants.index(middle)]
+        if is_consistent:
+            outputs["LDN free"] = found[-1].free(middle)
+        outputs |= {name: restore(middle) for name, restore in restorers.items()}
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
-        if sequence is not None:
-            places = [instants.index(instant) for instant in shown]
-            pairs["LDN sequence"] = Pair(restored[:, places], sequence)
-            if fused is not None:
-                pairs["SDM fused sequence"] = Pair(fused[:, places], sequence)
+        if batch.sequence is not None:
+            for name, restore in restorers.items():
+                shown = torch.stack([restore(instant) for instant in exposure.centers(SEQUENCE_STEP)], 1)
+                pairs[f"{name} sequence"] = Pair(shown, batch.sequence)
         return pairs
 
     if o.train_split == "test" and not o.test_mode:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from codes.fusion import Means, flow
+from codes.interpolation import between
 from codes.rates import firing_rate, interval_ends, without_false_spikes
 
 STEP = 4  # ticks between the instants that are predicted; between them light is taken as linear
@@ -24,6 +25,8 @@ TOLERANCE = 0.3  # difference of light, of 1, at which a neighbour counts 1/e
 PASSES = 2  # each predicts by what the pass before explained
 FALSE = 0.007  # false spikes a tick: 1 in 140, as published
 CHARGE_ERROR = 0.2  # standard deviation of the logarithm of a predicted charge
+FILM_ERROR = 0.25  # the same, predicted by restored pictures
+DARKEST = 1e-4  # light of a restored picture, in spikes a tick, at least
 WORST = 8.0  # -log of the likelihood at which a prediction is taken for wrong, not the spikes
 SKIPPED = 3  # false spikes in a row at most
 
@@ -40,6 +43,26 @@ def light_along_motion(spikes: Tensor) -> Tensor:
         true = explain(spikes, predicted)
         light = distribute(true, predicted)
     return light
+
+
+def light_along_film(spikes: Tensor, light: Tensor, pictures: Tensor, instants: list[int]) -> Tensor:
+    """Return light [T,h,w] as `light_along_motion` does, predicted by what was restored from it.
+
+    pictures: [N,h,w], light that was restored at `instants`, ascending, in any scale. What is between two of them is
+    interpolated along motion; before the first and after the last, light [T,h,w] of the look before predicts itself.
+    """
+    first, last = instants[0], instants[-1]
+    bright = pictures.flatten().quantile(0.999).clamp(min=1e-6)  # flow wants light in 0..1
+    film = list((pictures / bright).numpy())
+    frames = film[:1]
+    for (before, after), (here, there) in zip(pairwise(film), pairwise(instants), strict=True):
+        times = [(tick - here) / (there - here) for tick in range(here + 1, there)]
+        frames += [*between(before, after, times, flow), after]
+    predicted = light.clone()
+    shown = torch.from_numpy(np.stack(frames))
+    predicted[first : last + 1] = shown * (light[first : last + 1].mean() / shown.mean().clamp(min=1e-6))
+    predicted.clamp_(min=DARKEST)
+    return distribute(explain(spikes, predicted, charge_error=FILM_ERROR), predicted)
 
 
 def predict(light: Tensor) -> Tensor:
@@ -77,11 +100,11 @@ def predict(light: Tensor) -> Tensor:
     return found * scale
 
 
-def explain(spikes: Tensor, predicted: Tensor) -> Tensor:
+def explain(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_ERROR) -> Tensor:
     """Remove false spikes: of all ways to tell true from false in a pixel, the most likely one (Viterbi).
 
     spikes [T,h,w] of 0 and 1, predicted light [T,h,w] in spikes a tick -> [T,h,w] uint8. The charge predicted between
-    two true spikes is 1 within CHARGE_ERROR and half a tick; each false spike costs its rarity.
+    two true spikes is 1 within `charge_error` and half a tick; each false spike costs its rarity.
     """
     total, fired = len(spikes), spikes > 0
     charge, slack = predicted.cumsum(0), torch.log1p(predicted / 2)
@@ -97,11 +120,11 @@ def explain(spikes: Tensor, predicted: Tensor) -> Tensor:
         """Score the charge of an interval; of an open one it is 1 at most."""
         off = gathered.clamp(min=1e-3).log()
         off = torch.where(torch.as_tensor(is_open), off, off.abs())
-        return (0.5 * ((off - slack[tick]).clamp(min=0) / CHARGE_ERROR) ** 2).clamp(max=WORST)
+        return (0.5 * ((off - slack[tick]).clamp(min=0) / charge_error) ** 2).clamp(max=WORST)
 
     for tick in range(total):
         is_open = at_tick < 0
-        length = torch.log((math.sqrt(2 * math.pi) * CHARGE_ERROR * (tick - at_tick)).clamp(min=1)).masked_fill(
+        length = torch.log((math.sqrt(2 * math.pi) * charge_error * (tick - at_tick)).clamp(min=1)).masked_fill(
             is_open, 0
         )
         ways = cost + unlikely(charge[tick] - at_charge, tick, is_open) + length + rarity

@@ -30,25 +30,25 @@ def ldn_input(
     short: int,
     exposure: Exposure,
     spike_input: str,
-    fused: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return what LDN is given for N instants of blurry pictures [B,3,H,W]: picture, windows, and where it starts.
 
     light: [B,T,h,w] by `light_of`. Counts are given as they are, [B*N,length,h,w], beside the blurry picture, where LDN
     starts (None). Rates are brought to the scale of the picture, so that threshold and gain cancel, and LDN starts at
-    what the closed form makes of them, [B*N,3,H,W]: it learns what is missing there. With `fused`, the pictures
-    [B,N,3,H,W] that fusion along motion gave, LDN looks at these and starts there; the blurry one is in them.
+    what the closed form makes of them, [B*N,3,H,W]: it learns what is missing there.
     """
-    windows = torch.stack([window(light, center, length) for center in centers], 1).float()
     if spike_input == "counts":
-        return blur, windows.flatten(0, 1), None
+        return blur, torch.stack([window(light, center, length) for center in centers], 1).float().flatten(0, 1), None
+    start = apply_ratios(blur, rate_ratios(light, centers, short=short, exposure=exposure))
+    return blur, rate_windows(blur, light, centers, length=length, exposure=exposure), start.flatten(0, 1)
+
+
+def rate_windows(blur: Tensor, light: Tensor, centers: list[int], *, length: int, exposure: Exposure) -> Tensor:
+    """Cut light [B,T,h,w] around N instants, in the scale of the picture [B,3,H,W]: [B*N,length,h,w]."""
     mean = tfp(light, exposure.center, exposure.length).mean((1, 2, 3))
     gain = gray(blur).mean((1, 2, 3)) / mean
-    windows = (windows * gain.view(-1, 1, 1, 1, 1)).flatten(0, 1)
-    if fused is not None:
-        return fused.flatten(0, 1), windows, None
-    start = apply_ratios(blur, rate_ratios(light, centers, short=short, exposure=exposure))
-    return blur, windows, start.flatten(0, 1)
+    windows = torch.stack([window(light, center, length) for center in centers], 1).float()
+    return (windows * gain.view(-1, 1, 1, 1, 1)).flatten(0, 1)
 
 
 def rate_ratios(rates: Tensor, centers: list[int], *, short: int, exposure: Exposure) -> Tensor:

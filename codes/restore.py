@@ -1,6 +1,7 @@
 """How light is restored at an instant: by the student, by the closed-form model, or from spikes alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,13 +9,15 @@ from torch import Tensor
 
 from codes import tiles
 from codes.errors import InputError
+from codes.explain import light_along_film
 from codes.networks import LDN
-from codes.rates import ldn_input, light_of, over_mean
+from codes.rates import ldn_input, light_of, over_mean, rate_windows
 from codes.recipe import Recipe
-from codes.sdm import gray, lacking, sdm, tfp
+from codes.sdm import at_spike_size, gray, lacking, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
-from codes.teacher import OWN_STEP, RateTeacher
+from codes.teacher import OWN_STEP, RateTeacher, fused_light
 
+FEW = 0.2  # spikes a tick, in the mean of an exposure: with more, a second look finds little
 INSTANTS = 12  # parts at least that an exposure is cut into for its mean, where it has as many frames
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
@@ -30,28 +33,71 @@ def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
             )
 
 
-def by_ldn(
-    net: LDN, blur: Tensor, spikes: Tensor, *, exposure: Exposure, short: int, recipe: Recipe, tile: int
-) -> Restorer:
-    """Restore by the student, fed as its recipe says. tile: in spike pixels, 0: the whole at once."""
-    light = light_of(spikes, recipe["spike_input"])
-    length = net.spike_enc[0].in_channels
-    given = {"length": length, "short": short, "exposure": exposure, "spike_input": recipe["spike_input"]}
-    if recipe["picture"] == "fused":
-        fuse = by_rates(RateTeacher(exposure=exposure), blur, spikes)
+class Look(NamedTuple):
+    """What was restored by one look at the spikes."""
 
-        def restore(instant: int) -> Tensor:
-            picture, windows, _ = ldn_input(blur, light, [instant], **given, fused=fuse(instant).unsqueeze(1))
-            return tiles.ldn(net, picture, tile=tile)(windows)
-    else:
-        look = tiles.ldn(net, blur, tile=tile)
+    fused: Restorer | None  # by fusion along motion, where LDN is given that
+    free: Restorer  # by LDN
+    sharp: Restorer  # the same, made to agree with the picture where the recipe says so
 
-        def restore(instant: int) -> Tensor:
-            return look(*ldn_input(blur, light, [instant], **given)[1:])
 
-    if recipe["consistency"] == "none":
-        return restore
-    return consistent(restore, blur, exposure, length=length, total=spikes.shape[1])
+def by_ldn(net: LDN, blur: Tensor, spikes: Tensor, **settings: Any) -> Restorer:
+    """Restore by the student; settings as of `looks`."""
+    *_, last = looks(net, blur, spikes, **settings)
+    return last.sharp
+
+
+def looks(
+    net: LDN,
+    blur: Tensor,
+    spikes: Tensor,
+    *,
+    exposure: Exposure,
+    short: int,
+    recipe: Recipe,
+    tile: int = 0,
+    number: int = 0,
+) -> Iterator[Look]:
+    """Restore by the student, fed as its recipe says; yield that once for each look at the spikes.
+
+    LDN of the recipe fused may look again: what it restored of a picture explains the spikes better than they explain
+    each other. `tile`: in spike pixels, 0: the whole at once. `number`: of looks; 0: two where spikes are FEW, else
+    one, which finds all that there is.
+    """
+    length, total, is_free = net.spike_enc[0].in_channels, spikes.shape[1], recipe["consistency"] == "none"
+
+    def found(free: Restorer, fused: Restorer | None = None) -> Look:
+        return Look(fused, free, free if is_free else consistent(free, blur, exposure, length=length, total=total))
+
+    if recipe["picture"] != "fused":
+        light, see = light_of(spikes, recipe["spike_input"]), tiles.ldn(net, blur, tile=tile)
+        given = {"length": length, "short": short, "exposure": exposure, "spike_input": recipe["spike_input"]}
+        yield found(lambda instant: see(*ldn_input(blur, light, [instant], **given)[1:]))
+        return
+
+    def look(light: Tensor) -> Look:
+        at, mean = fused_light(light, exposure)
+
+        def fused(instant: int) -> Tensor:
+            return RateTeacher.sharpen(blur, over_mean(at(instant).unsqueeze(1), mean))[:, 0]
+
+        def free(instant: int) -> Tensor:
+            windows = rate_windows(blur, light, [instant], length=length, exposure=exposure)
+            return tiles.ldn(net, fused(instant), tile=tile)(windows)
+
+        return found(free, fused)
+
+    light = RateTeacher(exposure=exposure).rates(spikes)
+    yield (last := look(light))
+    inside = exposure.evenly(OWN_STEP)
+    instants = {inside[0] - OWN_STEP, *inside, inside[-1] + OWN_STEP}  # light around the exposure matters to its ends
+    instants = sorted(t for t in instants if length // 2 <= t <= total - length + length // 2)
+    number = number or (2 if tfp(light, exposure.center, exposure.length).mean() < FEW else 1)
+    for _ in range(number - 1 if len(instants) > 1 else 0):
+        film = torch.cat([at_spike_size(gray(last.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
+        each = zip(spikes.cpu(), light.cpu(), film.cpu(), strict=True)
+        light = torch.stack([light_along_film(*one, instants) for one in each]).to(spikes.device)
+        yield (last := look(light))
 
 
 def consistent(restore: Restorer, blur: Tensor, exposure: Exposure, *, length: int, total: int) -> Restorer:

@@ -113,25 +113,17 @@ class RateTeacher(nn.Module):
     @torch.no_grad()
     def light(self, spikes: Tensor) -> tuple[Callable[[int], Tensor], Tensor]:
         """Return a function from an instant to its light [B,1,H,W], and light over the exposure, in one scale."""
-        exposure = self.exposure
+        rates = self.rates(spikes)
+        if self.fused:
+            return fused_light(rates, self.exposure)
+        mean = tfp(rates, self.exposure.center, self.exposure.length)
+        return lambda instant: bicubic(tfp(rates, instant, self.short)), bicubic(mean)
+
+    def rates(self, spikes: Tensor) -> Tensor:
+        """Return light at every tick, [B,T,h,w]: as motion tells, or each pixel alone."""
         if not self.fused:
-            rates = light_of(spikes, "rates")
-            mean = tfp(rates, exposure.center, exposure.length)
-            return lambda instant: bicubic(tfp(rates, instant, self.short)), bicubic(mean)
-        rates = torch.stack([light_along_motion(one) for one in spikes.cpu()])
-        mean = tfp(rates, exposure.center, exposure.length)
-        # Flow wants light in 0..1, whatever the threshold was.
-        scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
-        means = [Means(stream) for stream in (rates / scale).numpy()]
-
-        @cache
-        def fused(instant: int) -> Tensor:
-            return torch.from_numpy(np.stack([fuse(mean, instant) for mean in means])).unsqueeze(1).to(spikes.device)
-
-        # OpenCV and NumPy let other threads run meanwhile; each instant takes some 0.7 GB at 1080p.
-        with ThreadPoolExecutor(min(torch.get_num_threads(), AT_ONCE)) as pool:
-            pictures = list(pool.map(fused, exposure.evenly(OWN_STEP)))
-        return fused, torch.stack(pictures).mean(0)
+            return light_of(spikes, "rates")
+        return torch.stack([light_along_motion(one) for one in spikes.cpu()]).to(spikes.device)
 
     @staticmethod
     def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:
@@ -141,6 +133,23 @@ class RateTeacher(nn.Module):
     def key(self) -> dict[str, object]:
         """Say what its labels depend on."""
         return {"teacher": "fused", "version": LABELS} if self.fused else {"teacher": "consistent", "short": self.short}
+
+
+def fused_light(rates: Tensor, exposure: Exposure) -> tuple[Callable[[int], Tensor], Tensor]:
+    """Fuse light [B,T,h,w]: return a function from an instant to it, [B,1,4h,4w], and its mean over the exposure."""
+    mean = tfp(rates, exposure.center, exposure.length)
+    # Flow wants light in 0..1, whatever the threshold was.
+    scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
+    means = [Means(stream) for stream in (rates / scale).cpu().numpy()]
+
+    @cache
+    def fused(instant: int) -> Tensor:
+        return torch.from_numpy(np.stack([fuse(mean, instant) for mean in means])).unsqueeze(1).to(rates.device)
+
+    # OpenCV and NumPy let other threads run meanwhile; each instant takes some 0.7 GB at 1080p.
+    with ThreadPoolExecutor(min(torch.get_num_threads(), AT_ONCE)) as pool:
+        pictures = list(pool.map(fused, exposure.evenly(OWN_STEP)))
+    return fused, torch.stack(pictures).mean(0)
 
 
 def keep_ratios(

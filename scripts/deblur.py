@@ -83,6 +83,11 @@ class Options:
         "of ldn; picture: to all that it restores is added what its mean lacks of the picture [as the weights say]",
         choices=("", *CONSISTENCIES),
     )
+    looks: int = option(
+        0,
+        "of ldn that is fed by fusion: how often spikes are explained, from the second time on by what was restored "
+        "before [2 where they are few, else 1]",
+    )
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
     bsn_len: int = option(9, "spike frames that ldn, teacher, sdm and tfp average")
     spike_deblur_len: int = option(21, "spike frames that LDN sees")
@@ -137,6 +142,8 @@ def check(o: Options) -> None:
         raise InputError(f"--tile {o.tile}: a multiple of {UPSCALE * UPSCALE}, or 0, is accepted")
     if o.consistency and o.method != "ldn":
         raise InputError(f"--consistency {o.consistency}: of --method ldn alone, not of {o.method}")
+    if o.looks < 0 or (o.looks and o.method != "ldn"):
+        raise InputError(f"--looks {o.looks}: 1 or more, of --method ldn, is accepted")
     for name in ("frames", "fps", "bsn_len", "spike_deblur_len"):
         if getattr(o, name) <= 0:
             raise InputError(f"--{name} {getattr(o, name)}: more than 0 is accepted")
@@ -258,7 +265,9 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
         recipe = eaten(o, "deblur_path")
         recipe |= {"consistency": o.consistency} if o.consistency else {}
         check_bsn_len(recipe, o.bsn_len, path=weights(o, "deblur_path"))
-        settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile}
+        if o.looks and recipe["picture"] != "fused":
+            raise InputError(f"--looks {o.looks}: {weights(o, 'deblur_path')} is not fed by fusion, it looks once")
+        settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile, "number": o.looks}
         return by_ldn(nets["deblur_path"], blur, spikes, **settings)
     if o.method == "tfi":
         return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)

@@ -47,6 +47,7 @@ MODULES = {
     "teacher": "SDM + BSN + SR (teacher)",
     "SDM rates": "SDM on firing rates (ours)",
     "SDM fused": TEACHER,
+    "LDN first look": "LDN, after one look at the spikes (ours)",
     "LDN free": "LDN, before data consistency (ours)",
     "LDN": "LDN (student)",
 }

@@ -15,6 +15,7 @@ from torch import nn
 from codes import recipe, tiles
 from codes.cli import program
 from codes.errors import InputError
+from codes.explain import light_along_motion
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN
 from codes.networks.bsn import Decoder, Encoder
@@ -148,16 +149,19 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
     torch.manual_seed(0)
     net, path = LDN().eval(), tmp_path / "rates.pth"
     torch.save({"net": net.state_dict(), "recipe": recipe}, path)
-    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile))
+    looks = 1 if recipe == FUSED else 0
+    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile, looks=looks))
     with pytest.raises(InputError, match="made for --spike_input rates, asked for is counts"):
         main(replace(o, method="ldn", deblur_path=str(path), times=(30,), out=o.out + "_other"))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     spikes = torch.from_numpy(filmed[1])[None]
     instants = [*range(20, 117, 8), 30]
-    fused = RateTeacher()(blur, spikes, instants) if recipe == FUSED else None
-    sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
+    light = light_along_motion(spikes[0])[None] if recipe == FUSED else light_of(spikes, "rates")
+    given = ldn_input(blur, light, instants, length=21, short=9, exposure=Exposure(), spike_input="rates")
+    if recipe == FUSED:
+        given = RateTeacher()(blur, spikes, instants)[0], given[1]
     with torch.no_grad():
-        sharp = net(*ldn_input(blur, light_of(spikes, "rates"), instants, **sizes, fused=fused))
+        sharp = net(*given)
     if recipe == FUSED:  # what the mean of thirteen instants lacks of the picture is added everywhere
         sharp = sharp + blur - (sharp[:13].sum(0) - sharp[0] / 2 - sharp[12] / 2) / 12
     wanted = sharp[-1].clamp(0, 1).permute(1, 2, 0).numpy() * 255

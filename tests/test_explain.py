@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_fusion import film, seen
 
-from codes.explain import CHARGE_ERROR, FALSE, SKIPPED, WORST, distribute, explain, light_along_motion, predict
+from codes.explain import (
+    CHARGE_ERROR,
+    FALSE,
+    SKIPPED,
+    WORST,
+    distribute,
+    explain,
+    light_along_film,
+    light_along_motion,
+    predict,
+)
 from codes.rates import firing_rate, without_false_spikes
 from codes.simulator import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
 
@@ -100,6 +110,22 @@ def test_light_along_motion_is_nearer_the_truth(threshold, ticks, gain):
 
     alone = firing_rate(without_false_spikes(spikes[None]))[0]
     assert psnr(light_along_motion(spikes)) > psnr(alone) + gain
+
+
+def test_what_was_restored_explains_spikes_better_than_they_do_each_other():
+    rng = np.random.default_rng(0)
+    light = seen(film(0.37))
+    spikes = integrate(light, threshold=4, first=rng.random(light.shape[1:], np.float32))
+    noise = add_noise(np.zeros_like(spikes), rng)
+    noisy, instants = torch.from_numpy(spikes | noise), list(range(12, 125, 8))
+    truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / 4)
+    first = light_along_motion(noisy)
+    second = light_along_film(noisy, first, 0.6 * truth[instants], instants)  # whatever its scale
+
+    def psnr(found: torch.Tensor) -> float:
+        return -10 * ((found - truth)[12:125] * 4).square().mean().log10().item()
+
+    assert psnr(second) > psnr(first) + 0.7
 
 
 def test_light_that_grows_evenly_is_predicted_between_the_instants():
