@@ -6,7 +6,8 @@ Inputs:  blur    float32 [1,3,H,W], BGR in [0,1], H and W multiples of 4; of wei
                  what fusion along motion made of it
          spikes  float32 [N,21,H/4,W/4] of 0 and 1, N windows of spike frames, an instant in the middle of each
          start   float32 [N,3,H,W], what the closed form makes of them; only of weights of the recipe "rates"
-         (instead of spikes, both recipes take rates in the scale of the picture: `codes.rates.ldn_input` makes all)
+         (instead of spikes, both recipes take rates in the scale of the picture: of "rates" `codes.rates.ldn_input`
+         makes all three; of "fused" `codes.restore.looks` shows how light along motion is cut and given)
 Output:  sharp   float32 [N,3,H,W], around [0,1]: clip it; of the recipe "fused" after what the mean of instants over
                  the exposure lacks of the blurry picture was added to all (`codes.sdm.lacking`)
 
