@@ -181,13 +181,14 @@ def main(o: Options) -> Rows:
             outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
         found = list(looks(net, batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, recipe=recipe))
-        restorers = {"LDN": found[-1].sharp}
+        first, last = found[0](), found[-1]()
+        restorers = {"LDN": last.sharp}
         if is_fused:
-            restorers = {"SDM fused": found[0].fused, "LDN first look": found[0].sharp} | restorers
+            restorers = {"SDM fused": first.fused, "LDN first look": first.sharp} | restorers
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
             outputs["SDM fused"] = taught("fused")
         if is_consistent:
-            outputs["LDN free"] = found[-1].free(middle)
+            outputs["LDN free"] = last.free(middle)
         outputs |= {name: restore(middle) for name, restore in restorers.items()}
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
         if batch.sequence is not None:

@@ -50,6 +50,7 @@ def light_along_film(spikes: Tensor, light: Tensor, pictures: Tensor, instants: 
 
     pictures: [N,h,w], light that was restored at `instants`, ascending, in any scale. What is between two of them is
     interpolated along motion; before the first and after the last, light [T,h,w] of the look before predicts itself.
+    What that explains is averaged along motion, and the mean of both predicts once more.
     """
     first, last = instants[0], instants[-1]
     bright = pictures.flatten().quantile(0.999).clamp(min=1e-6)  # flow wants light in 0..1
@@ -58,11 +59,14 @@ def light_along_film(spikes: Tensor, light: Tensor, pictures: Tensor, instants: 
     for (before, after), (here, there) in zip(pairwise(film), pairwise(instants), strict=True):
         times = [(tick - here) / (there - here) for tick in range(here + 1, there)]
         frames += [*between(before, after, times, flow), after]
-    predicted = light.clone()
-    shown = torch.from_numpy(np.stack(frames))
-    predicted[first : last + 1] = shown * (light[first : last + 1].mean() / shown.mean().clamp(min=1e-6))
-    predicted.clamp_(min=DARKEST)
-    return distribute(explain(spikes, predicted, charge_error=FILM_ERROR), predicted)
+    shown, filmed = torch.from_numpy(np.stack(frames)), light.clone()
+    filmed[first : last + 1] = shown * (light[first : last + 1].mean() / shown.mean().clamp(min=1e-6))
+
+    def explained(predicted: Tensor) -> Tensor:
+        predicted = predicted.clamp(min=DARKEST)
+        return distribute(explain(spikes, predicted, charge_error=FILM_ERROR), predicted)
+
+    return explained((filmed + predict(explained(filmed))) / 2)
 
 
 def predict(light: Tensor) -> Tensor:

@@ -22,15 +22,16 @@ ROUNDS = 8
 SMALLEST = 32  # spike pixels along a side that flow needs
 
 
-def fuse(mean: "Means", center: int) -> np.ndarray:
+def fuse(mean: "Means", center: int, *, step: int = STEP) -> np.ndarray:
     """Enlarge light at an instant by 4: `Means` of light of a stream, about 0..1, at [h,w] -> [4h,4w] float32.
 
-    A spike pixel is taken as the mean of the inner 2x2 of its 4x4 picture pixels, as the simulator makes it.
+    A spike pixel is taken as the mean of the inner 2x2 of its 4x4 picture pixels, as the simulator makes it. `step`:
+    ticks between the samples that are brought to the instant.
     """
     reference = mean(center, MATCHED)
     height, width = reference.shape
     fine = _enlarge(reference)
-    samples = [np.stack(_arrived(mean, center, other, reference, fine)) for other in _others(center, len(mean))]
+    samples = [np.stack(_arrived(mean, center, other, reference, fine)) for other in _others(center, len(mean), step)]
     x, y, value, weight = np.concatenate([sample.reshape(4, -1) for sample in samples], 1)
     inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
     x, y, value, weight = x[inside], y[inside], value[inside], weight[inside]
@@ -74,10 +75,10 @@ def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return search.calc(*eight_bit, None)[:height, :width]
 
 
-def _others(center: int, total: int) -> list[int]:
+def _others(center: int, total: int, step: int) -> list[int]:
     """List the ticks whose samples are taken, their windows inside the stream."""
     margin = MATCHED // 2
-    ticks = range(center - REACH, center + REACH + 1, STEP)
+    ticks = range(center - REACH, center + REACH + 1, step)
     return [tick for tick in ticks if margin <= tick < total - margin or tick == center]
 
 

@@ -1,6 +1,7 @@
 """How light is restored at an instant: by the student, by the closed-form model, or from spikes alone."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +11,17 @@ from torch import Tensor
 from codes import tiles
 from codes.errors import InputError
 from codes.explain import light_along_film
+from codes.fusion import STEP
 from codes.networks import LDN
 from codes.rates import ldn_input, light_of, over_mean, rate_windows
 from codes.recipe import Recipe
 from codes.sdm import at_spike_size, gray, lacking, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
-from codes.teacher import OWN_STEP, RateTeacher, fused_light
+from codes.teacher import OWN_STEP, RateTeacher, fused_light, side_by_side
 
-FEW = 0.2  # spikes a tick, in the mean of an exposure: with more, a second look finds little
+FEW = 0.2  # spikes a tick, in the mean of an exposure: with more, another look finds little
+LOOKS = 3  # at few spikes
+FILM_STEP = 4  # ticks between the pictures that explain spikes, and between the samples that they are fused from
 INSTANTS = 12  # parts at least that an exposure is cut into for its mean, where it has as many frames
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
@@ -44,7 +48,7 @@ class Look(NamedTuple):
 def by_ldn(net: LDN, blur: Tensor, spikes: Tensor, **settings: Any) -> Restorer:
     """Restore by the student; settings as of `looks`."""
     *_, last = looks(net, blur, spikes, **settings)
-    return last.sharp
+    return last().sharp
 
 
 def looks(
@@ -57,11 +61,11 @@ def looks(
     recipe: Recipe,
     tile: int = 0,
     number: int = 0,
-) -> Iterator[Look]:
-    """Restore by the student, fed as its recipe says; yield that once for each look at the spikes.
+) -> Iterator[Callable[[], Look]]:
+    """Restore by the student, fed as its recipe says; yield for each look at the spikes what makes it, once.
 
     LDN of the recipe fused may look again: what it restored of a picture explains the spikes better than they explain
-    each other. `tile`: in spike pixels, 0: the whole at once. `number`: of looks; 0: two where spikes are FEW, else
+    each other. `tile`: in spike pixels, 0: the whole at once. `number`: of looks; 0: LOOKS where spikes are FEW, else
     one, which finds all that there is.
     """
     length, total, is_free = net.spike_enc[0].in_channels, spikes.shape[1], recipe["consistency"] == "none"
@@ -72,11 +76,11 @@ def looks(
     if recipe["picture"] != "fused":
         light, see = light_of(spikes, recipe["spike_input"]), tiles.ldn(net, blur, tile=tile)
         given = {"length": length, "short": short, "exposure": exposure, "spike_input": recipe["spike_input"]}
-        yield found(lambda instant: see(*ldn_input(blur, light, [instant], **given)[1:]))
+        yield lambda: found(lambda instant: see(*ldn_input(blur, light, [instant], **given)[1:]))
         return
 
-    def look(light: Tensor) -> Look:
-        at, mean = fused_light(light, exposure)
+    def look(light: Tensor, step: int = STEP) -> Look:
+        at, mean = fused_light(light, exposure, step=step)
 
         def fused(instant: int) -> Tensor:
             return RateTeacher.sharpen(blur, over_mean(at(instant).unsqueeze(1), mean))[:, 0]
@@ -88,16 +92,18 @@ def looks(
         return found(free, fused)
 
     light = RateTeacher(exposure=exposure).rates(spikes)
-    yield (last := look(light))
-    inside = exposure.evenly(OWN_STEP)
-    instants = {inside[0] - OWN_STEP, *inside, inside[-1] + OWN_STEP}  # light around the exposure matters to its ends
+    yield cache(partial(look, light))
+    inside = exposure.evenly(FILM_STEP)
+    instants = {inside[0] - FILM_STEP, *inside, inside[-1] + FILM_STEP}  # light around the exposure matters to its ends
     instants = sorted(t for t in instants if length // 2 <= t <= total - length + length // 2)
-    number = number or (2 if tfp(light, exposure.center, exposure.length).mean() < FEW else 1)
+    number = number or (LOOKS if tfp(light, exposure.center, exposure.length).mean() < FEW else 1)
     for _ in range(number - 1 if len(instants) > 1 else 0):
-        film = torch.cat([at_spike_size(gray(last.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
+        rough = look(light, FILM_STEP)
+        side_by_side(rough.fused, instants)
+        film = torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
         each = zip(spikes.cpu(), light.cpu(), film.cpu(), strict=True)
         light = torch.stack([light_along_film(*one, instants) for one in each]).to(spikes.device)
-        yield (last := look(light))
+        yield cache(partial(look, light))
 
 
 def consistent(restore: Restorer, blur: Tensor, exposure: Exposure, *, length: int, total: int) -> Restorer:

@@ -7,7 +7,7 @@ light from the time between spikes and needs no network.
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -20,7 +20,7 @@ from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
 from codes.explain import light_along_motion
 from codes.files import replacing
-from codes.fusion import Means, fuse
+from codes.fusion import STEP, Means, fuse
 from codes.rates import LARGEST_RATIO, apply_ratios, bicubic, light_of, over_mean
 from codes.sdm import sdm, tfp
 from codes.spikes import Exposure
@@ -135,8 +135,11 @@ class RateTeacher(nn.Module):
         return {"teacher": "fused", "version": LABELS} if self.fused else {"teacher": "consistent", "short": self.short}
 
 
-def fused_light(rates: Tensor, exposure: Exposure) -> tuple[Callable[[int], Tensor], Tensor]:
-    """Fuse light [B,T,h,w]: return a function from an instant to it, [B,1,4h,4w], and its mean over the exposure."""
+def fused_light(rates: Tensor, exposure: Exposure, *, step: int = STEP) -> tuple[Callable[[int], Tensor], Tensor]:
+    """Fuse light [B,T,h,w]: return a function from an instant to it, [B,1,4h,4w], and its mean over the exposure.
+
+    `step`: ticks between the samples that each instant is made of.
+    """
     mean = tfp(rates, exposure.center, exposure.length)
     # Flow wants light in 0..1, whatever the threshold was.
     scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
@@ -144,12 +147,16 @@ def fused_light(rates: Tensor, exposure: Exposure) -> tuple[Callable[[int], Tens
 
     @cache
     def fused(instant: int) -> Tensor:
-        return torch.from_numpy(np.stack([fuse(mean, instant) for mean in means])).unsqueeze(1).to(rates.device)
+        fine = np.stack([fuse(mean, instant, step=step) for mean in means])
+        return torch.from_numpy(fine).unsqueeze(1).to(rates.device)
 
-    # OpenCV and NumPy let other threads run meanwhile; each instant takes some 0.7 GB at 1080p.
+    return fused, torch.stack(side_by_side(fused, exposure.evenly(OWN_STEP))).mean(0)
+
+
+def side_by_side(fused: Callable[[int], Tensor], instants: Iterable[int]) -> list[Tensor]:
+    """Fuse at several instants at once: OpenCV and NumPy let other threads run. At 1080p each takes some 0.7 GB."""
     with ThreadPoolExecutor(min(torch.get_num_threads(), AT_ONCE)) as pool:
-        pictures = list(pool.map(fused, exposure.evenly(OWN_STEP)))
-    return fused, torch.stack(pictures).mean(0)
+        return list(pool.map(fused, instants))
 
 
 def keep_ratios(

@@ -39,6 +39,7 @@ from codes.images import read_image, write_image
 from codes.metrics import psnr
 from codes.rates import firing_rate, without_false_spikes
 from codes.recipe import RECIPES
+from codes.restore import LOOKS
 from codes.sdm import gray, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
@@ -242,7 +243,7 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     # Fused pictures, given or taught, are others with every version of them.
     version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" else ""
     key |= {"labels": LABELS} if version else {}
-    key |= {"looks": "two where spikes are few"} if change["recipe"] == "fused" else {}
+    key |= {"looks": f"{LOOKS} where spikes are few"} if change["recipe"] == "fused" else {}
     if is_published:
         key["networks"] = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (o.bsn_path, o.sr_path)]
     known = manifest.read(kept) if kept.exists() else {}

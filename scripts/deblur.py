@@ -38,7 +38,7 @@ from codes.recipe import (
     settle,
 )
 from codes.recording import find_reading, fit, tensors
-from codes.restore import Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
+from codes.restore import LOOKS, Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
 from codes.sdm import tfp
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import RateTeacher, Teacher
@@ -86,7 +86,7 @@ class Options:
     looks: int = option(
         0,
         "of ldn that is fed by fusion: how often spikes are explained, from the second time on by what was restored "
-        "before [2 where they are few, else 1]",
+        f"before [{LOOKS} where they are few, else 1]",
     )
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
     bsn_len: int = option(9, "spike frames that ldn, teacher, sdm and tfp average")

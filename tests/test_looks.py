@@ -1,17 +1,17 @@
-"""LDN that is fed by fusion looks at few spikes twice, and sees more the second time."""
+"""LDN that is fed by fusion looks at few spikes again, and sees more each time."""
 
 import numpy as np
 import pytest
 import torch
 from test_deblur import scene
 
-from codes.explain import light_along_film, light_along_motion
+from codes import restore
+from codes.fusion import STEP
 from codes.networks import LDN
 from codes.recipe import FUSED, RATES
-from codes.restore import by_ldn, looks
+from codes.restore import FILM_STEP, by_ldn, looks
 from codes.simulator import add_noise, integrate, sense
 from codes.spikes import Exposure
-from codes.teacher import RateTeacher, fused_light
 
 SETTINGS = {"exposure": Exposure(), "short": 9, "recipe": FUSED}
 
@@ -32,34 +32,50 @@ def net() -> LDN:
 
 
 @torch.inference_mode()
-def test_the_second_look_is_nearer_the_truth(net):
+def test_each_look_is_nearer_the_truth(net):
     blur, spikes, film = recording(4)
     truth = torch.from_numpy(film[68]).permute(2, 0, 1)[None] / 255
-    first, second = (
-        -10 * (look.sharp(68).clamp(0, 1) - truth).square().mean().log10().item()
+    first, second, third = (
+        -10 * (look().sharp(68).clamp(0, 1) - truth).square().mean().log10().item()
         for look in looks(net, blur, spikes, **SETTINGS)
     )
-    assert second > first + 0.05
+    assert second > first + 0.1 and third > second
 
 
 @torch.inference_mode()
-def test_it_is_explained_by_what_the_first_restored(net):
+def test_it_is_explained_by_what_the_first_restored(net, monkeypatch):
     blur, spikes, _ = recording(4)
-    first, second = looks(net, blur, spikes, **SETTINGS)
-    instants = list(range(12, 125, 8))
+    shown = []
+
+    def explained(spikes, light, pictures, instants):
+        shown.append((pictures, instants))
+        return light  # that of the look before
+
+    monkeypatch.setattr("codes.restore.light_along_film", explained)
+    first, second = (look() for look in looks(net, blur, spikes, number=2, **SETTINGS))
+    assert torch.equal(first.sharp(68), second.sharp(68))
+    ((pictures, instants),) = shown
+    assert instants == list(range(16, 121, 4))
     weights = torch.tensor((0.11, 0.59, 0.30)).view(3, 1, 1)
     # The inner 2x2 of 4x4 picture pixels are what a spike pixel sees.
     film = [(weights * first.sharp(t)[0].clamp(0, 1)).sum(0).unfold(0, 4, 4).unfold(1, 4, 4) for t in instants]
     film = torch.stack([tiles[..., 1:3, 1:3].mean((2, 3)) for tiles in film])
-    light = light_along_film(spikes[0], light_along_motion(spikes[0]), film, instants)
-    at, mean = fused_light(light[None], Exposure())
-    ratios = torch.stack((at(68) / mean, mean), 1)
-    torch.testing.assert_close(second.fused(68), RateTeacher.sharpen(blur, ratios)[:, 0], atol=2e-3, rtol=0)
+    assert (pictures - film).abs().mean() < 0.005  # half as many samples are fused for it
 
 
-@pytest.mark.parametrize(("threshold", "number", "found"), [(0.5, 0, 1), (4, 0, 2), (1, 3, 3), (4, 1, 1)])
 @torch.inference_mode()
-def test_few_spikes_are_looked_at_twice_unless_told_otherwise(net, threshold, number, found):
+def test_looks_that_are_not_asked_for_are_not_fused(net, monkeypatch):
+    blur, spikes, _ = recording(4)
+    steps = []
+    fuse = restore.fused_light
+    monkeypatch.setattr(restore, "fused_light", lambda *a, step=STEP: [steps.append(step), fuse(*a, step=step)][1])
+    by_ldn(net, blur, spikes, number=2, **SETTINGS)(68)
+    assert steps == [FILM_STEP, STEP]
+
+
+@pytest.mark.parametrize(("threshold", "number", "found"), [(0.5, 0, 1), (4, 0, 3), (1, 2, 2), (4, 1, 1)])
+@torch.inference_mode()
+def test_few_spikes_are_looked_at_again_unless_told_otherwise(net, threshold, number, found):
     blur, spikes, _ = recording(threshold)
     assert len(list(looks(net, blur, spikes, number=number, **SETTINGS))) == found
 
@@ -68,7 +84,7 @@ def test_few_spikes_are_looked_at_twice_unless_told_otherwise(net, threshold, nu
 def test_ldn_that_is_not_fed_by_fusion_looks_once(net):
     blur, spikes, _ = recording(4)
     settings = SETTINGS | {"recipe": RATES}
-    (only,) = looks(net, blur, spikes, number=2, **settings)
+    (only,) = (look() for look in looks(net, blur, spikes, number=2, **settings))
     assert only.fused is None and torch.equal(only.sharp(68), by_ldn(net, blur, spikes, **settings)(68))
 
 
@@ -79,4 +95,4 @@ def test_any_exposure_is_looked_at_twice_or_as_often_as_windows_reach(net, expos
     total = 137 if exposure.length == 1 else exposure.total
     found = list(looks(net, blur, spikes[:, :total], number=2, **SETTINGS | {"exposure": exposure}))
     instant = min(max(exposure.center, 10), total - 11) if total > 21 else None
-    assert instant is None or found[-1].sharp(instant).isfinite().all()
+    assert instant is None or found[-1]().sharp(instant).isfinite().all()
