@@ -2,12 +2,13 @@
 
     python scripts/ablation.py light --base_folder data/demo                        # nothing is trained
     python scripts/ablation.py real --streams one.dat other.dat                     # beside one.png and other.png
+    python scripts/ablation.py denoise --base_folder data/demo --bsn_path BSN.pth   # trained on rates
     python scripts/ablation.py train --base_folder data/demo --refilmed data/refilmed \\
         --test_folder data/demo data/demo_4 --bsn_path BSN.pth --sr_path SR.pth --steps 1000
 
-Each column of the first is another set (V_th, by its folder's note), each row of the last is trained on the same data
-for the same steps with every seed, --refilmed being what scripts/refilm.py made of --base_folder; mean and spread are
-of the seeds. Runs are kept in OUTPUT/runs and not made again.
+Each column of the first, each two of the third are another set (V_th, by its folder's note); each row of the last is
+trained on the same data for the same steps with every seed, --refilmed being what scripts/refilm.py made of
+--base_folder; mean and spread are of the seeds. Runs are kept in OUTPUT/runs and not made again.
 """
 
 import hashlib
@@ -37,10 +38,11 @@ from codes.fusion import Means, fuse
 from codes.geometry import guess, read
 from codes.images import read_image, write_image
 from codes.metrics import psnr
-from codes.rates import firing_rate, without_false_spikes
+from codes.networks import BSN, load, read_recipe
+from codes.rates import apply_ratios, bicubic, firing_rate, interval_ends, over_mean, without_false_spikes
 from codes.recipe import RECIPES
 from codes.restore import LOOKS
-from codes.sdm import gray, sdm, tfp
+from codes.sdm import at_spike_size, gray, sdm, tfp
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
 from codes.teacher import LABELS, RateTeacher
@@ -73,20 +75,24 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 FIRST_LOOK = "recipe fused, one look at the spikes"  # measured with the recipe itself
 
-PARTS = ("light", "real", "train")
+PARTS = ("light", "real", "denoise", "train")
+SHARES = (0.25, 0.5, 0.75)  # of the measured light, beside BSN's
 
 
 @dataclass(frozen=True)
 class Options:
     part: str = option(
-        MISSING, "light: the closed form; real: streams of a camera; train: LDN", positional=True, choices=PARTS
+        MISSING,
+        "light: the closed form; real: streams of a camera; denoise: BSN on rates; train: LDN",
+        positional=True,
+        choices=PARTS,
     )
     base_folder: tuple[str, ...] = option(("data/demo",), "data sets; train takes one")
     streams: tuple[str, ...] = option((), "real: spike files with a sharp picture of their middle beside, NAME.png")
     output: str = option("log/ablation", "where tables and runs go")
     refilmed: str = option("", "train: what scripts/refilm.py made of the data set, for the recipe fused")
     test_folder: tuple[str, ...] = option((), "train: data sets to measure on [the one that is trained on]")
-    bsn_path: str = option("", "weights of BSN, for the published recipe")
+    bsn_path: str = option("", "weights of BSN, for the published recipe; denoise: of rates")
     sr_path: str = option("", "weights of EDSR, for the published recipe")
     steps: int = option(1000, "optimiser steps of each LDN")
     seeds: int = option(3, "trainings of each row")
@@ -99,7 +105,7 @@ class Options:
 
 
 def main(o: Options) -> Table:
-    table = {"light": light_table, "real": real_table, "train": train_table}[o.part](o)
+    table = {"light": light_table, "real": real_table, "denoise": denoise_table, "train": train_table}[o.part](o)
     table.write(o.output)
     print(table.markdown())
     return table
@@ -189,6 +195,67 @@ def real_table(o: Options) -> Table:
             rows.append([path.stem, *(matched_psnr(one, truth) for one in light)])
     note = "PSNR in dB after matching gain and offset by least squares; light around the tick after the middle"
     return Table("real", "Real streams", ["stream", *ways], rows, [note, made()])
+
+
+@torch.inference_mode()
+def denoise_table(o: Options) -> Table:
+    """Light of nine rates at the middle of the exposure, and the closed form on it, with BSN's help and without."""
+    if not o.bsn_path or read_recipe(o.bsn_path)["spike_input"] != "rates":
+        raise InputError(
+            f"--bsn_path {o.bsn_path or 'is missing'}: weights of BSN trained with --spike_input rates are needed"
+        )
+    bsn, columns, cells = load(BSN(), o.bsn_path).eval(), ["light at the instant"], {}
+    for folder in o.base_folder:
+        samples = SpikeDataset(folder, "test", parts=("spikes", "blur", "sharp"))
+        values: dict[str, list[tuple[float, float]]] = {}
+        for index in tqdm(range(len(samples)), folder):
+            batch = Packed.collate([samples[index]]).to(torch.device("cpu"))
+            mean, ways = denoised(bsn, batch.blur, batch.spikes)
+            truth = at_spike_size(gray(batch.sharp), mean)
+            for name, light in ways.items():
+                sharp = apply_ratios(batch.blur, over_mean(bicubic(light).unsqueeze(1), bicubic(mean)))[:, 0]
+                found = psnr(light.clamp(0, 1), truth).item(), psnr(sharp, batch.sharp).item()
+                values.setdefault(name, []).append(found)
+        columns += [f"{what}, V_th {threshold(folder)}, {Path(folder).name}" for what in ("light", "closed form")]
+        for name, found in values.items():
+            cells.setdefault(name, []).extend(map(statistics.mean, zip(*found, strict=True)))
+    notes = [
+        "PSNR in dB of the middle: light at the size of the spikes, in the scale of the picture; the closed form, half "
+        "ratio and half difference, over the mean of the measured rates, bicubic",
+        f"weights of BSN: {o.bsn_path}, sha256 {hashlib.sha256(Path(o.bsn_path).read_bytes()).hexdigest()[:16]}",
+    ]
+    rows = [[name, *line] for name, line in cells.items()]
+    return Table("denoise", "What BSN brings to rates", columns, rows, [*notes, made()])
+
+
+def denoised(bsn: BSN, blur: Tensor, spikes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return light over the exposure and, of each way, in the middle, all in the scale of the picture: [1,1,h,w]."""
+    exposure, short, true = Exposure(), 9, without_false_spikes(spikes)
+    rates, along = firing_rate(true), light_along_motion(spikes[0])[None]
+    mean = tfp(rates, exposure.center, exposure.length)
+    gain = gray(blur).mean() / mean.mean()
+    first, last = exposure.center - short // 2, exposure.center + short // 2
+    before, after = interval_ends(true)
+    ticks = (after[:, last] - before[:, first]).unsqueeze(1)  # of the intervals that the window cuts
+    noisy, measured, moved = (
+        gain * tfp(light, exposure.center, short) for light in (firing_rate(spikes), rates, along)
+    )
+    blind = bsn(measured).clamp(0, 1)
+    ways = {"9 rates": noisy, "9 rates of true spikes": measured, "BSN on these: blind to its own pixel": blind}
+    ways |= {f"{share:g} of the measured light beside it": torch.lerp(blind, measured, share) for share in SHARES}
+    ways["posterior mean, noise known from the interval"] = posterior_mean(blind, measured, ticks)
+    return gain * mean, ways | {"light along motion, nothing trained": moved}
+
+
+def posterior_mean(blind: Tensor, measured: Tensor, ticks: Tensor) -> Tensor:
+    """Weigh two independent guesses of light [1,1,h,w] by how sure each is (Laine et al. 2019, section 3).
+
+    The measured one is charge by time, which both end within a tick that is not known closer: `ticks` with the variance
+    of two uniform errors, 1/6. What the blind one lies apart from it beyond that, around the pixel, is its own error.
+    """
+    own = measured.square() / (6 * ticks.square())
+    apart = F.avg_pool2d((blind - measured).square(), 5, 1, 2, count_include_pad=False)
+    return torch.lerp(blind, measured, 1 - (own / apart.clamp(min=1e-12)).clamp(max=1))
 
 
 def drawn(light: list[np.ndarray]) -> np.ndarray:
