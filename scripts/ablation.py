@@ -300,20 +300,24 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     teacher = str(change.get("teacher", RECIPES[str(change["recipe"])]["teacher"]))
     is_filmed, is_published = "refilmed" in (teacher, change.get("base_folder")), change["recipe"] == "published"
     kept, is_asked = Path(o.output, "values", f"{safe}-{seed}.json"), not o.only or name.startswith(o.only)
-    is_given = (o.refilmed or not is_filmed) and ((o.bsn_path and o.sr_path) or not is_published)
-    if not is_asked and not (kept.exists() and is_given):
+    if not is_asked and not kept.exists():
         return None
-    if is_filmed and not o.refilmed:
+    known = manifest.read(kept) if kept.exists() else {}
+    if is_asked and is_filmed and not o.refilmed:
         raise InputError(f"--refilmed is missing: {name} is trained on what scripts/refilm.py makes of --base_folder")
     folder, tests = o.refilmed if is_filmed else o.base_folder[0], list(o.test_folder or o.base_folder[:1])
+    folder = folder or known["of"]["data"]  # of a row that is shown alone
     key = {"steps": o.steps, "bs": o.bs, "roi_size": o.roi_size, "seed": seed, "data": folder, **change}
     # Fused pictures, given or taught, are others with every version of them.
     version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" else ""
     key |= {"labels": LABELS} if version else {}
     key |= {"looks": f"{LOOKS} where spikes are few"} if change["recipe"] == "fused" else {}
+    networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if is_published else {}
+    if is_asked and is_published and not all(networks.values()):
+        raise InputError(f"--bsn_path and --sr_path are needed: {name} is taught by these networks")
     if is_published:
-        key["networks"] = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (o.bsn_path, o.sr_path)]
-    known = manifest.read(kept) if kept.exists() else {}
+        hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in networks.values() if is_asked]
+        key["networks"] = hashes or known["of"].get("networks")
     rows = known["rows"] if known.get("of") == key else {}
     if all(test in rows for test in tests):
         return [rows[test] for test in tests]
@@ -321,7 +325,6 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
         return None
     differs = [f"-{change[name]}" for name in ("base_folder", "center_weight") if name in change]
     labels = "" if change.get("reblur") == "random" else f"{o.output}/labels/{teacher}{''.join(differs)}{version}"
-    networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if is_published else {}
     options = {
         "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}{version}", "seed": seed,
         "device": o.device, "workers": 1, **networks,

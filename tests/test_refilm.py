@@ -137,6 +137,11 @@ def test_the_ablation_trains_on_it_and_measures_on_every_set(filmed):
     assert row[1] == row[5] > 0 and row[2] == 0 and row[3] is None  # the same set twice, one seed, no sequence
     with pytest.raises(InputError, match="--refilmed is missing"):
         ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("fused picture",)))
+    with pytest.raises(InputError, match="--bsn_path and --sr_path are needed"):
+        ablation.main(ablation.Options("train", **settings, only=("published",)))
+    # What was measured is shown beside what is asked for, whatever made it being given or not.
+    both = ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("consistent, without",)))
+    assert row in both.rows and len(both.rows) == 2
 
 
 @pytest.mark.parametrize(
