@@ -108,6 +108,7 @@ class Recording:
     start: int  # spike frame of the file that `spikes` begin with
     exposure: Exposure  # counted from there
     instants: list[int]  # counted as in the file
+    is_cut: bool  # the stream is too short to restore the exposure to its ends
     aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
 
 
@@ -228,11 +229,14 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     last = first + length - 1
     if last >= total:
         raise InputError(f"--exposure {first} {length}: frames {first}..{last}, {spike_path} has 0..{total - 1}")
-    if not o.times and o.frames > length:
-        raise InputError(f"--frames {o.frames}: the exposure has {length} instants")
-    even = np.linspace(first, last, o.frames) if o.frames > 1 else [first + length // 2]
-    instants = list(dict.fromkeys(o.times or np.rint(even).astype(int).tolist()))
     around = {"ldn": max(o.spike_deblur_len, o.bsn_len), "tfi": 1, "fused": 1}.get(o.method, o.bsn_len)
+    begin, end = max(first, around // 2), min(last, total - around + around // 2)  # where windows fit into the stream
+    if not o.times and o.frames > (within := max(end - begin + 1, 0)):
+        raise InputError(
+            f"--frames {o.frames}: the exposure has {within} instants with {around} spike frames around them"
+        )
+    even = np.linspace(begin, end, o.frames) if o.frames > 1 else [min(max(first + length // 2, begin), end)]
+    instants = list(dict.fromkeys(o.times or np.rint(even).astype(int).tolist()))
     check_instants(instants, length=around, total=total)
     reach = {"tfi": TFI_REACH, "tfp": around, "teacher": around}.get(o.method, max(around, RATES_REACH))
     start, stop = max(0, min(first, *instants) - reach), max(last, *instants) + reach + 1
@@ -245,7 +249,8 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or its sizes are swapped; to go on, say --geometry HEIGHT WIDTH"
         )
-    return Recording(picture, spikes, reading, start, exposure, instants, aligned)
+    is_cut = not o.times and o.frames > 1 and (begin, end) != (first, last)
+    return Recording(picture, spikes, reading, start, exposure, instants, is_cut, aligned)
 
 
 def describe(recording: Recording, picture: Path, spikes: Path) -> None:
@@ -255,6 +260,10 @@ def describe(recording: Recording, picture: Path, spikes: Path) -> None:
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
     print(f"{spikes}: {recording.reading}")
     print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
+    if recording.is_cut:
+        print(
+            f"  from {recording.instants[0]} to {recording.instants[-1]}: nearer the ends of the stream no window fits"
+        )
 
 
 def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], device: torch.device) -> Restorer:
@@ -293,8 +302,9 @@ def restore(o: Options, recording: Recording, name: str, nets: dict[str, nn.Modu
     paths = [folder / f"{instant:03d}.png" for instant in recording.instants]
     try:
         with distributed.autocast(device, o.precision):
+            waiting = tqdm(recording.instants, o.method, unit="frame")  # shown now: the first frame may take minutes
             sharp = restorer(o, recording, nets, device)
-            for instant, path in zip(tqdm(recording.instants, o.method, unit="frame"), paths, strict=True):
+            for instant, path in zip(waiting, paths, strict=True):
                 image = (
                     sharp(instant - recording.start)[0, :, :height, :width].float().clamp(0, 1).mul(255).round().byte()
                 )

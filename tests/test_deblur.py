@@ -263,6 +263,17 @@ def test_a_long_stream_is_told_its_exposure(o, tmp_path):
     assert image.mean() == pytest.approx(film[60].mean(), rel=0.03)
 
 
+def test_a_stream_without_margins_is_restored_as_far_as_windows_fit(o, filmed, capsys):
+    write_spikes(o.spikes, filmed[1][20:117])
+    main(replace(o, exposure=(0, 97)))
+    assert written(o.out) == ["004.png", "048.png", "092.png"]
+    assert "from 4 to 92: nearer the ends of the stream no window fits" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--frames 90: the exposure has 89 instants with 9 spike frames around"):
+        main(replace(o, exposure=(0, 97), frames=90, force=True))
+    with pytest.raises(InputError, match=r"--frames 3: the exposure has 0 instants with 99 spike frames around"):
+        main(replace(o, exposure=(0, 97), bsn_len=99, force=True))
+
+
 def test_of_a_long_recording_the_exposure_alone_is_read(o, tmp_path, filmed):
     """Half a million frames, 0.5 GB unpacked: nearly all of them a hole in the file."""
     main(replace(o, times=(25, 68), method="tfi"))
