@@ -26,6 +26,7 @@ PASSES = 2  # each predicts by what the pass before explained
 FALSE = 0.007  # false spikes a tick: 1 in 140, as published
 CHARGE_ERROR = 0.2  # standard deviation of the logarithm of a predicted charge
 FILM_ERROR = 0.25  # the same, predicted by restored pictures
+MATCHED_OVER = 3.0  # pixels, standard deviation, within which these are brought to the scale of light
 DARKEST = 1e-4  # light of a restored picture, in spikes a tick, at least
 WORST = 8.0  # -log of the likelihood at which a prediction is taken for wrong, not the spikes
 SKIPPED = 3  # false spikes in a row at most
@@ -50,17 +51,21 @@ def light_along_film(spikes: Tensor, light: Tensor, pictures: Tensor, instants: 
 
     pictures: [N,h,w], light that was restored at `instants`, ascending, in any scale. What is between two of them is
     interpolated along motion; before the first and after the last, light [T,h,w] of the look before predicts itself.
-    What that explains is averaged along motion, and the mean of both predicts once more.
+    What that explains is averaged along motion, and the mean of both predicts once more. All on the CPU.
     """
-    first, last = instants[0], instants[-1]
-    bright = pictures.flatten().quantile(0.999).clamp(min=1e-6)  # flow wants light in 0..1
+    bright = pictures.mean(0).quantile(0.999).clamp(min=1e-6)  # flow wants light in 0..1
     film = list((pictures / bright).numpy())
     frames = film[:1]
     for (before, after), (here, there) in zip(pairwise(film), pairwise(instants), strict=True):
         times = [(tick - here) / (there - here) for tick in range(here + 1, there)]
         frames += [*between(before, after, times, flow), after]
-    shown, filmed = torch.from_numpy(np.stack(frames)), light.clone()
-    filmed[first : last + 1] = shown * (light[first : last + 1].mean() / shown.mean().clamp(min=1e-6))
+    shown, filmed, within = torch.from_numpy(np.stack(frames)), light.clone(), slice(instants[0], instants[-1] + 1)
+
+    def around(picture: Tensor) -> Tensor:
+        return torch.from_numpy(cv2.GaussianBlur(picture.numpy(), (0, 0), MATCHED_OVER))
+
+    # What a camera makes of light is no single factor: black level, gamma, dark corners.
+    filmed[within] = shown * around(light[within].mean(0)) / around(shown.mean(0)).clamp(min=1e-3)
 
     def explained(predicted: Tensor) -> Tensor:
         predicted = predicted.clamp(min=DARKEST)

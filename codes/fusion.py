@@ -76,9 +76,9 @@ def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _others(center: int, total: int, step: int) -> list[int]:
-    """List the ticks whose samples are taken, their windows inside the stream."""
+    """List the ticks whose samples are taken, the instant itself and those whose windows lie inside the stream."""
     margin = MATCHED // 2
-    ticks = range(center - REACH, center + REACH + 1, step)
+    ticks = range(center - REACH // step * step, center + REACH + 1, step)
     return [tick for tick in ticks if margin <= tick < total - margin or tick == center]
 
 

@@ -20,7 +20,7 @@ from codes.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two pictures [H,W,3] uint8 -> [H,W,2] float32, pixels
+Flow = Callable[[np.ndarray, np.ndarray], np.ndarray]  # two pictures -> [H,W,2] float32, pixels
 Between = Callable[[np.ndarray, np.ndarray, Sequence[float]], Iterator[np.ndarray]]
 INTERPOLATORS = ("dis", "raft", "none")
 
@@ -101,7 +101,7 @@ def _raft_from_file(weights: str | Path) -> "torch.nn.Module":
 
 
 def between(before: np.ndarray, after: np.ndarray, times: Sequence[float], flow: Flow) -> Iterator[np.ndarray]:
-    """Yield the frames [H,W,3] uint8 at the given times between two frames (0 is `before`, 1 is `after`)."""
+    """Yield the frames, [H,W,3] uint8 or [H,W] float32 as they are, at times between two (0 is `before`, 1 `after`)."""
     if not times:
         return
     height, width = before.shape[:2]

@@ -11,13 +11,12 @@ from torch import Tensor
 from codes import tiles
 from codes.errors import InputError
 from codes.explain import light_along_film
-from codes.fusion import STEP
 from codes.networks import LDN
 from codes.rates import ldn_input, light_of, over_mean, rate_windows
 from codes.recipe import Recipe
 from codes.sdm import at_spike_size, gray, lacking, sdm, tfp
 from codes.spikes import UPSCALE, Exposure
-from codes.teacher import OWN_STEP, RateTeacher, fused_light, side_by_side
+from codes.teacher import OWN_STEP, RateTeacher, fused_light
 
 FEW = 0.2  # spikes a tick, in the mean of an exposure: with more, another look finds little
 LOOKS = 3  # at few spikes
@@ -62,11 +61,11 @@ def looks(
     tile: int = 0,
     number: int = 0,
 ) -> Iterator[Callable[[], Look]]:
-    """Restore by the student, fed as its recipe says; yield for each look at the spikes what makes it, once.
+    """Restore by the student, fed as its recipe says; yield, for each look at the spikes, what makes it when called.
 
     LDN of the recipe fused may look again: what it restored of a picture explains the spikes better than they explain
-    each other. `tile`: in spike pixels, 0: the whole at once. `number`: of looks; 0: LOOKS where spikes are FEW, else
-    one, which finds all that there is.
+    each other. `tile`: in spike pixels, 0: the whole at once. `number`: of looks; 0: LOOKS where spikes are FEW in any
+    sample, else one, which finds all that there is. Where LDN's windows fit at one instant only, it looks once.
     """
     length, total, is_free = net.spike_enc[0].in_channels, spikes.shape[1], recipe["consistency"] == "none"
 
@@ -79,8 +78,8 @@ def looks(
         yield lambda: found(lambda instant: see(*ldn_input(blur, light, [instant], **given)[1:]))
         return
 
-    def look(light: Tensor, step: int = STEP) -> Look:
-        at, mean = fused_light(light, exposure, step=step)
+    def look(light: Tensor, **fusion: Any) -> Look:
+        at, mean = fused_light(light, exposure, **fusion)
 
         def fused(instant: int) -> Tensor:
             return RateTeacher.sharpen(blur, over_mean(at(instant).unsqueeze(1), mean))[:, 0]
@@ -96,12 +95,15 @@ def looks(
     inside = exposure.evenly(FILM_STEP)
     instants = {inside[0] - FILM_STEP, *inside, inside[-1] + FILM_STEP}  # light around the exposure matters to its ends
     instants = sorted(t for t in instants if length // 2 <= t <= total - length + length // 2)
-    number = number or (LOOKS if tfp(light, exposure.center, exposure.length).mean() < FEW else 1)
+
+    def film(light: Tensor) -> Tensor:
+        rough = look(light, step=FILM_STEP, wanted=instants)
+        return torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
+
+    fired = tfp(light, exposure.center, exposure.length).mean((1, 2, 3)).min()
+    number = number or (LOOKS if fired < FEW else 1)
     for _ in range(number - 1 if len(instants) > 1 else 0):
-        rough = look(light, FILM_STEP)
-        side_by_side(rough.fused, instants)
-        film = torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
-        each = zip(spikes.cpu(), light.cpu(), film.cpu(), strict=True)
+        each = zip(spikes.cpu(), light.cpu(), film(light).detach().cpu(), strict=True)
         light = torch.stack([light_along_film(*one, instants) for one in each]).to(spikes.device)
         yield cache(partial(look, light))
 

@@ -135,10 +135,13 @@ class RateTeacher(nn.Module):
         return {"teacher": "fused", "version": LABELS} if self.fused else {"teacher": "consistent", "short": self.short}
 
 
-def fused_light(rates: Tensor, exposure: Exposure, *, step: int = STEP) -> tuple[Callable[[int], Tensor], Tensor]:
+def fused_light(
+    rates: Tensor, exposure: Exposure, *, step: int = STEP, wanted: Iterable[int] = ()
+) -> tuple[Callable[[int], Tensor], Tensor]:
     """Fuse light [B,T,h,w]: return a function from an instant to it, [B,1,4h,4w], and its mean over the exposure.
 
-    `step`: ticks between the samples that each instant is made of.
+    `step`: ticks between the samples that each instant is made of. `wanted`: instants that will be asked for; what is
+    fused now is fused side by side.
     """
     mean = tfp(rates, exposure.center, exposure.length)
     # Flow wants light in 0..1, whatever the threshold was.
@@ -150,13 +153,11 @@ def fused_light(rates: Tensor, exposure: Exposure, *, step: int = STEP) -> tuple
         fine = np.stack([fuse(mean, instant, step=step) for mean in means])
         return torch.from_numpy(fine).unsqueeze(1).to(rates.device)
 
-    return fused, torch.stack(side_by_side(fused, exposure.evenly(OWN_STEP))).mean(0)
-
-
-def side_by_side(fused: Callable[[int], Tensor], instants: Iterable[int]) -> list[Tensor]:
-    """Fuse at several instants at once: OpenCV and NumPy let other threads run. At 1080p each takes some 0.7 GB."""
+    inside = exposure.evenly(OWN_STEP)
+    # OpenCV and NumPy let other threads run meanwhile; each instant takes some 0.7 GB at 1080p.
     with ThreadPoolExecutor(min(torch.get_num_threads(), AT_ONCE)) as pool:
-        return list(pool.map(fused, instants))
+        list(pool.map(fused, {*inside, *wanted}))
+    return fused, torch.stack([fused(instant) for instant in inside]).mean(0)
 
 
 def keep_ratios(

@@ -236,7 +236,7 @@ def denoised(bsn: BSN, blur: Tensor, spikes: Tensor) -> tuple[Tensor, dict[str, 
     gain = gray(blur).mean() / mean.mean()
     first, last = exposure.center - short // 2, exposure.center + short // 2
     before, after = interval_ends(true)
-    ticks = (after[:, last] - before[:, first]).unsqueeze(1)  # of the intervals that the window cuts
+    ticks = (after[:, last] - before[:, first]).unsqueeze(1).float()  # of the intervals that the window cuts
     noisy, measured, moved = (
         gain * tfp(light, exposure.center, short) for light in (firing_rate(spikes), rates, along)
     )
@@ -272,6 +272,8 @@ def matched_psnr(light: np.ndarray, truth: np.ndarray) -> float:
 
 def train_table(o: Options) -> Table:
     """PSNR of LDN, middle frame and sequence, over the seeds, on each set that is measured on."""
+    if o.only and not any(name.startswith(o.only) for name in VARIANTS):
+        raise InputError(f"--only {' '.join(o.only)}: no row begins so; there are {', '.join(map(repr, VARIANTS))}")
     columns, rows = ["LDN"], []
     for folder in o.test_folder or o.base_folder[:1]:
         of = f"V_th {threshold(folder)}, {Path(folder).name}"
@@ -289,7 +291,8 @@ def train_table(o: Options) -> Table:
                     cells += [statistics.mean(values), max(values) - min(values)] if values else [None, None]
             rows.append([title, *cells])
     notes = [
-        f"PSNR in dB; {o.steps} steps of {o.bs} crops of {o.roi_size}, {o.seeds} seeds; spread: largest - smallest"
+        f"PSNR in dB; {o.steps} steps of {o.bs} crops of {o.roi_size}, {o.seeds} seeds; spread: largest - smallest",
+        "rows that earlier calls measured stand beside: what each is of is in values/*.json",
     ]
     return Table("train", "What LDN learns", columns, rows, [*notes, made()])
 
@@ -316,7 +319,7 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     if is_asked and is_published and not all(networks.values()):
         raise InputError(f"--bsn_path and --sr_path are needed: {name} is taught by these networks")
     if is_published:
-        hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in networks.values() if is_asked]
+        hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in networks.values() if path]
         key["networks"] = hashes or known["of"].get("networks")
     rows = known["rows"] if known.get("of") == key else {}
     if all(test in rows for test in tests):

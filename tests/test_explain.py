@@ -1,6 +1,7 @@
 """What motion predicts tells true spikes from false ones and says where within its interval light was."""
 
 import math
+from collections.abc import Callable
 from itertools import combinations, pairwise
 
 import cv2
@@ -14,6 +15,7 @@ from test_fusion import film, seen
 from codes.explain import (
     CHARGE_ERROR,
     FALSE,
+    FILM_ERROR,
     SKIPPED,
     WORST,
     distribute,
@@ -112,20 +114,38 @@ def test_light_along_motion_is_nearer_the_truth(threshold, ticks, gain):
     assert psnr(light_along_motion(spikes)) > psnr(alone) + gain
 
 
-def test_what_was_restored_explains_spikes_better_than_they_do_each_other():
+def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], float]]:
+    """Return noisy spikes at V_th 4, their light, and PSNR of what is found of that in the ticks 12 to 124."""
     rng = np.random.default_rng(0)
     light = seen(film(0.37))
     spikes = integrate(light, threshold=4, first=rng.random(light.shape[1:], np.float32))
     noise = add_noise(np.zeros_like(spikes), rng)
-    noisy, instants = torch.from_numpy(spikes | noise), list(range(12, 125, 8))
     truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / 4)
-    first = light_along_motion(noisy)
-    second = light_along_film(noisy, first, 0.6 * truth[instants], instants)  # whatever its scale
 
     def psnr(found: torch.Tensor) -> float:
         return -10 * ((found - truth)[12:125] * 4).square().mean().log10().item()
 
-    assert psnr(second) > psnr(first) + 0.7
+    return torch.from_numpy(spikes | noise), truth, psnr
+
+
+@pytest.mark.parametrize(
+    ("black", "gamma", "corner", "gain"), [(0, 1, 1, 0.7), (0, 1, 0.5, 0.7), (0.04, 1, 1, 0.4), (0, 0.7, 1, 0.4)]
+)
+def test_what_was_restored_explains_spikes_better_than_they_do_each_other(black, gamma, corner, gain):
+    """In any scale, with dark corners, and still where its values are no longer proportional to light."""
+    spikes, truth, psnr = few_spikes()
+    instants, dark = list(range(12, 125, 8)), torch.linspace(1, corner, truth.shape[2])
+    first = light_along_motion(spikes)
+    second = light_along_film(spikes, first, 0.6 * dark * (black + truth[instants]) ** gamma, instants)
+    assert psnr(second) > psnr(first) + gain
+
+
+def test_what_a_noisy_film_explains_predicts_once_more():
+    spikes, truth, psnr = few_spikes()
+    noisy = truth * (1 + 0.3 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(min=0.1)
+    alone = distribute(explain(spikes, noisy, charge_error=FILM_ERROR), noisy)
+    every = list(range(len(truth)))
+    assert psnr(light_along_film(spikes, light_along_motion(spikes), noisy, every)) > psnr(alone) + 1
 
 
 def test_light_that_grows_evenly_is_predicted_between_the_instants():

@@ -43,3 +43,13 @@ def test_any_size_and_the_ends_of_a_stream():
     for center in (0, 19):
         fine = fuse(Means(light), center)
         assert fine.shape == (24, 36) and fine.dtype == np.float32 and np.isfinite(fine).all()
+
+
+def test_fewer_samples_are_brought_to_an_instant_on_request():
+    """Those that are left out make no difference then."""
+    light = np.random.default_rng(0).random((137, 12, 16), np.float32)
+    spoilt = light.copy()
+    spoilt[101:] = 0  # ticks that no window of a sample within 28 ticks of the instant sees
+    few, same = fuse(Means(light), 68, step=28), fuse(Means(spoilt), 68, step=28)
+    assert not np.array_equal(few, fuse(Means(light), 68))
+    np.testing.assert_allclose(few, same, atol=1e-5)

@@ -5,13 +5,20 @@ import pytest
 import torch
 from test_deblur import scene
 
+import train_deblur
 from codes import restore
+from codes.engine import checkpoint
 from codes.fusion import STEP
+from codes.images import write_image
+from codes.metrics import psnr
 from codes.networks import LDN
+from codes.rates import rate_windows
 from codes.recipe import FUSED, RATES
-from codes.restore import FILM_STEP, by_ldn, looks
+from codes.restore import FEW, FILM_STEP, by_ldn, looks
+from codes.sdm import tfp
 from codes.simulator import add_noise, integrate, sense
-from codes.spikes import Exposure
+from codes.spikes import Exposure, write_spikes
+from codes.teacher import RateTeacher
 
 SETTINGS = {"exposure": Exposure(), "short": 9, "recipe": FUSED}
 
@@ -31,28 +38,35 @@ def net() -> LDN:
     return LDN().pass_blur_through().eval()
 
 
+@pytest.fixture(scope="module")
+def random_net() -> LDN:
+    torch.manual_seed(0)
+    return LDN().eval()
+
+
 @torch.inference_mode()
 def test_each_look_is_nearer_the_truth(net):
     blur, spikes, film = recording(4)
     truth = torch.from_numpy(film[68]).permute(2, 0, 1)[None] / 255
     first, second, third = (
-        -10 * (look().sharp(68).clamp(0, 1) - truth).square().mean().log10().item()
-        for look in looks(net, blur, spikes, **SETTINGS)
+        psnr(look().sharp(68).clamp(0, 1), truth).item() for look in looks(net, blur, spikes, **SETTINGS)
     )
     assert second > first + 0.1 and third > second
 
 
 @torch.inference_mode()
-def test_it_is_explained_by_what_the_first_restored(net, monkeypatch):
+def test_it_is_explained_by_what_the_first_restored(random_net, monkeypatch):
+    """By that which agrees with the picture, and neither by what LDN is given nor by what it gives."""
     blur, spikes, _ = recording(4)
-    shown = []
+    shown, fuse = [], restore.fused_light
 
     def explained(spikes, light, pictures, instants):
         shown.append((pictures, instants))
         return light  # that of the look before
 
-    monkeypatch.setattr("codes.restore.light_along_film", explained)
-    first, second = (look() for look in looks(net, blur, spikes, number=2, **SETTINGS))
+    monkeypatch.setattr(restore, "light_along_film", explained)
+    monkeypatch.setattr(restore, "fused_light", lambda *a, step=0, **k: fuse(*a, **k))  # as fine as what is shown
+    first, second = (look() for look in looks(random_net, blur, spikes, number=2, **SETTINGS))
     assert torch.equal(first.sharp(68), second.sharp(68))
     ((pictures, instants),) = shown
     assert instants == list(range(16, 121, 4))
@@ -60,23 +74,48 @@ def test_it_is_explained_by_what_the_first_restored(net, monkeypatch):
     # The inner 2x2 of 4x4 picture pixels are what a spike pixel sees.
     film = [(weights * first.sharp(t)[0].clamp(0, 1)).sum(0).unfold(0, 4, 4).unfold(1, 4, 4) for t in instants]
     film = torch.stack([tiles[..., 1:3, 1:3].mean((2, 3)) for tiles in film])
-    assert (pictures - film).abs().mean() < 0.005  # half as many samples are fused for it
+    torch.testing.assert_close(pictures, film, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_ldn_sees_the_light_that_its_picture_is_fused_from(random_net, monkeypatch):
+    blur, spikes, _ = recording(4)
+    found, explain = [], restore.light_along_film
+    monkeypatch.setattr(restore, "light_along_film", lambda *a: [found.append(explain(*a)), found[-1]][1])
+    _, second = (look() for look in looks(random_net, blur, spikes, number=2, **SETTINGS))
+    windows = rate_windows(blur, found[0][None], [60], length=21, exposure=Exposure())
+    torch.testing.assert_close(second.free(60), random_net(second.fused(60), windows))
 
 
 @torch.inference_mode()
 def test_looks_that_are_not_asked_for_are_not_fused(net, monkeypatch):
     blur, spikes, _ = recording(4)
-    steps = []
-    fuse = restore.fused_light
-    monkeypatch.setattr(restore, "fused_light", lambda *a, step=STEP: [steps.append(step), fuse(*a, step=step)][1])
+    steps, fuse = [], restore.fused_light
+    monkeypatch.setattr(
+        restore, "fused_light", lambda *a, step=STEP, **k: [steps.append(step), fuse(*a, step=step, **k)][1]
+    )
     by_ldn(net, blur, spikes, number=2, **SETTINGS)(68)
     assert steps == [FILM_STEP, STEP]
 
 
-@pytest.mark.parametrize(("threshold", "number", "found"), [(0.5, 0, 1), (4, 0, 3), (1, 2, 2), (4, 1, 1)])
+@torch.inference_mode()
+def test_samples_of_a_batch_do_not_mix(net):
+    one, other = recording(4)[:2], recording(3)[:2]
+    blur, spikes = (torch.cat(pair) for pair in zip(one, other, strict=True))
+    blur[1] = blur[1].flip(-1) * 0.7
+    spikes[1] = spikes[1].flip(-1)
+    both = by_ldn(net, blur, spikes, number=2, **SETTINGS)(68)
+    alone = by_ldn(net, blur[1:], spikes[1:], number=2, **SETTINGS)(68)
+    torch.testing.assert_close(both[1:], alone, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("threshold", "number", "found"), [(1.5, 0, 1), (1.75, 0, 3), (1, 2, 2), (4, 1, 1)])
 @torch.inference_mode()
 def test_few_spikes_are_looked_at_again_unless_told_otherwise(net, threshold, number, found):
     blur, spikes, _ = recording(threshold)
+    if number == 0:  # as near FEW as that
+        light = tfp(RateTeacher().rates(spikes), 68, 97).mean()
+        assert 1.02 < light / FEW < 1.2 if found == 1 else 0.8 < light / FEW < 0.98
     assert len(list(looks(net, blur, spikes, number=number, **SETTINGS))) == found
 
 
@@ -88,7 +127,6 @@ def test_ldn_that_is_not_fed_by_fusion_looks_once(net):
     assert only.fused is None and torch.equal(only.sharp(68), by_ldn(net, blur, spikes, **settings)(68))
 
 
-@torch.inference_mode()
 @pytest.mark.parametrize("exposure", [Exposure(length=1), Exposure(length=5, margin=2), Exposure(97, margin=0)])
 def test_any_exposure_is_looked_at_twice_or_as_often_as_windows_reach(net, exposure):
     blur, spikes, _ = recording(4)
@@ -96,3 +134,21 @@ def test_any_exposure_is_looked_at_twice_or_as_often_as_windows_reach(net, expos
     found = list(looks(net, blur, spikes[:, :total], number=2, **SETTINGS | {"exposure": exposure}))
     instant = min(max(exposure.center, 10), total - 11) if total > 21 else None
     assert instant is None or found[-1]().sharp(instant).isfinite().all()
+
+
+def test_the_table_has_the_first_look_and_the_last(random_net, tmp_path):
+    blur, spikes, film = recording(4)
+    for part, picture in (("blur", film[20:117].mean(0).round().astype(np.uint8)), ("sharp", film[68])):
+        write_image(tmp_path / f"data/test/{part}_data/scene/000000.png", picture)
+    write_spikes(tmp_path / "data/test/spike_data/scene/000000.dat", spikes[0].numpy())
+    checkpoint.save_weights(tmp_path / "LDN.pth", random_net, FUSED | {"bsn_len": "9"})
+    options = {"base_folder": str(tmp_path / "data"), "save_folder": str(tmp_path / "log"), "device": "cpu"}
+    rows = train_deblur.main(
+        train_deblur.Options(**options, test_mode=True, deblur_path=str(tmp_path / "LDN.pth"), workers=0)
+    )
+    truth = torch.from_numpy(film[68]).permute(2, 0, 1)[None] / 255
+    for row, number in (("LDN first look", 1), ("LDN", 3)):
+        with torch.inference_mode():
+            sharp = by_ldn(random_net, (blur * 255).round() / 255, spikes, number=number, **SETTINGS)(68).clamp(0, 1)
+        assert rows[row]["psnr"] == pytest.approx(psnr(sharp, truth).item(), abs=2e-3), row
+    assert abs(rows["LDN"]["psnr"] - rows["LDN first look"]["psnr"]) > 0.01
