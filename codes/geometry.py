@@ -17,6 +17,7 @@ from codes.spikes import Exposure, file_size, map_bytes
 
 KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
 SQUARES = tuple((side, side) for side in range(16, 1025, 4))
+DARK = 0.02  # of the brightest: below it light is noise
 FRAMES = 200  # looked at, from the middle of a file
 CUSTOM = 2.2  # log-odds (9 to 1) that rows and bits lie as the format has them
 
@@ -82,6 +83,20 @@ def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float,
     average = average.astype(np.float64)
     (x, y), _ = cv2.phaseCorrelate(_standard(small), _standard(average), cv2.createHanningWindow((width, height), 6))
     return _correlation(small, average), (x * gray.shape[1] / width, y * gray.shape[0] / height)
+
+
+def tone(average: np.ndarray, picture: np.ndarray) -> float:
+    """Say which power of light [h,w] the values of a picture [H,W,3] uint8 are: 1 if proportional, 0.45 of gamma 2.2.
+
+    It is how much further the logarithms of the one are spread than those of the other, noise smoothed away; 1 where
+    all is alike.
+    """
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(gray, average.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
+    values, light = (cv2.GaussianBlur(x / max(x.max(), 1e-6), (0, 0), 2.0) for x in (small, average.astype(np.float64)))
+    seen = (values > DARK) & (light > DARK)
+    spread = [np.log(x[seen]).std() if seen.any() else 0.0 for x in (values, light)]
+    return float(spread[0] / spread[1]) if min(spread) > 0.1 else 1.0
 
 
 def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:

@@ -22,7 +22,7 @@ from codes.baselines import tfi
 from codes.cli import option, program
 from codes.engine import distributed
 from codes.errors import InputError
-from codes.geometry import Reading, align, read
+from codes.geometry import Reading, align, read, tone
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.rates import light_of
@@ -49,6 +49,7 @@ PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
 METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion; slow, best
 RATES_REACH = 100  # spike frames beyond the exposure that rates are told by: its intervals and motion
+LINEAR = (0.8, 1.3)  # powers of light that values may be without a word
 OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
 
 
@@ -70,6 +71,7 @@ class Options:
         "", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=("bottom", "top")
     )
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=("lowest", "highest"))
+    gamma: float = option(1.0, "the picture is light to the power of 1/gamma, as cameras write it: 2.2 is usual")
     deblur_path: str = option("", f"weights of LDN [model/{' or '.join(FILES['deblur_path'])}]")
     bsn_path: str = option("", f"weights of BSN, for the teacher [model/{' or '.join(FILES['bsn_path'])}]")
     sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(FILES['sr_path'])}]")
@@ -110,6 +112,7 @@ class Recording:
     instants: list[int]  # counted as in the file
     is_cut: bool  # the stream is too short to restore the exposure to its ends
     aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
+    tone: float  # power of light that the values of the picture are
 
 
 def main(o: Options) -> None:
@@ -127,7 +130,7 @@ def main(o: Options) -> None:
         prepare(o, picture, spikes)  # all before any is written
     for name, (picture, spikes) in found.items():
         recording = prepare(o, picture, spikes)
-        describe(recording, picture, spikes)
+        describe(o, recording, picture, spikes)
         restore(o, recording, name, nets, device)
 
 
@@ -145,7 +148,7 @@ def check(o: Options) -> None:
         raise InputError(f"--consistency {o.consistency}: of --method ldn alone, not of {o.method}")
     if o.looks < 0 or (o.looks and o.method != "ldn"):
         raise InputError(f"--looks {o.looks}: 1 or more, of --method ldn, is accepted")
-    for name in ("frames", "fps", "bsn_len", "spike_deblur_len"):
+    for name in ("frames", "fps", "gamma", "bsn_len", "spike_deblur_len"):
         if getattr(o, name) <= 0:
             raise InputError(f"--{name} {getattr(o, name)}: more than 0 is accepted")
 
@@ -243,23 +246,27 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     picture, spikes = fit(picture, read(spike_path, reading, first=start, stop=stop), align=o.align)
     # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
     exposure = Exposure(length=length, margin=first - start)
-    aligned = align(spikes[exposure.margin : exposure.margin + length].mean(0), picture)
+    long = spikes[exposure.margin : exposure.margin + length].mean(0)
+    aligned = align(long, picture)
     if aligned[0] < OTHER and not o.geometry:
         raise InputError(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or its sizes are swapped; to go on, say --geometry HEIGHT WIDTH"
         )
     is_cut = not o.times and o.frames > 1 and (begin, end) != (first, last)
-    return Recording(picture, spikes, reading, start, exposure, instants, is_cut, aligned)
+    return Recording(picture, spikes, reading, start, exposure, instants, is_cut, aligned, tone(long, picture))
 
 
-def describe(recording: Recording, picture: Path, spikes: Path) -> None:
+def describe(o: Options, recording: Recording, picture: Path, spikes: Path) -> None:
     """Print how a pair was read, and whether both show the same."""
     correlation, (x, y) = recording.aligned
     verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "NOT ALIGNED, see inspect_spikes.py"
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
     print(f"{spikes}: {recording.reading}")
     print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
+    if correlation > 0.8 and not LINEAR[0] < recording.tone * o.gamma < LINEAR[1]:
+        found = f"  the picture is light to the power of {recording.tone:.2f}"
+        print(f"{found}: if its camera has a gamma, say --gamma {1 / recording.tone:.1f}")
     if recording.is_cut:
         print(
             f"  from {recording.instants[0]} to {recording.instants[-1]}: nearer the ends of the stream no window fits"
@@ -269,6 +276,7 @@ def describe(recording: Recording, picture: Path, spikes: Path) -> None:
 def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], device: torch.device) -> Restorer:
     """Return what restores an instant of a recording by the method that the options name."""
     blur, spikes = tensors(recording.picture, recording.spikes, device)
+    blur = blur**o.gamma  # the model is of light
     exposure, tile = recording.exposure, o.tile // UPSCALE
     if o.method == "ldn":
         recipe = eaten(o, "deblur_path")
@@ -305,10 +313,8 @@ def restore(o: Options, recording: Recording, name: str, nets: dict[str, nn.Modu
             waiting = tqdm(recording.instants, o.method, unit="frame")  # shown now: the first frame may take minutes
             sharp = restorer(o, recording, nets, device)
             for instant, path in zip(waiting, paths, strict=True):
-                image = (
-                    sharp(instant - recording.start)[0, :, :height, :width].float().clamp(0, 1).mul(255).round().byte()
-                )
-                image = image.permute(1, 2, 0).cpu().numpy()
+                image = sharp(instant - recording.start)[0, :, :height, :width].float().clamp(0, 1)
+                image = image.pow(1 / o.gamma).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
                 write_image(path, np.hstack((recording.picture, image)) if o.compare else image)
     except torch.cuda.OutOfMemoryError:
         raise InputError(f"--tile {o.tile}: too large for the memory of {device}; choose a smaller one") from None

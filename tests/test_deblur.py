@@ -1,5 +1,6 @@
 """Deblurring files of one's own: right pictures, whole or in tiles; every wrong input is said in one line."""
 
+import re
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -168,6 +169,20 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
     assert np.abs(read_image(Path(o.out, "030.png")) - wanted).max() <= 0.51
 
 
+def test_few_spikes_are_looked_at_as_often_as_is_said(o, tmp_path):
+    """At V_th 4, where the default is to look again."""
+    light = np.stack([sense(frame) for frame in scene(137)[2]])
+    first = np.random.default_rng(0).random(light.shape[1:], np.float32)
+    write_spikes(o.spikes, integrate(light, threshold=4, first=first))
+    torch.save({"net": LDN().pass_blur_through().state_dict(), "recipe": FUSED}, tmp_path / "fused.pth")
+    found = {}
+    for looks in (0, 1, 3):
+        ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(tmp_path / "fused.pth"), "times": (68,)}
+        main(replace(o, **ldn, looks=looks, out=f"{o.out}_{looks}"))
+        found[looks] = read_image(Path(f"{o.out}_{looks}", "068.png"))
+    assert np.array_equal(found[0], found[3]) and not np.array_equal(found[0], found[1])
+
+
 @pytest.mark.parametrize("method", ["tfi", "tfp"])
 def test_light_of_spikes_is_gray_and_as_bright_as_the_picture(o, method):
     main(replace(o, method=method, bsn_len=21))
@@ -274,6 +289,21 @@ def test_a_stream_without_margins_is_restored_as_far_as_windows_fit(o, filmed, c
         main(replace(o, exposure=(0, 97), bsn_len=99, force=True))
 
 
+def test_a_camera_with_a_gamma_is_found_and_undone(o, filmed, capsys):
+    main(o)
+    assert "to the power" not in capsys.readouterr().out
+    truth = [read_image(path) for path in sorted(Path(o.out).iterdir())]
+    written_so = np.rint(255 * (read_image(o.picture) / 255) ** (1 / 2.2)).astype(np.uint8)
+    write_image(o.picture, written_so)
+    main(replace(o, force=True))
+    (power,) = re.findall(r"the picture is light to the power of (0\.\d+)", capsys.readouterr().out)
+    assert float(power) == pytest.approx(1 / 2.2, abs=0.1)
+    main(replace(o, gamma=2.2, force=True))
+    assert "to the power" not in capsys.readouterr().out
+    for image, linear in zip((read_image(path) for path in sorted(Path(o.out).iterdir())), truth, strict=True):
+        np.testing.assert_allclose(255 * (image / 255) ** 2.2, linear, atol=2.5)  # 8 bits are coarse at the bright end
+
+
 def test_of_a_long_recording_the_exposure_alone_is_read(o, tmp_path, filmed):
     """Half a million frames, 0.5 GB unpacked: nearly all of them a hole in the file."""
     main(replace(o, times=(25, 68), method="tfi"))
@@ -352,6 +382,13 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
         return replace(o, times=(68, 135)), r"instant 135: .*4\.\.132 are accepted"
     if case == "exposure outside":
         return replace(o, exposure=(50, 97)), r"--exposure 50 97: frames 50\.\.146"
+    if case == "looks of another method":
+        return replace(o, looks=2), r"--looks 2: 1 or more, of --method ldn"
+    if case == "looks of weights that are not fed by fusion":
+        path = Path(o.spikes).with_suffix(".pth")
+        torch.save({"net": LDN().state_dict(), "recipe": RATES}, path)
+        ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(path)}
+        return replace(o, looks=2, **ldn), r"--looks 2: .*spikes\.pth is not fed by fusion"
     if case == "output not empty":
         write_image(Path(o.out, "068.png"), blur)
         return o, r"out: exists and is not empty.*--force"
@@ -366,7 +403,8 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
     "case",
     ["sizes swapped on the command line", "sizes swapped in the file", "bits reversed", "rows from the top",
      "cut short", "of another size", "picture missing", "spikes missing", "weights of another stage", "no weights",
-     "instant outside", "exposure outside", "output not empty", "film exists", "film of another kind"],
+     "instant outside", "exposure outside", "looks of another method", "looks of weights that are not fed by fusion",
+     "output not empty", "film exists", "film of another kind"],
 )  # fmt: skip
 def test_wrong_input_is_said_in_one_line_and_nothing_is_written(o, case, filmed, monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "MODEL", tmp_path / "nowhere")
