@@ -244,7 +244,9 @@ def denoised(bsn: BSN, blur: Tensor, spikes: Tensor) -> tuple[Tensor, dict[str, 
     ways = {"9 rates": noisy, "9 rates of true spikes": measured, "BSN on these: blind to its own pixel": blind}
     ways |= {f"{share:g} of the measured light beside it": torch.lerp(blind, measured, share) for share in SHARES}
     ways["posterior mean, noise known from the interval"] = posterior_mean(blind, measured, ticks)
-    return gain * mean, ways | {"light along motion, nothing trained": moved}
+    ways["light along motion, nothing trained"] = moved
+    ways["posterior mean of that and of BSN on it"] = posterior_mean(bsn(moved).clamp(0, 1), moved, ticks)
+    return gain * mean, ways
 
 
 def posterior_mean(blind: Tensor, measured: Tensor, ticks: Tensor) -> Tensor:

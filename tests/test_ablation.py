@@ -31,9 +31,9 @@ def test_every_way_is_measured_at_every_set(data, tmp_path):
     settings = {"base_folder": (str(data),) * 2, "output": str(tmp_path / "ablation"), "bsn_path": str(path)}
     table = ablation.main(ablation.Options("denoise", **settings))
     rows = {name: cells for name, *cells in table.rows}
-    assert len(rows) == 8 and all(len(cells) == 4 and cells[:2] == cells[2:] for cells in rows.values())
+    assert len(rows) == 9 and all(len(cells) == 4 and cells[:2] == cells[2:] for cells in rows.values())
     # A BSN at random knows nothing: the more of the measured light beside it, the better.
-    light = [cells[0] for name, cells in rows.items() if "BSN" in name or "beside" in name]
+    light = [cells[0] for name, cells in rows.items() if "blind" in name or "beside" in name]
     assert light == sorted(light) and light[-1] < rows["9 rates of true spikes"][0]
 
 
