@@ -78,11 +78,9 @@ def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None
 def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Compare a TFP [h,w] with a picture [H,W,3] uint8: correlation, and where it lies, (x, y) in picture pixels."""
     height, width = average.shape
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
-    small = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
-    average = average.astype(np.float64)
+    small, average = _gray_of_size(picture, height, width), average.astype(np.float64)
     (x, y), _ = cv2.phaseCorrelate(_standard(small), _standard(average), cv2.createHanningWindow((width, height), 6))
-    return _correlation(small, average), (x * gray.shape[1] / width, y * gray.shape[0] / height)
+    return _correlation(small, average), (x * picture.shape[1] / width, y * picture.shape[0] / height)
 
 
 def tone(average: np.ndarray, picture: np.ndarray) -> float:
@@ -91,12 +89,16 @@ def tone(average: np.ndarray, picture: np.ndarray) -> float:
     It is how much further the logarithms of the one are spread than those of the other, noise smoothed away; 1 where
     all is alike.
     """
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(gray, average.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
-    values, light = (cv2.GaussianBlur(x / max(x.max(), 1e-6), (0, 0), 2.0) for x in (small, average.astype(np.float64)))
+    both = _gray_of_size(picture, *average.shape), average.astype(np.float64)
+    values, light = (cv2.GaussianBlur(x / max(x.max(), 1e-6), (0, 0), 2.0) for x in both)
     seen = (values > DARK) & (light > DARK)
     spread = [np.log(x[seen]).std() if seen.any() else 0.0 for x in (values, light)]
     return float(spread[0] / spread[1]) if min(spread) > 0.1 else 1.0
+
+
+def _gray_of_size(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
+    return cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
 
 
 def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
