@@ -28,11 +28,11 @@ from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
-from codes.rates import ldn_input, light_of, rate_windows
+from codes.rates import in_picture_scale, ldn_input, light_of
 from codes.recipe import CONSISTENCIES, FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
 from codes.refilm import is_refilmed
 from codes.restore import looks
-from codes.sdm import blurred, sdm, tfp
+from codes.sdm import blurred, sdm, tfp, windows
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.teacher import RateTeacher, Teacher, keep_ratios
 
@@ -131,12 +131,13 @@ def main(o: Options) -> Rows:
 
     def student(net: nn.Module, batch: Batch, centers: list[int]) -> Tensor:
         """Restore all instants in one pass, [B,N,3,H,W]."""
-        light, sizes = light_of(batch.spikes, spike_input), {"length": o.spike_deblur_len, "exposure": exposure}
+        light, length = light_of(batch.spikes, spike_input), o.spike_deblur_len
         if is_fused:
             fused = teacher.sharpen(batch.blur, ratios(batch, centers))
-            sharp = net(fused.flatten(0, 1), rate_windows(batch.blur, light, centers, **sizes))
+            sharp = net(fused.flatten(0, 1), windows(in_picture_scale(light, batch.blur, exposure), centers, length))
         else:
-            sharp = net(*ldn_input(batch.blur, light, centers, **sizes, short=o.bsn_len, spike_input=spike_input))
+            sizes = {"length": length, "short": o.bsn_len, "exposure": exposure}
+            sharp = net(*ldn_input(batch.blur, light, **sizes, spike_input=spike_input)(centers))
         return sharp.float().unflatten(0, (-1, len(centers)))
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:

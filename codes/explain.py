@@ -16,7 +16,7 @@ from torch import Tensor
 
 from codes.fusion import Means, flow
 from codes.interpolation import between
-from codes.rates import firing_rate, interval_ends, without_false_spikes
+from codes.rates import firing_rate, interval_ends, light_of
 
 STEP = 4  # ticks between the instants that are predicted; between them light is taken as linear
 REACH = (8, 16, 24)  # ticks to either side that are brought to an instant
@@ -37,12 +37,10 @@ def light_along_motion(spikes: Tensor) -> Tensor:
 
     Its charge over every interval between true spikes is that of one spike, as with `firing_rate`.
     """
-    true = without_false_spikes(spikes[None])[0]
-    light = firing_rate(true[None])[0]
+    light = light_of(spikes[None], "rates")[0]
     for _ in range(PASSES):
         predicted = predict(light)
-        true = explain(spikes, predicted)
-        light = distribute(true, predicted)
+        light = distribute(explain(spikes, predicted), predicted)
     return light
 
 

@@ -4,57 +4,55 @@ A pixel fires when it has gathered a fixed charge, so over each interval its lig
 counts to 1/9; the intervals that it cuts tell the fractions.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codes.sdm import gray, sharpen, tfp, window
+from codes.sdm import gray, sharpen, tfp, windows
 from codes.spikes import UPSCALE, Exposure
 
 DARKEST = 1e-3  # share of the mean light below which light over the exposure is not divided by
 LARGEST_RATIO = 255.0  # beyond it a ratio changes no 8-bit picture
+IN_CACHE = 2**18  # spikes whose rates a CPU finds without leaving its cache
 GAIN_OF_DOUBT = 0.3  # how much more alike its intervals must become for a spike to be called false
 
 
 def light_of(spikes: Tensor, spike_input: str) -> Tensor:
     """Return what the method averages: the spikes themselves ("counts"), or the rates of the true ones ("rates")."""
-    return spikes if spike_input == "counts" else firing_rate(without_false_spikes(spikes))
+    if spike_input == "counts":
+        return spikes
+    # Every pixel is on its own: some rows at a time stay in the cache of a CPU; a GPU takes the whole.
+    rows = max(IN_CACHE // spikes[:, :, :1].numel(), 1) if spikes.device.type == "cpu" else spikes.shape[2]
+    return torch.cat([firing_rate(without_false_spikes(part)) for part in spikes.split(rows, 2)], 2)
 
 
 def ldn_input(
-    blur: Tensor,
-    light: Tensor,
-    centers: list[int],
-    *,
-    length: int,
-    short: int,
-    exposure: Exposure,
-    spike_input: str,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return what LDN is given for N instants of blurry pictures [B,3,H,W]: picture, windows, and where it starts.
+    blur: Tensor, light: Tensor, *, length: int, short: int, exposure: Exposure, spike_input: str
+) -> Callable[[list[int]], tuple[Tensor, Tensor, Tensor | None]]:
+    """Return a function from N instants to what LDN is given for them: picture, windows, and where it starts.
 
-    light: [B,T,h,w] by `light_of`. Counts are given as they are, [B*N,length,h,w], beside the blurry picture, where LDN
-    starts (None). Rates are brought to the scale of the picture, so that threshold and gain cancel, and LDN starts at
-    what the closed form makes of them, [B*N,3,H,W]: it learns what is missing there.
+    blur: pictures [B,3,H,W]; light: [B,T,h,w] by `light_of`. Counts are given as they are, [B*N,length,h,w], beside the
+    blurry picture, where LDN starts (None). Rates are brought to the scale of the picture, so that threshold and gain
+    cancel, and LDN starts at what the closed form makes of them, [B*N,3,H,W]: it learns what is missing there.
     """
     if spike_input == "counts":
-        return blur, torch.stack([window(light, center, length) for center in centers], 1).float().flatten(0, 1), None
-    start = apply_ratios(blur, rate_ratios(light, centers, short=short, exposure=exposure))
-    return blur, rate_windows(blur, light, centers, length=length, exposure=exposure), start.flatten(0, 1)
+        return lambda centers: (blur, windows(light, centers, length), None)
+    light = in_picture_scale(light, blur, exposure)
+    mean = bicubic(tfp(light, exposure.center, exposure.length))
+
+    def given(centers: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        ratios = over_mean(torch.stack([bicubic(tfp(light, center, short)) for center in centers], 1), mean)
+        return blur, windows(light, centers, length), apply_ratios(blur, ratios).flatten(0, 1)
+
+    return given
 
 
-def rate_windows(blur: Tensor, light: Tensor, centers: list[int], *, length: int, exposure: Exposure) -> Tensor:
-    """Cut light [B,T,h,w] around N instants, in the scale of the picture [B,3,H,W]: [B*N,length,h,w]."""
+def in_picture_scale(light: Tensor, blur: Tensor, exposure: Exposure) -> Tensor:
+    """Scale light [B,T,h,w] so that over the exposure it is as bright as the picture [B,3,H,W] in gray."""
     mean = tfp(light, exposure.center, exposure.length).mean((1, 2, 3))
-    gain = gray(blur).mean((1, 2, 3)) / mean
-    windows = torch.stack([window(light, center, length) for center in centers], 1).float()
-    return (windows * gain.view(-1, 1, 1, 1, 1)).flatten(0, 1)
-
-
-def rate_ratios(rates: Tensor, centers: list[int], *, short: int, exposure: Exposure) -> Tensor:
-    """Return light of `short` ticks at each instant over light of the exposure, and last that: [B,N+1,1,4h,4w]."""
-    light = torch.stack([bicubic(tfp(rates, center, short)) for center in centers], 1)
-    return over_mean(light, bicubic(tfp(rates, exposure.center, exposure.length)))
+    return light * (gray(blur).mean((1, 2, 3)) / mean).view(-1, 1, 1, 1)
 
 
 def over_mean(light: Tensor, mean: Tensor) -> Tensor:
@@ -66,7 +64,7 @@ def over_mean(light: Tensor, mean: Tensor) -> Tensor:
 
 def apply_ratios(blur: Tensor, ratios: Tensor) -> Tensor:
     """Apply what `over_mean` gave, [B,N+1,1,H,W], to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
-    return torch.stack([sharpen(blur, ratio, ratios[:, -1]) for ratio in ratios[:, :-1].unbind(1)], 1).clamp(0, 1)
+    return torch.stack([sharpen(blur, ratio, ratios[:, -1]) for ratio in ratios[:, :-1].unbind(1)], 1).clamp_(0, 1)
 
 
 def bicubic(light: Tensor) -> Tensor:
@@ -85,7 +83,7 @@ def firing_rate(spikes: Tensor) -> Tensor:
     # -1 and `total` stand for spikes that were not seen: at either end the interval is at least this long.
     interval = after - before
     opening, closing = before < 0, after == total
-    first, last = after[:, :1], total - 1 - _next_from(_clock(fired), fired.flip(1))[:, :1]
+    first, last = after[:, :1], ((_clock(fired) + 1) * fired).amax(1, keepdim=True) - 1
     known = interval.masked_fill(opening | closing, 0)  # an inner interval, seen whole
     neighbour = opening * known.gather(1, (first + 1).clamp(max=total - 1).long())
     neighbour += closing * known.gather(1, last.clamp(min=0).long())
@@ -110,17 +108,17 @@ def without_false_spikes(spikes: Tensor) -> Tensor:
     before, after = _last_before(time, fired), _next_after(time, fired)
     earlier, later = _last_before(before, fired), _next_after(after, fired)
 
-    one, two, whole = (x.float() for x in (time - before, after - time, after - before))
-    left, right = (before - earlier).float(), (later - after).float()
-    closed_left, closed_right = (earlier >= 0).float(), (later < total).float()
+    one, two, whole = time - before, after - time, after - before
+    left, right = before - earlier, later - after
 
-    def unlike(end: Tensor, closed: Tensor | float, interval: Tensor) -> Tensor:
+    def unlike(end: Tensor, is_open: Tensor | None, interval: Tensor) -> Tensor:
         """Compare an interval with its neighbour, of which at an open end only the least length is known."""
         longer = end - interval
-        return (longer.relu() + closed * (-longer).relu() - 1).relu_() / (end + interval).clamp_(min=1)
+        apart = longer.abs() if is_open is None else torch.where(is_open, longer, longer.abs())
+        return (apart - 1).clamp_(min=0).float().div_((end + interval).clamp_(min=1))
 
-    apart = unlike(left, closed_left, one) + unlike(two, 1.0, one) + unlike(right, closed_right, two)
-    together = unlike(left, closed_left, whole) + unlike(right, closed_right, whole)
+    apart = unlike(left, earlier < 0, one) + unlike(two, None, one) + unlike(right, later == total, two)
+    together = unlike(left, earlier < 0, whole) + unlike(right, later == total, whole)
     gain = (apart - together - GAIN_OF_DOUBT).relu_() * (fired & (before >= 0) & (after < total))
     # Of two neighbours that both look false one is: the more so.
     former, following = (gain.gather(1, other.clamp(0, total - 1).long()) for other in (before, after))

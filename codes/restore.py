@@ -12,9 +12,9 @@ from codes import tiles
 from codes.errors import InputError
 from codes.explain import light_along_film
 from codes.networks import LDN
-from codes.rates import ldn_input, light_of, over_mean, rate_windows
+from codes.rates import in_picture_scale, ldn_input, light_of, over_mean
 from codes.recipe import Recipe
-from codes.sdm import at_spike_size, gray, lacking, sdm, tfp
+from codes.sdm import at_spike_size, gray, lacking, sdm, tfp, windows
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import OWN_STEP, RateTeacher, fused_light
 
@@ -74,19 +74,20 @@ def looks(
 
     if recipe["picture"] != "fused":
         light, see = light_of(spikes, recipe["spike_input"]), tiles.ldn(net, blur, tile=tile)
-        given = {"length": length, "short": short, "exposure": exposure, "spike_input": recipe["spike_input"]}
-        yield lambda: found(lambda instant: see(*ldn_input(blur, light, [instant], **given)[1:]))
+        sizes = {"length": length, "short": short, "exposure": exposure}
+        given = ldn_input(blur, light, **sizes, spike_input=recipe["spike_input"])
+        yield lambda: found(lambda instant: see(*given([instant])[1:]))
         return
 
     def look(light: Tensor, **fusion: Any) -> Look:
         at, mean = fused_light(light, exposure, **fusion)
+        scaled = in_picture_scale(light, blur, exposure)
 
         def fused(instant: int) -> Tensor:
             return RateTeacher.sharpen(blur, over_mean(at(instant).unsqueeze(1), mean))[:, 0]
 
         def free(instant: int) -> Tensor:
-            windows = rate_windows(blur, light, [instant], length=length, exposure=exposure)
-            return tiles.ldn(net, fused(instant), tile=tile)(windows)
+            return tiles.ldn(net, fused(instant), tile=tile)(windows(scaled, [instant], length))
 
         return found(free, fused)
 

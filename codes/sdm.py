@@ -28,6 +28,11 @@ def window(spikes: Tensor, center: int, length: int) -> Tensor:
     return spikes[:, first : first + length]
 
 
+def windows(spikes: Tensor, centers: list[int], length: int) -> Tensor:
+    """Cut a window around each of N instants out of spikes or light [B,T,h,w]: [B*N,length,h,w] float32."""
+    return torch.stack([window(spikes, center, length) for center in centers], 1).float().flatten(0, 1)
+
+
 def tfp(spikes: Tensor, center: int, length: int) -> Tensor:
     """Average the spikes [B,T,h,w] over a window: light [B,1,h,w] float in [0,1] ("texture from playback").
 
@@ -54,7 +59,7 @@ def sharpen(blur: Tensor, ratio: Tensor, mean: Tensor) -> Tensor:
     in any scale: it is brought to that of the picture -> [B,3,H,W], not clipped.
     """
     mean = mean * (gray(blur).mean((1, 2, 3), keepdim=True) / mean.mean((1, 2, 3), keepdim=True).clamp(min=1e-6))
-    return blur + (blur + mean) * (ratio - 1) / 2
+    return torch.addcmul(blur, blur + mean, ratio - 1, value=0.5)
 
 
 def blurred(sharp: Tensor) -> Tensor:

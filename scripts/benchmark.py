@@ -7,6 +7,7 @@ python scripts/benchmark.py load                     # samples of each stage, be
 python scripts/benchmark.py train                    # steps of each stage, beside a matrix product
 python scripts/benchmark.py eval                     # pictures a second, beside copying what the metrics read
 python scripts/benchmark.py infer                    # LDN at 720p, beside a matrix product
+python scripts/benchmark.py recipes                  # steps and sequences of each recipe, beside the published one
 python scripts/benchmark.py growth growth.svg        # time and memory of steps and data sets of all sizes
 """
 
@@ -409,6 +410,91 @@ def infer(o: InferOptions) -> None:
 
 
 @dataclass(frozen=True)
+class RecipesOptions:
+    size: tuple[int, ...] = option((720, 1280), "height and width of the picture of a sequence")
+    roi_size: int = option(256, "side of the crops of a step")
+    bs: int = option(1, "pictures a batch")
+    repeats: int = option(7, "runs of each, in turn; medians are told")
+    device: str = option("", "where [cuda where there is one]")
+    json: bool = option(False, "one JSON object a line")
+
+
+def recipes(o: RecipesOptions) -> None:
+    """Time what recipes feed and restore beside the published one, in turn: steps of BSN and of LDN, whose labels are
+    kept and loss is SSIM, and a sequence of LDN, thirteen instants. Spikes are on the device, not packed any more."""
+    import torch
+
+    from codes.engine import distributed
+    from codes.losses import mse, perceptual
+    from codes.networks import BSN, LDN
+    from codes.rates import in_picture_scale, ldn_input, light_of
+    from codes.recipe import RECIPES
+    from codes.restore import LOOKS, by_ldn
+    from codes.sdm import tfp, windows
+    from codes.spikes import UPSCALE, Exposure
+    from codes.teacher import OWN_STEP
+
+    device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    exposure, short, length = Exposure(), 9, 21
+    near, instants, shown = perceptual("ssim"), exposure.centers(24), exposure.evenly(OWN_STEP)
+
+    def given(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        spikes = torch.rand(batch, exposure.total, height // UPSCALE, width // UPSCALE, device=device) < 0.3
+        return torch.rand(batch, 3, height, width, device=device), spikes.to(torch.uint8)
+
+    def step(net: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+
+        def call() -> None:
+            loss().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return call
+
+    bsn, ldn = (net.to(device, memory_format=torch.channels_last) for net in (BSN(), LDN(length)))
+    blur, spikes = given(o.bs, o.roi_size, o.roi_size)
+    labels = torch.rand(o.bs * len(instants), 3, o.roi_size, o.roi_size, device=device)
+
+    def of_bsn(spike_input: str) -> torch.Tensor:
+        noisy = tfp(light_of(spikes, spike_input), exposure.center, short)
+        return mse(bsn(noisy), noisy)
+
+    def of_ldn(name: str) -> torch.Tensor:
+        light = light_of(spikes, RECIPES[name]["spike_input"])
+        if RECIPES[name]["picture"] == "fused":
+            return near(ldn(labels, windows(in_picture_scale(light, blur, exposure), instants, length)), labels)
+        sizes = {"length": length, "short": short, "exposure": exposure}
+        given = ldn_input(blur, light, **sizes, spike_input=RECIPES[name]["spike_input"])
+        return near(ldn(*given(instants)), labels)
+
+    def sequence(name: str, looks: int) -> None:
+        settings = {"exposure": exposure, "short": short, "recipe": RECIPES[name], "number": looks}
+        with torch.inference_mode():
+            restore = by_ldn(ldn, *whole, **settings)
+            for instant in shown:
+                restore(instant)
+
+    whole = given(1, *o.size)
+    calls = {("a step of BSN", kind): step(bsn, partial(of_bsn, kind)) for kind in ("counts", "rates")}
+    calls |= {("a step of LDN", name): step(ldn, partial(of_ldn, name)) for name in RECIPES}
+    calls |= {("a sequence", name): partial(sequence, name, 1) for name in RECIPES}
+    calls["a sequence", f"fused, {LOOKS} looks"] = partial(sequence, "fused", LOOKS)
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for run in range(o.repeats + 1):  # one to warm up
+        for key, call in calls.items():
+            found = seconds_of(call, device)
+            seconds[key] += [found] * (run > 0)
+    first, rows = {}, []
+    for (what, name), found in seconds.items():
+        ratios = [one / other for one, other in zip(found, first.setdefault(what, found), strict=True)]
+        row = {"what": what, "recipe": name, "ms": 1e3 * median(found), "of the first": median(ratios)}
+        rows.append(row | {"spread": spread(ratios)})
+    print("sequence of {}x{}, {} crop(s) of {}, {}".format(*o.size, o.bs, o.roi_size, device), file=sys.stderr)
+    _table(rows, o.json)
+
+
+@dataclass(frozen=True)
 class GrowthOptions:
     picture: str = option(MISSING, "SVG file to write; what it draws goes beside it as CSV", positional=True)
     sides: tuple[int, ...] = option((64, 96, 128, 192, 256), "crops in spike pixels, each as a batch of one")
@@ -497,6 +583,7 @@ BENCHMARKS = {
     "train": (train, TrainOptions),
     "eval": (evaluation, EvalOptions),
     "infer": (infer, InferOptions),
+    "recipes": (recipes, RecipesOptions),
     "growth": (growth, GrowthOptions),
 }
 

@@ -31,6 +31,7 @@ def benchmark(monkeypatch):
         ("eval --size 32 32 --repeats 2", 1, "copies"),
         ("growth growth.svg --sides 16 --batches 1 --samples 4 --size 256 384 --repeats 1 --device cpu", 15, "value"),
         ("infer --size 32 64 --repeats 2 --device cpu", 2, "share"),
+        ("recipes --size 32 64 --roi_size 32 --repeats 2 --device cpu", 9, "of the first"),
         ("data frames --count 150 --workers 1 --repeats 2", 1, "of cv2.imread"),
         ("train --stages SR LDN --roi_size 32 --steps 30 --workers 0 --device cpu --base_folder", 2, "share"),
     ],

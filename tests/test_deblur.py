@@ -158,7 +158,7 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
     spikes = torch.from_numpy(filmed[1])[None]
     instants = [*range(20, 117, 8), 30]
     light = light_along_motion(spikes[0])[None] if recipe == FUSED else light_of(spikes, "rates")
-    given = ldn_input(blur, light, instants, length=21, short=9, exposure=Exposure(), spike_input="rates")
+    given = ldn_input(blur, light, length=21, short=9, exposure=Exposure(), spike_input="rates")(instants)
     if recipe == FUSED:
         given = RateTeacher()(blur, spikes, instants)[0], given[1]
     with torch.no_grad():

@@ -12,10 +12,10 @@ from codes.fusion import STEP
 from codes.images import write_image
 from codes.metrics import psnr
 from codes.networks import LDN
-from codes.rates import rate_windows
+from codes.rates import in_picture_scale
 from codes.recipe import FUSED, RATES
 from codes.restore import FEW, FILM_STEP, by_ldn, looks
-from codes.sdm import tfp
+from codes.sdm import tfp, windows
 from codes.simulator import add_noise, integrate, sense
 from codes.spikes import Exposure, write_spikes
 from codes.teacher import RateTeacher
@@ -83,8 +83,8 @@ def test_ldn_sees_the_light_that_its_picture_is_fused_from(random_net, monkeypat
     found, explain = [], restore.light_along_film
     monkeypatch.setattr(restore, "light_along_film", lambda *a: [found.append(explain(*a)), found[-1]][1])
     _, second = (look() for look in looks(random_net, blur, spikes, number=2, **SETTINGS))
-    windows = rate_windows(blur, found[0][None], [60], length=21, exposure=Exposure())
-    torch.testing.assert_close(second.free(60), random_net(second.fused(60), windows))
+    given = windows(in_picture_scale(found[0][None], blur, Exposure()), [60], 21)
+    torch.testing.assert_close(second.free(60), random_net(second.fused(60), given))
 
 
 @torch.inference_mode()

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codes.rates import apply_ratios, firing_rate, ldn_input, light_of, rate_ratios, without_false_spikes
-from codes.sdm import gray
+from codes.rates import apply_ratios, bicubic, firing_rate, ldn_input, light_of, over_mean, without_false_spikes
+from codes.sdm import gray, tfp
 from codes.simulator import add_noise, integrate
 from codes.spikes import Exposure
 
@@ -77,7 +77,8 @@ def test_the_mean_of_what_is_restored_is_the_blurry_picture():
     torch.manual_seed(0)
     rates, blur = torch.rand(2, 137, 8, 8) * 0.4 + 0.3, torch.rand(2, 3, 32, 32) * 0.2 + 0.4
     exposure = Exposure()
-    ratios = rate_ratios(rates, list(range(20, 117)), short=1, exposure=exposure)
+    light = torch.stack([bicubic(rates[:, tick : tick + 1]) for tick in range(20, 117)], 1)
+    ratios = over_mean(light, bicubic(tfp(rates, exposure.center, exposure.length)))
     torch.testing.assert_close(ratios[:, :-1].mean(1), torch.ones(2, 1, 32, 32), atol=1e-5, rtol=0)
     restored = torch.stack([apply_ratios(blur, ratios[:, [i, -1]])[:, 0] for i in range(97)], 1)
     inside = ((restored > 0) & (restored < 1)).all(1)
@@ -89,7 +90,7 @@ def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
     rates, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
     sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
-    (_, windows, start), (_, others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (rates, rates / 4))
+    (_, windows, start), (_, others, other) = (ldn_input(blur, r, **sizes)([44, 68]) for r in (rates, rates / 4))
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)
     assert windows.shape == (2, 21, 8, 8) and start.shape == (2, 3, 32, 32)

@@ -4,6 +4,7 @@ Source: SpikeReveal (arXiv 2403.09486), section 4.3; attention after Woo et al.,
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -35,7 +36,7 @@ class ResidualBlock(nn.Module):
         self.conv_block = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.Identity(),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1),
         )
 
@@ -44,15 +45,17 @@ class ResidualBlock(nn.Module):
 
 
 def down(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 5, stride=2, padding=2), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 5, stride=2, padding=2), nn.ReLU(inplace=True))
 
 
 def level(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True))
 
 
 def up(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1), nn.ReLU())
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, 5, stride=2, padding=2, output_padding=1), nn.ReLU(inplace=True)
+    )
 
 
 class LDN(nn.Module):
@@ -95,7 +98,10 @@ class LDN(nn.Module):
         """Return what features [B*N,64,h,w] after channel attention make of pictures [B,3,4h,4w] or [B*N,3,4h,4w]."""
         x = x * self.sa(x)
         x = self.resBlock2(self.resBlock1(x))
-        return self.pred(torch.cat((each(start, x), self.decoder2(self.decoder1(x))), 1))
+        # The last layer sees both pictures; each by its own weights, they need not be copied into one of 19 channels.
+        of_start, of_decoded = self.pred.weight.split((3, self.pred.in_channels - 3), 1)
+        decoded = F.conv2d(self.decoder2(self.decoder1(x)), of_decoded)
+        return decoded + F.conv2d(each(start, x), of_start, self.pred.bias)
 
     def forward(self, blur: Tensor, spikes: Tensor, start: Tensor | None = None) -> Tensor:
         x = self.encode(self.look(blur), spikes)
