@@ -36,6 +36,8 @@ from codes.sdm import blurred, sdm, tfp, windows
 from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.teacher import RateTeacher, Teacher, keep_ratios
 
+WARM_UP = 0.05  # share of a run of the recipe rates
+
 
 @dataclass(frozen=True)
 class Options(stage.StageOptions):
@@ -69,6 +71,9 @@ class Options(stage.StageOptions):
     clip: bool = option(False, "clip what LDN restores to [0,1] before the loss, as published: gradients die there")
     lr_swings: float = option(
         0.0, "times that the learning rate falls to 0 and rises again, published: every 202 steps"
+    )
+    warm_up: float | None = option(
+        None, "share of the run over which the learning rate rises from 0 [recipe rates 0.05, else 0, as published]"
     )
     use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
     init: str = option("blur", "start LDN as what it is given, or at random as published", choices=("blur", "random"))
@@ -211,7 +216,9 @@ def main(o: Options) -> Rows:
     parts = {"train": ("spikes", "blur", *labels, *truths), "test": ("spikes", "blur", "sharp", "sequence")}
     noted = recipe if recipe == PUBLISHED else recipe | making(o)
     settings = {"parts": parts, "exposure": exposure, "name": "LDN", "recipe": noted}
-    settings["lr"] = cosine(o.lr, swings=o.lr_swings)
+    # Labels that lie close to where LDN starts: first steps as large as the rate would kill all of its features.
+    rises = o.warm_up if o.warm_up is not None else WARM_UP if spike_input == "rates" and not is_fused else 0.0
+    settings["lr"] = cosine(o.lr, swings=o.lr_swings, warm_up=rises)
     return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
 
 

@@ -228,6 +228,8 @@ def _check(o: StageOptions) -> None:
             raise InputError(f"--{name} {getattr(o, name)}: has to be 1 or more")
     if not 0 < o.lr < math.inf:
         raise InputError(f"--lr {o.lr:g}: has to be above 0")
+    if not 0 <= (getattr(o, "warm_up", None) or 0) <= 1:
+        raise InputError(f"--warm_up {o.warm_up:g}: a share of the run, 0 to 1")
     if not o.save_every >= 0:
         raise InputError(f"--save_every {o.save_every:g}: minutes, 0 or more")
 

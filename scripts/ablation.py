@@ -47,24 +47,23 @@ from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.table import Table
 from codes.teacher import LABELS, RateTeacher
 
-CONSISTENT = {"recipe": "rates", "teacher": "consistent"}
 # What is changed, one thing at a time, from the recipe that the row before stands for.
 VARIANTS: dict[str, dict[str, object]] = {
     "published recipe": {"recipe": "published"},
     "published, rate swings every 202 steps": {"recipe": "published", "lr_swings": 202},
     "published, clipped before the loss": {"recipe": "published", "clip": True},
     "published, random start": {"recipe": "published", "init": "random"},
+    "published, ends of the exposure counted half": {"recipe": "published", "reblur": "trapezoid"},
+    "published, random instants": {"recipe": "published", "reblur": "random"},
+    "published, without reblur loss": {"recipe": "published", "lambda_reblur": 0.0},
+    "published, flips and turns": {"recipe": "published", "augment": True},
     "published, BSN and its centre pixel half and half": {"recipe": "published", "center_weight": 0.5},
     "published, BSN left out": {"recipe": "published", "center_weight": 1.0},
     "published, data consistency": {"recipe": "published", "consistency": "picture"},
     "published, on what was filmed again (V_th 1 to 4)": {"recipe": "published", "base_folder": "refilmed"},
+    # Its labels are what it starts from: there is nothing but the reblur loss to learn.
     "rates, consistent teacher": {"recipe": "rates", "teacher": "consistent"},
-    "consistent, ends of the exposure counted half": CONSISTENT | {"reblur": "trapezoid"},
-    "consistent, random instants": CONSISTENT | {"reblur": "random"},
-    "consistent, without reblur loss": CONSISTENT | {"lambda_reblur": 0.0},
-    "consistent, flips and turns": CONSISTENT | {"augment": True},
-    "consistent, random start": CONSISTENT | {"init": "random"},
-    "consistent, on what was filmed again (V_th 1 to 4)": CONSISTENT | {"base_folder": "refilmed"},
+    "rates, consistent teacher, random start": {"recipe": "rates", "teacher": "consistent", "init": "random"},
     "rates, fused teacher (recipe rates)": {"recipe": "rates"},
     "rates, taught by what was filmed again": {"recipe": "rates", "teacher": "refilmed"},
     "fused picture, taught by what was filmed again": {"recipe": "fused", "consistency": "none"},
@@ -317,6 +316,7 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" else ""
     key |= {"labels": LABELS} if version else {}
     key |= {"looks": f"{LOOKS} where spikes are few"} if change["recipe"] == "fused" else {}
+    key |= {"warm_up": train_deblur.WARM_UP} if change["recipe"] == "rates" else {}
     networks = {"bsn_path": o.bsn_path, "sr_path": o.sr_path} if is_published else {}
     if is_asked and is_published and not all(networks.values()):
         raise InputError(f"--bsn_path and --sr_path are needed: {name} is taught by these networks")

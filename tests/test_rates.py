@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codes import rates
 from codes.rates import apply_ratios, bicubic, firing_rate, ldn_input, light_of, over_mean, without_false_spikes
 from codes.sdm import gray, tfp
 from codes.simulator import add_noise, integrate
 from codes.spikes import Exposure
+from codes.teacher import RateTeacher
 
 
 def slow(train: list[int]) -> list[float]:
@@ -73,12 +75,43 @@ def test_rates_know_the_light_better_than_counts_do(threshold, gain):
     assert error["counts"] - error["rates"] > gain  # dB
 
 
+@pytest.mark.parametrize("threshold, found, lost", [(1.0, 0.15, 0.002), (4.0, 0.5, 0.02)])
+def test_false_spikes_are_found_and_true_ones_kept_where_light_moves(threshold, found, lost):
+    rng = np.random.default_rng(0)
+    tick, row, column = np.ogrid[:137, :40, :64]
+    wave = 0.5 + rng.uniform(0.1, 0.5, (1, 40, 1)) * np.sin(2 * np.pi * (column + 0.5 * tick) / 32) + 0 * row
+    fired = integrate(wave.clip(0.02).astype(np.float32), threshold=threshold, first=rng.random((40, 64), np.float32))
+    noisy = add_noise(fired, rng)
+    kept = without_false_spikes(torch.from_numpy(noisy)[None])[0].numpy() > 0
+    assert kept[(noisy > 0) & (fired == 0)].mean() < 1 - found
+    assert kept[fired > 0].mean() > 1 - lost
+
+
+def test_many_rows_at_once_and_some_at_a_time_are_the_same(monkeypatch):
+    spikes = (torch.rand(2, 137, 7, 5) < 0.3).to(torch.uint8)
+    whole = firing_rate(without_false_spikes(spikes))
+    for of_a_cache in (1, 2 * 137 * 5 * 3, 10**9):
+        monkeypatch.setattr(rates, "IN_CACHE", of_a_cache)
+        assert torch.equal(light_of(spikes, "rates"), whole)
+
+
+def test_the_fused_pictures_of_an_exposure_are_divided_by_their_own_mean():
+    """So what their common errors are cancels; the mean of a long window would leave them in."""
+    rng, instants = np.random.default_rng(0), Exposure().evenly(8)
+    tick, row, column = np.ogrid[:137, :16, :24]
+    wave = (0.5 + 0.3 * np.sin(2 * np.pi * (column + 0.4 * tick + row) / 12)).astype(np.float32)
+    spikes = torch.from_numpy(integrate(wave, first=rng.random((16, 24), np.float32)))[None]
+    ratios = RateTeacher().ratios(spikes, instants)
+    assert (ratios[:, :-1] - 1).abs().max() > 0.2
+    torch.testing.assert_close(ratios[:, :-1].mean(1), torch.ones(1, 1, 64, 96), atol=1e-4, rtol=0)
+
+
 def test_the_mean_of_what_is_restored_is_the_blurry_picture():
     torch.manual_seed(0)
-    rates, blur = torch.rand(2, 137, 8, 8) * 0.4 + 0.3, torch.rand(2, 3, 32, 32) * 0.2 + 0.4
+    light, blur = torch.rand(2, 137, 8, 8) * 0.4 + 0.3, torch.rand(2, 3, 32, 32) * 0.2 + 0.4
     exposure = Exposure()
-    light = torch.stack([bicubic(rates[:, tick : tick + 1]) for tick in range(20, 117)], 1)
-    ratios = over_mean(light, bicubic(tfp(rates, exposure.center, exposure.length)))
+    each = torch.stack([bicubic(light[:, tick : tick + 1]) for tick in range(20, 117)], 1)
+    ratios = over_mean(each, bicubic(tfp(light, exposure.center, exposure.length)))
     torch.testing.assert_close(ratios[:, :-1].mean(1), torch.ones(2, 1, 32, 32), atol=1e-5, rtol=0)
     restored = torch.stack([apply_ratios(blur, ratios[:, [i, -1]])[:, 0] for i in range(97)], 1)
     inside = ((restored > 0) & (restored < 1)).all(1)
@@ -88,9 +121,9 @@ def test_the_mean_of_what_is_restored_is_the_blurry_picture():
 
 def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
-    rates, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
+    light, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
     sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
-    (_, windows, start), (_, others, other) = (ldn_input(blur, r, **sizes)([44, 68]) for r in (rates, rates / 4))
+    (_, windows, start), (_, others, other) = (ldn_input(blur, r, **sizes)([44, 68]) for r in (light, light / 4))
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)
     assert windows.shape == (2, 21, 8, 8) and start.shape == (2, 3, 32, 32)

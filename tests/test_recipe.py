@@ -13,7 +13,7 @@ from codes import manifest
 from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
-from codes.recipe import PUBLISHED, RATES, settle
+from codes.recipe import FUSED, PUBLISHED, RATES, settle
 from codes.sdm import blurred, lacking
 from codes.spikes import Exposure
 
@@ -52,6 +52,13 @@ def test_labels_kept_and_computed_live_train_the_same(options, data):
     for live, kept in (weights[:2], weights[2:]):
         for name, tensor in live.items():
             torch.testing.assert_close(kept[name], tensor, atol=2e-3, rtol=0)
+
+
+def test_weights_of_another_picture_are_refused_with_both_named():
+    with pytest.raises(InputError, match=r"w\.pth: looks at the blurry picture, --recipe fused at the fused one"):
+        settle({"recipe": "fused"}, {"w.pth": RATES}, PUBLISHED)
+    with pytest.raises(InputError, match=r"w\.pth: looks at the fused picture, --recipe rates at the blurry one"):
+        settle({"recipe": "rates"}, {"w.pth": FUSED}, PUBLISHED)
 
 
 def test_the_published_recipe_leaves_a_bare_state_dict(options, tmp_path):
@@ -118,6 +125,25 @@ def test_the_published_rate_swings_every_202_steps():
         optimizer.step()
         schedule.step()
     assert cosine(1e-3)(0) == 1e-3 and cosine(1e-3)(1) == pytest.approx(0)
+
+
+def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monkeypatch):
+    rising, plain = cosine(1e-3, warm_up=0.2), cosine(1e-3)
+    assert rising(0) == 0
+    assert rising(0.05) == pytest.approx(plain(0.05) / 4) and rising(0.15) == pytest.approx(plain(0.15) * 3 / 4)
+    assert all(rising(progress) == plain(progress) for progress in (0.2, 0.5, 1.0))
+    risen = []
+    monkeypatch.setattr(
+        train_deblur, "cosine", lambda *lr, **how: [risen.append(how["warm_up"]), cosine(*lr, **how)][1]
+    )
+    quick = {"teacher": "consistent", "steps": 1}
+    for name, more in {"rates": {}, "asked": {"warm_up": 0.5}, "not": {"warm_up": 0.0}}.items():
+        train_deblur.main(train_deblur.Options(**options | {"tea_loss": "ssim", "exp_name": name} | quick | more))
+    published = {"spike_input": "counts", "lambda_tea": 0.0, "exp_name": "counts"}
+    train_deblur.main(train_deblur.Options(**options | {"tea_loss": "ssim"} | quick | published))
+    assert risen == [0.05, 0.5, 0.0, 0.0]
+    with pytest.raises(InputError, match=r"--warm_up 2: a share of the run, 0 to 1"):
+        train_deblur.main(train_deblur.Options(**options | {"warm_up": 2.0}))
 
 
 def test_the_mean_of_instants_counts_the_ends_half():

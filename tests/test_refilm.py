@@ -11,10 +11,11 @@ from conftest import make_data
 import train_deblur
 from codes.dataset import Packed, SpikeDataset
 from codes.errors import InputError
+from codes.images import write_image
 from codes.networks import read_recipe, read_weights
 from codes.recipe import FUSED
 from codes.refilm import played, restored
-from codes.spikes import Exposure
+from codes.spikes import Exposure, write_spikes
 from codes.teacher import RateTeacher
 from scripts import ablation, refilm
 
@@ -67,6 +68,16 @@ def test_the_truth_of_what_was_filmed_is_exact(filmed):
         assert torch.equal(sample.sequence[:, 3], sample.sharp)
         rate = sample.spikes.float().mean()
         assert 0.1 * sample.blur.mean() < rate < 1.1 * sample.blur.mean() + 0.01
+
+
+def test_what_is_filmed_in_the_dark_has_the_false_spikes_of_a_sensor(tmp_path):
+    """One in 140 ticks, as published; no light makes any."""
+    write_image(tmp_path / "dark/train/blur_data/night/000019.png", np.zeros((64, 128, 3), np.uint8))
+    write_spikes(tmp_path / "dark/train/spike_data/night/000019.dat", np.zeros((137, 16, 32), np.uint8))
+    refilm.main(refilm.Options(base_folder=(str(tmp_path / "dark"),), output=str(tmp_path / "again")))
+    sample = Packed.collate([SpikeDataset(tmp_path / "again", "train", parts=("spikes", "blur"))[0]])
+    sample = sample.to(torch.device("cpu"))
+    assert sample.blur.max() == 0 and sample.spikes.float().mean().item() == pytest.approx(1 / 140, rel=0.2)
 
 
 def test_the_same_command_makes_what_is_missing_and_nothing_else(filmed):
@@ -140,8 +151,8 @@ def test_the_ablation_trains_on_it_and_measures_on_every_set(filmed):
     with pytest.raises(InputError, match="--bsn_path and --sr_path are needed"):
         ablation.main(ablation.Options("train", **settings, only=("published",)))
     # What was measured is shown beside what is asked for, whatever made it being given or not.
-    both = ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("consistent, without",)))
-    assert row in both.rows and len(both.rows) == 2
+    both = ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("rates, consistent",)))
+    assert row in both.rows and len(both.rows) == 3
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from codes.sdm import gray, sdm, tfp, window
+from codes.sdm import gray, sdm, sharpen, tfp, window
 
 
 def nearest(image: torch.Tensor) -> torch.Tensor:
@@ -39,6 +39,16 @@ def test_threshold_and_gain_cancel():
 def test_a_window_outside_the_stream_is_refused(center, length):
     with pytest.raises(ValueError, match=r"0\.\.136"):
         window(torch.zeros(1, 137, 2, 2), center, length)
+
+
+def test_half_of_the_ratio_and_half_of_the_difference_are_taken():
+    torch.manual_seed(0)
+    blur, ratio, mean = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8) * 2, torch.rand(2, 1, 8, 8) + 0.1
+    gain = torch.stack([gray(one).mean() / scale.mean() for one, scale in zip(blur, mean, strict=True)])
+    instant = gain.view(2, 1, 1, 1) * mean * ratio
+    half = (blur * ratio + (blur + instant - gain.view(2, 1, 1, 1) * mean)) / 2
+    torch.testing.assert_close(sharpen(blur, ratio, mean), half)
+    torch.testing.assert_close(sharpen(blur, ratio, 7 * mean), half)
 
 
 def test_gray_weighs_blue_green_red():
