@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codes import manifest, stage
@@ -31,9 +30,9 @@ from codes.networks import BSN, EDSR, LDN, read_recipe
 from codes.rates import in_picture_scale, ldn_input, light_of
 from codes.recipe import CONSISTENCIES, FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
 from codes.refilm import is_refilmed
-from codes.restore import looks
+from codes.restore import enlarged, looks
 from codes.sdm import blurred, sdm, tfp, windows
-from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
+from codes.spikes import SEQUENCE_STEP, Exposure
 from codes.teacher import RateTeacher, Teacher, keep_ratios
 
 WARM_UP = 0.05  # share of a run of the recipe rates
@@ -87,34 +86,14 @@ def main(o: Options) -> Rows:
     recipe = stage.settle_recipe(o, o.deblur_path, default=default)
     if o.deblur_path:
         check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
+    check(o, recipe)
     spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
     run.journal.log(f"LDN is fed {spike_input} and the {recipe['picture']} picture, its teacher: {recipe['teacher']}")
     is_consistent = recipe["consistency"] == "picture"
     is_fused, filmed = recipe["picture"] == "fused", recipe["teacher"] == "refilmed"
-    if filmed and not o.test_mode and not is_refilmed(o.base_folder):
-        raise InputError(
-            f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
-            f"python scripts/refilm.py --base_folder {o.base_folder} --data_type {o.data_type} --output data/refilmed"
-        )
-    if filmed and not o.test_mode and o.train_split == "test":
-        raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")
-    if is_fused and not filmed and not o.test_mode:
-        raise InputError(f"--teacher {recipe['teacher']}: LDN is given the fused picture, only refilmed can teach it")
     if (is_fused or recipe["teacher"] == "fused") and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
-    if filmed and not o.test_mode:
-        idle = ("lambda_tea", "lambda_reblur", "use_ssim", "blur_step", "reblur", "center_weight")
-        given = [f"--{name}" for name in idle if getattr(o, name) != getattr(Options, name)]
-        if given:
-            raise InputError(
-                f"{', '.join(given)}: filmed scenes are learned by their own sharp_sequence alone; leave out"
-            )
-    if o.reblur == "random" and (recipe["teacher"] == "fused" or o.teacher_cache):
-        raise InputError(
-            "--reblur random: its labels are of other instants each time and cannot be kept: no "
-            "--teacher_cache, and --teacher published or consistent"
-        )
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
     teachers: dict[str, Teacher | RateTeacher] = {
@@ -135,7 +114,11 @@ def main(o: Options) -> Rows:
         return teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
 
     def student(net: nn.Module, batch: Batch, centers: list[int]) -> Tensor:
-        """Restore all instants in one pass, [B,N,3,H,W]."""
+        """Restore all instants in one pass, [B,N,3,H,W].
+
+        Windows are light as each pixel alone tells it, quick enough to be found at every step; in use
+        (`restore.looks`) they are light along motion, nearer the truth.
+        """
         light, length = light_of(batch.spikes, spike_input), o.spike_deblur_len
         if is_fused:
             fused = teacher.sharpen(batch.blur, ratios(batch, centers))
@@ -166,9 +149,6 @@ def main(o: Options) -> Rows:
         yield terms
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        def enlarged(light: Tensor) -> Tensor:
-            return F.interpolate(light, scale_factor=UPSCALE, mode="bilinear")
-
         def taught(name: str) -> Tensor:
             return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
 
@@ -220,6 +200,32 @@ def main(o: Options) -> Rows:
     rises = o.warm_up if o.warm_up is not None else WARM_UP if spike_input == "rates" and not is_fused else 0.0
     settings["lr"] = cosine(o.lr, swings=o.lr_swings, warm_up=rises)
     return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
+
+
+def check(o: Options, recipe: Recipe) -> None:
+    """Raise InputError for options that do not go together, before anything is made."""
+    filmed, keeps = recipe["teacher"] == "refilmed", o.teacher_cache or recipe["teacher"] == "fused"
+    if o.reblur == "random" and keeps:
+        raise InputError(
+            "--reblur random: its labels are of other instants each time and cannot be kept: no "
+            "--teacher_cache, and --teacher published or consistent"
+        )
+    if o.test_mode:
+        return
+    if recipe["picture"] == "fused" and not filmed:
+        raise InputError(f"--teacher {recipe['teacher']}: LDN is given the fused picture, only refilmed can teach it")
+    if not filmed:
+        return
+    if not is_refilmed(o.base_folder):
+        raise InputError(
+            f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
+            f"python scripts/refilm.py --base_folder {o.base_folder} --data_type {o.data_type} --output data/refilmed"
+        )
+    if o.train_split == "test":
+        raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")
+    idle = ("lambda_tea", "lambda_reblur", "use_ssim", "blur_step", "reblur", "center_weight")
+    if given := [f"--{name}" for name in idle if getattr(o, name) != getattr(Options, name)]:
+        raise InputError(f"{', '.join(given)}: filmed scenes are learned by their own sharp_sequence alone; leave out")
 
 
 def making(o: Options) -> Recipe:

@@ -64,8 +64,9 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
     try:
         main(parse(options, description))
     except InputError as error:
-        # From a process that reads data the error comes with a traceback around it; its last line is what was said.
-        print(f"error: {str(error).splitlines()[-1].removeprefix('codes.errors.InputError: ')}", file=sys.stderr)
+        # From a process that reads data the error comes behind its traceback.
+        said = str(error).rpartition("codes.errors.InputError: ")[2]
+        print(f"error: {' '.join(said.split())}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as error:
         print(f"stopped: {error}", file=sys.stderr)

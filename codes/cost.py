@@ -1,8 +1,9 @@
 """What networks and data cost: parameters, and multiply-adds, time and memory for a picture, a step, a data set."""
 
 import ctypes
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from codes.dataset import Packed, SpikeDataset
 from codes.engine import distributed
 from codes.networks import BSN, EDSR, LDN
-from codes.speed import timed
+from codes.speed import seconds_of, timed
 from codes.spikes import UPSCALE, Exposure
 from codes.teacher import Teacher
 
@@ -25,7 +26,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@torch.inference_mode()
+@torch.no_grad()  # in inference mode torch 2.4 counts no operations
+@distributed.without_tf32()
 def cost(
     name: str, *, height: int = 720, width: int = 1280, device: str = "cpu", repeats: int = 3
 ) -> dict[str, float | None]:
@@ -43,7 +45,7 @@ def cost(
     return {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "multiply_adds": counter.get_total_flops() / 2,
-        "milliseconds": 1e3 * median(_seconds(net, inputs, device) for _ in range(repeats)),
+        "milliseconds": 1e3 * median(seconds_of(partial(_restore, net, *inputs), device) for _ in range(repeats)),
         "memory": None if before is None else after - before,
     }
 
@@ -70,7 +72,8 @@ def step_cost(
         optimizer.zero_grad()
 
     before = peak(device, reset=True)
-    seconds = timed(step, repeats=repeats, device=place)
+    with distributed.without_tf32() if precision == "fp32" else nullcontext():
+        seconds = timed(step, repeats=repeats, device=place)
     return {"milliseconds": 1e3 * median(seconds), "memory": None if before is None else peak(device) - before}
 
 
@@ -99,14 +102,6 @@ def _restore(net: nn.Module, blur: Tensor, spikes: Tensor) -> Tensor:
     if isinstance(net, LDN):
         return net(blur, spikes[:, : net.spike_enc[0].in_channels])
     return net(spikes[:, :1])
-
-
-def _seconds(net: nn.Module, inputs: tuple[Tensor, Tensor], device: str) -> float:
-    start = time.perf_counter()
-    _restore(net, *inputs)
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def peak(device: str, *, reset: bool = False) -> int | None:

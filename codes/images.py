@@ -16,7 +16,11 @@ JPEG_HEAD, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 TAIL = 4096  # cameras may write a few bytes after the end marker
 LARGEST = 10**8  # pixels
 MODES = {"L": "gray", "LA": "gray with alpha", "I;16": "gray", "RGBA": "RGB with alpha", "P": "palette"}
-SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg")}
+SUFFIXES = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+}  # MPO: of several pictures, of telephones
 Image.MAX_IMAGE_PIXELS = None  # the limit above, told in our words
 
 
@@ -59,6 +63,8 @@ def check_image(path: str | Path) -> tuple[int, int]:
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as [H,W,3] uint8 BGR; gray, transparent and 16-bit ones are made so.
 
+    Its rows are those of the sensor, beside which the spikes lie: how a camera says it was held is not heeded.
+
     Raises: InputError if the file is missing, is no picture, or ends too early (decoders fill the rest with gray).
     """
     try:
@@ -67,7 +73,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: picture cannot be read ({error.strerror})") from None
     _refuse_truncated(path, data[:4], data[-TAIL:])
     _header(path, io.BytesIO(data)).close()
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise InputError(_unreadable(path, len(data)))
     return image

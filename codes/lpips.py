@@ -5,6 +5,7 @@ Source: Zhang et al., "The unreasonable effectiveness of deep features as a perc
 
 import socket
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,10 @@ class LPIPS(nn.Module):
         socket.setdefaulttimeout(20)  # of a download that a firewall swallows
         try:
             self.net = LearnedPerceptualImagePatchSimilarity(net_type=trunk).net.requires_grad_(False)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             place = Path(get_dir()) / "checkpoints" / TRUNKS[trunk]
             raise InputError(
-                f"{place}: LPIPS needs these weights and they cannot be downloaded ({error}). Fetch "
+                f"{place}: LPIPS needs these weights and they cannot be had ({type(error).__name__}: {error}). Fetch "
                 f"https://download.pytorch.org/models/{TRUNKS[trunk]} on a machine with a network and put it there"
             ) from None
         finally:

@@ -106,7 +106,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
     folder = f"{o.save_folder}/{stage}/{o.exp_name or o.data_type}"
     if o.test_mode:
         folder = _new_folder(f"{folder}/test-{time.strftime('%Y%m%d-%H%M%S')}")
-    journal = Journal(folder, writes=distributed.rank() == 0)
+    journal = Journal(folder, writes=distributed.rank() == 0, alone=not o.test_mode)
     defaults = {field.name: field.default for field in dataclasses.fields(o)}
     journal.options(dataclasses.asdict(o), defaults=defaults, same_but=FREE if _goes_on(o, journal) else None)
     journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
@@ -223,9 +223,11 @@ def _check(o: StageOptions) -> None:
     for name in ("bsn_len", "spike_deblur_len"):
         if not 1 <= getattr(o, name, 1) <= margin:
             raise InputError(f"--{name} {getattr(o, name)}: a window of 1 to {margin} spike frames fits everywhere")
-    for name in ("bs", "epochs", "blur_step"):
-        if getattr(o, name, 1) < 1:
-            raise InputError(f"--{name} {getattr(o, name)}: has to be 1 or more")
+    for least, names in ((1, ("bs", "epochs", "blur_step", "steps")), (0, ("seed", "workers", "evaluate_every"))):
+        for name in names:
+            value = getattr(o, name, None)
+            if value is not None and value < least:
+                raise InputError(f"--{name} {value}: has to be {least} or more")
     if not 0 < o.lr < math.inf:
         raise InputError(f"--lr {o.lr:g}: has to be above 0")
     if not 0 <= (getattr(o, "warm_up", None) or 0) <= 1:

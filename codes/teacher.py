@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from codes import manifest
 from codes.dataset import Packed, SpikeDataset, refuse_what_does_not_fit
 from codes.errors import InputError
 from codes.explain import light_along_motion
@@ -195,7 +196,8 @@ def keep_ratios(
     key = teacher.key() | {"centers": centers, "data": str(dataset.root.resolve())}
     key["precision"] = precision if isinstance(teacher, Teacher) else "fp32"  # of its networks
     record = dataset.ratio_folder / "teacher.json"
-    if record.exists() and {"precision": "fp32"} | json.loads(record.read_text()) != key:
+    held = manifest.read(record, otherwise="name a new folder")
+    if held and {"precision": "fp32"} | held != key:
         raise InputError(
             f"{record}: these labels are of another teacher, precision, instants or data; name a new folder"
         )

@@ -41,9 +41,9 @@ from codes.metrics import psnr
 from codes.networks import BSN, load, read_recipe
 from codes.rates import apply_ratios, bicubic, firing_rate, interval_ends, over_mean, without_false_spikes
 from codes.recipe import RECIPES
-from codes.restore import LOOKS
+from codes.restore import LOOKS, enlarged
 from codes.sdm import at_spike_size, gray, sdm, tfp
-from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure
+from codes.spikes import SEQUENCE_STEP, Exposure
 from codes.table import Table
 from codes.teacher import LABELS, RateTeacher
 
@@ -147,13 +147,10 @@ def closed_forms(blur: Tensor, spikes: Tensor, instants: list[int]) -> "list[tup
     kinds = {"counts": spikes.float(), "rates": firing_rate(spikes)}
     kinds["rates of true spikes"] = firing_rate(without_false_spikes(spikes))
 
-    def bilinear(light: Tensor) -> Tensor:
-        return F.interpolate(light, scale_factor=UPSCALE, mode="bilinear")
-
     found = [("blurry picture", blur.unsqueeze(1).expand(-1, len(instants), -1, -1, -1))]
     for kind, light in kinds.items():
-        long = bilinear(tfp(light, exposure.center, exposure.length))
-        frames = [sdm(blur, long, bilinear(tfp(light, instant, short))) for instant in instants]
+        long = enlarged(tfp(light, exposure.center, exposure.length))
+        frames = [sdm(blur, long, enlarged(tfp(light, instant, short))) for instant in instants]
         found.append((f"{kind}: ratio, as published", torch.stack(frames, 1)))
     fused, plain = RateTeacher(short=short), RateTeacher(short=short, fused=False)
     for name, teacher in (("bicubic", plain), ("fused along motion", fused)):

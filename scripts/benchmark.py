@@ -214,10 +214,12 @@ def load(o: LoadOptions) -> None:
     import torch
 
     from codes.dataset import Packed, SpikeDataset
+    from codes.engine import distributed
     from codes.spikes import Exposure
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    device = distributed.start(o.device)
     stages = {
         "BSN": (("spikes",), Exposure(margin=4)),
         "SR": (("spikes", "blur"), Exposure(margin=0)),
@@ -229,12 +231,12 @@ def load(o: LoadOptions) -> None:
         folder = Path(o.base_folder or place)
         calls = {}
         for stage, (parts, exposure) in stages.items():
-            for cache in ("none", "ram") if o.device == "cpu" else ("none", "ram", "device"):
+            for cache in ("none", "ram") if device.type == "cpu" else ("none", "ram", "device"):
                 settings = {"parts": parts, "exposure": exposure, "crop": (o.roi_size, o.roi_size)}
                 samples = SpikeDataset(folder, "train", **settings)
                 samples.names, samples.sizes = samples.names[: o.samples], samples.sizes[: o.samples]
                 if cache != "none":
-                    samples.keep(torch.device(o.device) if cache == "device" else None)
+                    samples.keep(device if cache == "device" else None)
                 calls[f"{stage}, --cache {cache}"] = lambda key, samples=samples: Packed.collate([samples[key]])
         pictures = [str(samples._picture("blur", name)) for name in samples.names]
         calls = {"cv2.imread": lambda key: cv2.imread(pictures[key[1]])} | calls
@@ -242,7 +244,7 @@ def load(o: LoadOptions) -> None:
         for epoch in range(-2, o.repeats):  # two to warm up
             for index in range(len(pictures)):
                 for name, call in calls.items():
-                    seconds = seconds_of(partial(call, (abs(epoch), index)), o.device)
+                    seconds = seconds_of(partial(call, (abs(epoch), index)), device)
                     if epoch >= 0:
                         times[name].append(seconds)
     height, width = samples.sizes[0]
@@ -397,7 +399,7 @@ def infer(o: InferOptions) -> None:
     blur = torch.rand(1, 3, *o.size, device=device).contiguous(memory_format=torch.channels_last)
     for instants in o.instants:
         spikes = torch.randint(2, (instants, 21, height, width), device=device).float()
-        with torch.inference_mode(), distributed.autocast(device, o.precision):
+        with torch.no_grad(), distributed.autocast(device, o.precision):
             with FlopCounterMode(display=False) as counter:
                 net(blur, spikes)
             seconds = timed(lambda: fast(blur, spikes), repeats=o.repeats, device=device)  # noqa: B023

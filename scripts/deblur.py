@@ -47,7 +47,7 @@ from codes.video import check_video, write_video
 
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
-METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion; slow, best
+METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion
 RATES_REACH = 100  # spike frames beyond the exposure that rates are told by: its intervals and motion
 LINEAR = (0.8, 1.3)  # powers of light that values may be without a word
 OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
@@ -192,10 +192,7 @@ def places(o: Options, name: str) -> tuple[Path, Path | None]:
 
 def start(o: Options) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
-    try:
-        return distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {o.device}: {str(error).splitlines()[0]}") from None
+    return distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def needed(o: Options) -> dict[str, nn.Module]:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_data
+from PIL import Image
 from training import STAGES, run
 
 from codes.cli import program
 from codes.errors import InputError
-from codes.images import image_size, read_image
+from codes.images import check_image, image_size, read_image
 from codes.networks import BSN
 from codes.spikes import read_packed, write_spikes
 
@@ -245,6 +246,39 @@ def test_names_with_spaces_brackets_and_any_alphabet_are_names(data, weights):
 def test_a_split_of_one_sample_and_pictures_smaller_than_the_crop_are_enough(tmp_path, weights):
     one = make_data(tmp_path / "one", train=1, test=1)
     assert (run("sr", one, weights, epochs=1, bs=2, roi_size=(512,)) / "checkpoints/SR_0001.pth").is_file()
+
+
+def test_rows_are_those_of_the_sensor_however_a_camera_was_held(tmp_path):
+    """Else a picture lies turned beside its spikes, and a header says another size than the pixels have."""
+    path, pixels = tmp_path / "held.jpg", np.zeros((32, 64, 3), np.uint8)
+    pixels[:16] = 255
+    held = Image.Exif()
+    for held[0x0112] in (1, 3, 6):  # orientation
+        Image.fromarray(pixels).save(path, exif=held)
+        assert read_image(path).shape == (32, 64, 3) and image_size(path) == (32, 64)
+        assert read_image(path)[:12].mean() > 250
+
+
+def test_a_jpeg_of_several_pictures_is_its_first(tmp_path):
+    one, other = (Image.new("RGB", (64, 32), colour) for colour in ("white", "black"))
+    one.save(tmp_path / "telephone.jpg", format="MPO", save_all=True, append_images=[other])
+    assert check_image(tmp_path / "telephone.jpg") == (32, 64) and read_image(tmp_path / "telephone.jpg").min() > 250
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_broken_record_of_labels_is_named(data, weights, capsys, monkeypatch, content):
+    labels = data.parent / "labels/train"
+    labels.mkdir(parents=True)
+    (labels / "teacher.json").write_text(content)
+    told_ = told("deblur", data, weights, capsys, monkeypatch, teacher_cache=str(labels.parent)).splitlines()[-1]
+    assert told_.startswith(f"error: {labels}/teacher.json: no readable JSON") and told_.endswith("name a new folder")
+
+
+@pytest.mark.parametrize("flag, value", [("seed", -1), ("workers", -1), ("steps", 0), ("evaluate_every", -1)])
+def test_numbers_that_cannot_be_meant_are_refused_before_anything_is_made(data, weights, flag, value):
+    with pytest.raises(InputError, match=rf"--{flag} {value}: has to be [01] or more"):
+        run("sr", data, weights, **{flag: value})
+    assert not (data.parent / "log").exists()
 
 
 @pytest.mark.parametrize(

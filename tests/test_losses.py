@@ -7,6 +7,7 @@ import torchvision
 from skimage.metrics import structural_similarity
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
+from codes.errors import InputError
 from codes.losses import dssim, dssim_l1, perceptual
 from codes.lpips import LPIPS, TRUNKS
 
@@ -75,6 +76,16 @@ def test_missing_trunk_is_named_with_its_place_and_the_way_without(tmp_path, mon
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     with pytest.raises(ValueError, match=r"hub/checkpoints/vgg16-397923af\.pth: .*no network.*--tea_loss ssim"):
         perceptual("lpips")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_what_is_no_trunk_is_named_with_its_place(tmp_path, monkeypatch, content):
+    place = tmp_path / "hub/checkpoints" / TRUNKS["vgg"]
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"vgg16-397923af\.pth: LPIPS needs these weights and they cannot be had"):
+        LPIPS("vgg")
 
 
 def test_the_trunk_of_the_loss_is_channels_last_and_the_same_distance(trunks, monkeypatch):

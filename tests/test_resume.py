@@ -110,6 +110,32 @@ def test_a_second_signal_ends_the_process_at_once():
     assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGTERM
 
 
+def test_a_run_that_another_process_trains_is_refused(data, weights):
+    options = ("--epochs", "100000", "--workers", "1", "--save_every", "0")
+    process = subprocess.Popen([sys.executable, *command(data, *options)], cwd=ROOT, stderr=subprocess.PIPE)
+    wait_for(data.parent / "log/sr/run/checkpoints/state.pth", process)
+    with pytest.raises(InputError, match=r"log/sr/run: another process trains this run; .*--exp_name"):
+        run("sr", data, weights, exp_name="run", epochs=100000)
+    process.kill()
+    process.communicate()
+    run("sr", data, weights, exp_name="run", epochs=100000, steps=1)  # what it held is free, whatever it left behind
+
+
+def test_a_finished_run_asked_for_again_has_its_table(data):
+    settings = {"base_folder": str(data), "save_folder": str(data.parent / "log"), "exp_name": "whole", "device": "cpu"}
+    settings |= {"epochs": 2, "bs": 2, "roi_size": (32,), "workers": 0, "evaluate_every": 1}
+    first = train_sr.main(train_sr.Options(**settings))
+    made = [path for path in (data.parent / "log/sr/whole").rglob("*") if path.suffix in (".csv", ".png", ".pth")]
+    times = {path: path.stat().st_mtime_ns for path in made}
+    again = train_sr.main(train_sr.Options(**settings))
+    assert {path: path.stat().st_mtime_ns for path in made} == times and len(made) > 6
+    assert again.keys() == first.keys() and all(again[row] == pytest.approx(first[row]) for row in first)
+    table = max(path for path in made if path.name == "means.csv")
+    table.unlink()  # a killed process did not write it
+    train_sr.main(train_sr.Options(**settings))
+    assert table.is_file()
+
+
 def test_under_torchrun_all_processes_stop_at_the_same_step(data):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     options = ("--epochs", "100000", "--workers", "0", "--save_every", "0")

@@ -32,9 +32,12 @@ def save(path: str | Path, content: Any, *, keep: Path | None = None) -> None:
 
 
 def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> None:
-    """Write a state dict: bare, as everyone reads it, if it is of the published recipe; else with what it is for."""
-    bare = recipe in (None, PUBLISHED)
-    save(path, net.state_dict() if bare else {"net": net.state_dict(), "recipe": recipe})
+    """Write a state dict: bare, as everyone reads it, if it is of the published recipe; else with what it is for.
+
+    Its tensors are those of a CPU: a machine without a GPU reads no others.
+    """
+    tensors = {name: tensor.cpu() for name, tensor in net.state_dict().items()}
+    save(path, tensors if recipe in (None, PUBLISHED) else {"net": tensors, "recipe": recipe})
 
 
 def save_state(path: str | Path, progress: dict[str, int], recipe: Recipe | None = None, **things: Any) -> None:

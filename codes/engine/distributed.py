@@ -97,7 +97,8 @@ def gather(mine: list[Any]) -> list[Any]:
     if world() == 1:
         return mine
     everyone: list[list[Any]] = [[] for _ in range(world())]
-    dist.all_gather_object(everyone, mine)
+    with torch.inference_mode(False):  # it writes into tensors of its own, which torch 2.4 refuses there
+        dist.all_gather_object(everyone, mine)
     return [item for items in everyone for item in items]
 
 

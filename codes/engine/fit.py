@@ -123,14 +123,18 @@ def fit(
 
     if step:
         journal.log(f"resumed at epoch {done // batches.per_epoch}, step {step}")
-    saved, measured, asked = time.monotonic(), -1, False
+    saved, measured, asked, resumed_at = time.monotonic(), -1, False, step
+
+    def is_made() -> bool:
+        """Say whether the weights and the table of this step are there."""
+        return weights().is_file() and (test is None or journal.has_table(step))
+
     with (
         signals.noted() as stop,
         tqdm(initial=step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar,
     ):
         # A process that was killed after it wrote the state, and before all that belongs to it, left this to do.
-        missing = is_due() and not (weights().is_file() and (test is None or journal.has_table(step)))
-        if distributed.any_of(missing):
+        if distributed.any_of(is_due() and not is_made()):
             rows, measured = milestone(), step
         for packed in reader.waits(train if steps is None or step < steps else ()):
             batch = packed.to(device)
@@ -169,7 +173,9 @@ def fit(
             journal.complain()
             raise Interrupted(f"at step {step}, the state is written; the same command goes on")
         if measured != step:
-            rows = milestone()
+            # A run that was finished before, asked for again, has it all.
+            made = step == resumed_at and not distributed.any_of(not is_made())
+            rows = journal.kept_table(step) if made else milestone()
     journal.complain()
     state = "complete" if done == batches.total else "stopped; the same command goes on"
     journal.log(f"{name}: {state} after {step} steps, epoch {done / batches.per_epoch:.2f} of {batches.epochs}")

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import platform
@@ -35,7 +36,11 @@ class Journal:
     loudly, tried again the next time, and kept in `unwritten` as long as it lasts.
     """
 
-    def __init__(self, folder: str | Path, *, writes: bool = True):
+    def __init__(self, folder: str | Path, *, writes: bool = True, alone: bool = False):
+        """Open the folder of a run, of which `alone` one process may have it open at a time.
+
+        Raises: InputError if another has.
+        """
         self.folder, self.writes = Path(folder), writes
         self.writer: SummaryWriter | None = None
         self.resumed_at = 0  # the step that curves go on from; what a killed process drew beyond it is void
@@ -43,6 +48,17 @@ class Journal:
         self.unwritten: dict[str, OSError] = {}
         if writes:
             self.folder.mkdir(parents=True, exist_ok=True)
+        if writes and alone:
+            # Held as long as the process lives; those that it starts to read data do not hold it.
+            self.lock = open(self.folder / ".lock", "a")  # noqa: SIM115
+            try:
+                fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise InputError(
+                    f"{self.folder}: another process trains this run; wait for it, or choose another --exp_name"
+                ) from None
+            except OSError:
+                pass  # a file system without locks
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
@@ -174,6 +190,14 @@ class Journal:
     def has_table(self, step: int) -> bool:
         """Say whether the table of a step was made."""
         return (self.folder / f"step-{step:07d}" / "means.csv").is_file()
+
+    def kept_table(self, step: int) -> Rows:
+        """Return the table of a step that was made before; none without its file."""
+        if not self.has_table(step):
+            return {}
+        with open(self.folder / f"step-{step:07d}" / "means.csv", newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        return {line.pop("output"): {name: float(value) for name, value in line.items() if value} for line in lines}
 
     def picture(self, step: int, sample: str, name: str, image: Tensor) -> None:
         """Write a picture [C,H,W] in [0,1] as it is, clipped and not stretched."""
