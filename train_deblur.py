@@ -105,7 +105,7 @@ def main(o: Options) -> Rows:
         edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
         eats = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)["spike_input"]
         teachers["published"] = Teacher(bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats)
-    # Makes the labels, or the pictures that are given; what was filmed has its labels in sharp_sequence.
+    # Makes the labels, or the fused pictures that LDN is given; labels of filmed scenes are their sharp_sequence.
     teacher = teachers["fused"] if is_fused else teachers.get(recipe["teacher"])
     centers = exposure.centers(SEQUENCE_STEP if filmed else o.blur_step)
     near = None if o.test_mode else perceptual(o.tea_loss)

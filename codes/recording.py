@@ -26,8 +26,8 @@ def find_reading(
 ) -> Reading:
     """Tell how a spike file that belongs to a picture [H,W,3] is to be read.
 
-    What is given counts: geometry (height, width), rows "bottom" or "top" first, bits "lowest" or "highest" first.
-    What is not has to be as the format and the size of the picture have it; the size may differ if `align` is given.
+    What is given is trusted: geometry (height, width), rows "bottom" or "top" first, bits "lowest" or "highest" first.
+    The rest is as the format says, and the size a quarter of the picture's; it may be another if `align` is given.
     Raises: InputError if the file holds no whole frames of that size, or is by its looks to be read otherwise.
     """
     path = Path(path)

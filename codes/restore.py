@@ -61,11 +61,11 @@ def looks(
     tile: int = 0,
     number: int = 0,
 ) -> Iterator[Callable[[], Look]]:
-    """Restore by the student, fed as its recipe says; yield, for each look at the spikes, what makes it when called.
+    """Restore by the student, fed as its recipe says; yield a function for each look at the spikes, which takes it.
 
     LDN of the recipe fused may look again: what it restored of a picture explains the spikes better than they explain
-    each other. `tile`: in spike pixels, 0: the whole at once. `number`: of looks; 0: LOOKS where spikes are FEW in any
-    sample, else one, which finds all that there is. Where LDN's windows fit at one instant only, it looks once.
+    each other. `tile`: in spike pixels; 0: the whole at once. `number`: of looks; 0: LOOKS where spikes are FEW in any
+    sample, else one, where more would find little. Where LDN's windows fit at one instant only, it looks once.
     """
     length, total, is_free = net.spike_enc[0].in_channels, spikes.shape[1], recipe["consistency"] == "none"
 

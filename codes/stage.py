@@ -294,6 +294,7 @@ def train_loader(
     if prepare:
         prepare(samples)
     if o.cache != "none":
+        distributed.wait()  # each looks at the memory that is free, before any of them fills it
         samples.keep(run.device if o.cache == "device" else None)
         run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.bytes() / 1e9:.2f} GB a process")
         # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.

@@ -12,7 +12,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns; None is a number that there is none of. `notes` stand under the table."""
+    """Rows of cells under columns; None where nothing was measured. `notes` stand under the table."""
 
     name: str  # of its files
     title: str

@@ -88,7 +88,7 @@ class Journal:
     def options(self, options: dict, *, defaults: dict | None = None, same_but: set[str] | None = None) -> None:
         """Keep the options of a run, with the versions it runs on.
 
-        An option that is not in the record of an older run was what it is by default.
+        An option that the record of an older run does not have is taken to have been at its default.
         Raises: InputError if they differ from those kept before in any that is not in `same_but` (None: all may), or
         nothing was kept.
         """
