@@ -47,6 +47,7 @@ from codes.spikes import SEQUENCE_STEP, Exposure
 from codes.table import Table
 from codes.teacher import LABELS, RateTeacher
 
+CONSISTENT = {"recipe": "rates", "teacher": "consistent"}
 # What is changed, one thing at a time, from the recipe that the row before stands for.
 VARIANTS: dict[str, dict[str, object]] = {
     "published recipe": {"recipe": "published"},
@@ -62,8 +63,10 @@ VARIANTS: dict[str, dict[str, object]] = {
     "published, data consistency": {"recipe": "published", "consistency": "picture"},
     "published, on what was filmed again (V_th 1 to 4)": {"recipe": "published", "base_folder": "refilmed"},
     # Its labels are what it starts from: there is nothing but the reblur loss to learn.
-    "rates, consistent teacher": {"recipe": "rates", "teacher": "consistent"},
-    "rates, consistent teacher, random start": {"recipe": "rates", "teacher": "consistent", "init": "random"},
+    "rates, consistent teacher": CONSISTENT,
+    "rates, consistent teacher, random start": CONSISTENT | {"init": "random"},
+    # Super-resolution from the picture alone: it is the mean of thirteen instants, in colour.
+    "rates, reblur of 13 instants alone": CONSISTENT | {"lambda_tea": 0.0, "blur_step": 8},
     "rates, fused teacher (recipe rates)": {"recipe": "rates"},
     "rates, taught by what was filmed again": {"recipe": "rates", "teacher": "refilmed"},
     "fused picture, taught by what was filmed again": {"recipe": "fused", "consistency": "none"},
@@ -326,7 +329,8 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     if not is_asked:
         return None
     differs = [f"-{change[name]}" for name in ("base_folder", "center_weight") if name in change]
-    labels = "" if change.get("reblur") == "random" else f"{o.output}/labels/{teacher}{''.join(differs)}{version}"
+    unkept = change.get("reblur") == "random" or change.get("lambda_tea") == 0.0
+    labels = "" if unkept else f"{o.output}/labels/{teacher}{''.join(differs)}{version}"
     options = {
         "save_folder": f"{o.output}/runs", "exp_name": f"{safe}-{seed}-{o.steps}{version}", "seed": seed,
         "device": o.device, "workers": 1, **networks,
