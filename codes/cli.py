@@ -80,6 +80,7 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
+        print("stopped: interrupted; what was finished is there", file=sys.stderr)
         sys.exit(130)
 
 

@@ -4,6 +4,7 @@ Light changes slowly from pixel to pixel: read rightly, the average of many fram
 twice; read wrongly, it is torn, washed out or repeated.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from codes.spikes import Exposure, file_size, map_bytes
 
 KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
 SQUARES = tuple((side, side) for side in range(16, 1025, 4))
+ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
 DARK = 0.02  # of the brightest: below it light is noise
+MANY = 20  # spikes a frame, of which by chance none is never seen
 FRAMES = 200  # looked at, from the middle of a file
 CUSTOM = 2.2  # log-odds (9 to 1) that rows and bits lie as the format has them
 
@@ -79,8 +82,29 @@ def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float,
     """Compare a TFP [h,w] with a picture [H,W,3] uint8: correlation, and where it lies, (x, y) in picture pixels."""
     height, width = average.shape
     small, average = _gray_of_size(picture, height, width), average.astype(np.float64)
-    (x, y), _ = cv2.phaseCorrelate(_standard(small), _standard(average), cv2.createHanningWindow((width, height), 6))
+    window = np.outer(np.hanning(height), np.hanning(width))
+    below, right = (_transformed(side) - side for side in (height, width))
+    both = ((_standard(x) * window, 0, below, 0, right, cv2.BORDER_CONSTANT) for x in (small, average))
+    (x, y), _ = cv2.phaseCorrelate(*(cv2.copyMakeBorder(*one) for one in both))
     return _correlation(small, average), (x * picture.shape[1] / width, y * picture.shape[0] / height)
+
+
+def is_aligned(correlation: float, shift: tuple[float, float]) -> bool:
+    """Say whether what `align` found is good enough to restore by."""
+    return correlation > ALIKE and max(map(abs, shift)) < SHIFTED
+
+
+def lost(fired: np.ndarray) -> np.ndarray:
+    """Find frames without a single spike, by the spikes of each [T], where the light makes many: their numbers.
+
+    No light goes out for a tick: these frames a camera did not hand over.
+    """
+    return np.flatnonzero(fired == 0) if np.median(fired) > MANY else np.empty(0, int)
+
+
+def _transformed(side: int) -> int:
+    """Return the next even side that OpenCV transforms as it is: of an odd one it finds a shift of half a pixel."""
+    return next(size for size in itertools.count(side + side % 2, 2) if cv2.getOptimalDFTSize(size) == size)
 
 
 def tone(average: np.ndarray, picture: np.ndarray) -> float:

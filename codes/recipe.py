@@ -67,4 +67,5 @@ def no_weights(flag: str) -> InputError:
     return InputError(
         f"--{flag} is missing, and there is no {' or '.join(FILES[flag])} in {MODEL}; "
         "a checkpoint of a training run and the published state dict are accepted"
+        + ("" if flag == "deblur_path" else "; published_recipe in it holds BSN.pth and SR.pth of a short training")
     )

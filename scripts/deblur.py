@@ -22,7 +22,7 @@ from codes.baselines import tfi
 from codes.cli import option, program
 from codes.engine import distributed
 from codes.errors import InputError
-from codes.geometry import Reading, align, read, tone
+from codes.geometry import Reading, align, is_aligned, lost, read, tone
 from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.rates import light_of
@@ -50,6 +50,8 @@ TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spike
 METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion
 RATES_REACH = 100  # spike frames beyond the exposure that rates are told by: its intervals and motion
 LINEAR = (0.8, 1.3)  # powers of light that values may be without a word
+DARKEST = 32  # of 255, below which a picture is hardly one
+SATURATED = 0.01  # share of white pixels that is told
 OTHER = 0.3  # a correlation between long TFP and picture below which they show different things
 
 
@@ -123,6 +125,8 @@ def main(o: Options) -> None:
     device, nets = start(o), {}
     for flag, net in needed(o).items():
         nets[flag] = load(net, weights(o, flag)).to(device).eval()
+    if o.method == "ldn":
+        check_recipe(o)
     if o.compile and o.method == "ldn":
         distributed.check_compiler(device)
         compiled(nets["deblur_path"])
@@ -148,9 +152,20 @@ def check(o: Options) -> None:
         raise InputError(f"--consistency {o.consistency}: of --method ldn alone, not of {o.method}")
     if o.looks < 0 or (o.looks and o.method != "ldn"):
         raise InputError(f"--looks {o.looks}: 1 or more, of --method ldn, is accepted")
-    for name in ("frames", "fps", "gamma", "bsn_len", "spike_deblur_len"):
-        if getattr(o, name) <= 0:
-            raise InputError(f"--{name} {getattr(o, name)}: more than 0 is accepted")
+    for name in ("frames", "bsn_len", "spike_deblur_len"):
+        if getattr(o, name) < 1:
+            raise InputError(f"--{name} {getattr(o, name)}: 1 or more is accepted")
+    for name, least, most in (("fps", 0.1, 240), ("gamma", 0.1, 10)):
+        if not least <= getattr(o, name) <= most:
+            raise InputError(f"--{name} {getattr(o, name):g}: {least} to {most} is accepted")
+
+
+def check_recipe(o: Options) -> None:
+    """Refuse what the weights of LDN were not made for."""
+    recipe, path = eaten(o, "deblur_path"), weights(o, "deblur_path")
+    check_bsn_len(recipe, o.bsn_len, path=path)
+    if o.looks and recipe["picture"] != "fused":
+        raise InputError(f"--looks {o.looks}: {path} is not fed by fusion, it looks once")
 
 
 def pairs(o: Options) -> dict[str, tuple[Path, Path]]:
@@ -176,6 +191,9 @@ def pairs(o: Options) -> dict[str, tuple[Path, Path]]:
 def refuse_existing(o: Options, name: str) -> None:
     """Refuse what would be written over, unless told to."""
     folder, film = places(o, name)
+    given = Path(o.picture).resolve()
+    if (given.is_dir() and folder.resolve().is_relative_to(given)) or given.parent == folder.resolve():
+        raise InputError(f"--out {folder}: lies where the blurry pictures are; name another one")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}: is a file")
     if not o.force and folder.exists() and any(folder.iterdir()):
@@ -257,13 +275,22 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
 def describe(o: Options, recording: Recording, picture: Path, spikes: Path) -> None:
     """Print how a pair was read, and whether both show the same."""
     correlation, (x, y) = recording.aligned
-    verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "NOT ALIGNED, see inspect_spikes.py"
+    verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
     print(f"{spikes}: {recording.reading}")
     print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
     if correlation > 0.8 and not LINEAR[0] < recording.tone * o.gamma < LINEAR[1]:
         found = f"  the picture is light to the power of {recording.tone:.2f}"
         print(f"{found}: if its camera has a gamma, say --gamma {1 / recording.tone:.1f}")
+    if len(empty := lost(recording.spikes.sum((1, 2), dtype=np.int64))):
+        print(
+            f"  NO SPIKE in {len(empty)} frames, first in {recording.start + empty[0]}: they were lost on the way from "
+            "the camera, and instants near them come out dark"
+        )
+    if (brightest := recording.picture.max()) < DARKEST:
+        print(f"  the picture is nearly black: {brightest} of 255 at most; of 16 bits the upper 8 are read")
+    if (full := (recording.picture == 255).all(2).mean()) > SATURATED:
+        print(f"  {full:.0%} of the picture is saturated: its moving edges get rims")
     if recording.is_cut:
         print(
             f"  from {recording.instants[0]} to {recording.instants[-1]}: nearer the ends of the stream no window fits"
@@ -278,9 +305,6 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     if o.method == "ldn":
         recipe = eaten(o, "deblur_path")
         recipe |= {"consistency": o.consistency} if o.consistency else {}
-        check_bsn_len(recipe, o.bsn_len, path=weights(o, "deblur_path"))
-        if o.looks and recipe["picture"] != "fused":
-            raise InputError(f"--looks {o.looks}: {weights(o, 'deblur_path')} is not fed by fusion, it looks once")
         settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile, "number": o.looks}
         return by_ldn(nets["deblur_path"], blur, spikes, **settings)
     if o.method == "tfi":

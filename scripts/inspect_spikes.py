@@ -15,7 +15,7 @@ import numpy as np
 
 from codes.cli import option, program
 from codes.errors import InputError
-from codes.geometry import Reading, align, guess, read
+from codes.geometry import Reading, align, guess, is_aligned, lost, read
 from codes.images import read_image, write_image
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
@@ -44,11 +44,13 @@ def main(o: Options) -> None:
         curve, rate = firing(file, best)
         dead, hot = broken(rate, best.frames)
         print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
+        if len(empty := lost(curve * best.height * best.width)):
+            print(f"  NO SPIKE in {len(empty)} frames, first in {empty[0]}: lost on the way from the camera")
         print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
         long, short = (tfp(file, best, instant, length) for length in (LONG, SHORT))
         if picture is not None:
             correlation, (x, y) = align(long, picture)
-            verdict = "aligned" if correlation > 0.8 and max(abs(x), abs(y)) < 8 else "not aligned"
+            verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED"
             print(f"  {verdict} with {o.picture}: correlation {correlation:.3f}, the spikes lie {x:+.1f} pixels")
             print(f"  to the right and {y:+.1f} below the picture, compared around spike frame {instant}")
         path = Path(o.output, f"{Path(file).resolve().parent.name}_{Path(file).stem}_inspected.png")

@@ -304,6 +304,40 @@ def test_a_camera_with_a_gamma_is_found_and_undone(o, filmed, capsys):
         np.testing.assert_allclose(255 * (image / 255) ** 2.2, linear, atol=2.5)  # 8 bits are coarse at the bright end
 
 
+def test_what_spoils_a_recording_is_told(o, filmed, capsys):
+    blur, spikes, _ = filmed
+    main(o)
+    told = capsys.readouterr().out
+    assert "  aligned" in told and not re.search("NO SPIKE|nearly black|saturated", told)
+    write_spikes(o.spikes, np.where(np.isin(np.arange(137), (66, 67))[:, None, None], 0, spikes).astype(np.uint8))
+    write_image(o.picture, blur // 32)
+    main(replace(o, force=True))
+    told = capsys.readouterr().out
+    assert "  NO SPIKE in 2 frames, first in 66" in told and "nearly black" in told
+    write_image(o.picture, np.where(np.arange(len(blur))[:, None, None] < 8, 255, blur).astype(np.uint8))
+    main(replace(o, force=True))
+    assert re.search(r"\d+% of the picture is saturated", capsys.readouterr().out)
+    write_image(o.picture, np.roll(blur, 5, 1))
+    main(replace(o, force=True))
+    assert "NOT ALIGNED, see inspect_spikes.py" in capsys.readouterr().out
+
+
+def test_nothing_is_written_where_the_blurry_pictures_are(o):
+    with pytest.raises(InputError, match=r"--out .*: lies where the blurry pictures are"):
+        main(replace(o, out=str(Path(o.picture).parent), force=True))
+    Path(o.spikes).rename(Path(o.picture).with_suffix(".dat"))
+    folder = str(Path(o.picture).parent)
+    with pytest.raises(InputError, match=r"--out .*/sharp/blur: lies where the blurry pictures are"):
+        main(replace(o, picture=folder, spikes="", out=f"{folder}/sharp"))
+
+
+@pytest.mark.parametrize("flag, value", [("gamma", float("nan")), ("gamma", 1e9), ("fps", float("inf")), ("frames", 0)])
+def test_numbers_without_meaning_are_refused(o, flag, value):
+    with pytest.raises(InputError, match=rf"--{flag} .*accepted"):
+        main(replace(o, **{flag: value}))
+    assert not Path(o.out).exists()
+
+
 def test_of_a_long_recording_the_exposure_alone_is_read(o, tmp_path, filmed):
     """Half a million frames, 0.5 GB unpacked: nearly all of them a hole in the file."""
     main(replace(o, times=(25, 68), method="tfi"))

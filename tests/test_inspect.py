@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from codes.errors import InputError
-from codes.geometry import align, guess, read
+from codes.geometry import align, guess, is_aligned, lost, read
 from codes.simulator import integrate
 
 
@@ -25,11 +25,13 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def record(height: int, width: int, frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Spikes [T,h,w] of a scene that shifts by a pixel over the recording, and its picture."""
+    """Spikes [T,h,w] of a scene that shifts by a pixel over the recording, and its picture in the middle of it."""
     scene = picture(height, width + 8, seed)
     light = [
         cv2.getRectSubPix(
-            scene[..., 0].astype(np.float32) / 255, (width, height), (width / 2 + 3 + t / frames, height / 2)
+            scene[..., 0].astype(np.float32) / 255,
+            (width, height),
+            ((width - 1) / 2 + 3 + (t + 0.5) / frames - 0.5, (height - 1) / 2),
         )
         for t in range(frames)
     ]
@@ -101,6 +103,24 @@ def test_an_offset_is_measured(shift):
     correlation, found = align(moved[..., 0] / 255, cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_AREA))
     assert found == pytest.approx((4 * x, 4 * y), abs=1.5)
     assert correlation == pytest.approx(1, abs=0.02) if shift == (0, 0) else correlation < 0.97
+
+
+@pytest.mark.parametrize("size", [(45, 75), (125, 130), (64, 64), (3, 3), (1, 1)])
+def test_no_offset_is_found_where_there_is_none(size):
+    """Also where OpenCV would transform an odd number of pixels, and find half a one."""
+    image = cv2.resize(picture(160, 224), (4 * size[1], 4 * size[0]), interpolation=cv2.INTER_AREA)
+    average = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)[..., 0]
+    correlation, shift = align(average / 255, image)
+    assert correlation > 0.98 or size == (1, 1)
+    assert is_aligned(correlation, shift) == (size != (1, 1))
+
+
+def test_frames_that_a_camera_lost_are_found():
+    fired = np.full(137, 900)
+    assert not len(lost(fired))
+    fired[[5, 60, 61]] = 0
+    assert lost(fired).tolist() == [5, 60, 61]
+    assert not len(lost(np.random.default_rng(0).poisson(0.5, 137)))  # darkness has such frames too
 
 
 def test_files_that_are_none_are_named(tmp_path):

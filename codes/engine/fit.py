@@ -177,7 +177,7 @@ def fit(
             made = step == resumed_at and not distributed.any_of(not is_made())
             rows = journal.kept_table(step) if made else milestone()
     journal.complain()
-    state = "complete" if done == batches.total else "stopped; the same command goes on"
+    state = "complete" if done == batches.total else "stopped; the same command without --steps goes on"
     journal.log(f"{name}: {state} after {step} steps, epoch {done / batches.per_epoch:.2f} of {batches.epochs}")
     if reader.trained:
         journal.log(
