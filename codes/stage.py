@@ -151,6 +151,7 @@ def train_or_evaluate(
         test = test_loader(o, run, parts=parts["test"], exposure=exposure)
         rows = evaluate(net, compare, test, **vars(run))
         run.journal.complain()
+        distributed.leave()
         return rows
     test = test_loader(o, run, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
 
@@ -165,7 +166,9 @@ def train_or_evaluate(
     train = train_loader(o, run, parts=parts["train"], exposure=exposure, prepare=check_and_prepare)
     settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "save_every": o.save_every}
     settings |= {"compiled": o.compile, "recipe": recipe}
-    return fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
+    rows = fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
+    distributed.leave()
+    return rows
 
 
 def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -> Recipe:

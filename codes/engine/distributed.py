@@ -117,6 +117,13 @@ def wait() -> None:
         dist.barrier()
 
 
+def leave() -> None:
+    """Part from the others when all are done: left to the end of a process, their threads may abort it."""
+    if dist.is_initialized():
+        wait()
+        dist.destroy_process_group()
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Compute in bfloat16 where it is safe, if `precision` is "bf16"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
