@@ -44,11 +44,19 @@ def read_record(run: str | Path) -> Record:
     found = sorted(path.parent for path in Path(run).glob("step-*/means.csv"))
     if not found:
         raise InputError(f"{run}: no step-*/means.csv in it; it has to be the folder of a run that was evaluated")
-    rows = {output: line for (output,), line in _read_csv(found[-1] / "means.csv", "output").items()}
+    rows = read_means(found[-1])
     values = _read_csv(found[-1] / "pictures.csv", "sample", "output")
     if not rows:
         raise InputError(f"{found[-1]}: its table is empty; data without sharp truth cannot be measured")
     return Record(found[-1], rows, values)
+
+
+def read_means(folder: Path) -> dict[str, dict[str, float]]:
+    """Read the table of an evaluation from its folder: output -> metric -> mean.
+
+    Raises: InputError if it is damaged.
+    """
+    return {output: line for (output,), line in _read_csv(folder / "means.csv", "output").items()}
 
 
 def read_options(run: str | Path) -> dict:

@@ -24,6 +24,7 @@ from codes import manifest
 from codes.errors import InputError
 from codes.files import replacing
 from codes.images import write_image
+from codes.record import read_means
 
 Rows = dict[str, dict[str, float]]
 STATE = "the state"
@@ -193,11 +194,7 @@ class Journal:
 
     def kept_table(self, step: int) -> Rows:
         """Return the table of a step that was made before; none without its file."""
-        if not self.has_table(step):
-            return {}
-        with open(self.folder / f"step-{step:07d}" / "means.csv", newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-        return {line.pop("output"): {name: float(value) for name, value in line.items() if value} for line in lines}
+        return read_means(self.folder / f"step-{step:07d}") if self.has_table(step) else {}
 
     def picture(self, step: int, sample: str, name: str, image: Tensor) -> None:
         """Write a picture [C,H,W] in [0,1] as it is, clipped and not stretched."""
