@@ -5,7 +5,8 @@ where; the samples are spread over a grid four times finer, as corrections of a 
 back-projection, Irani and Peleg, "Improving resolution by image registration", CVGIP 1991). Nothing is trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from itertools import combinations_with_replacement, product
 
 import cv2
 import numpy as np
@@ -35,16 +36,15 @@ def fuse(mean: "Means", center: int, *, step: int = STEP) -> np.ndarray:
     x, y, value, weight = np.concatenate([sample.reshape(4, -1) for sample in samples], 1)
     inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
     x, y, value, weight = x[inside], y[inside], value[inside], weight[inside]
-    nearest = list(_nearest(x, y, fine.shape))
+    explained_by, observed = _normal_equations(x, y, value, weight, fine.shape)
 
-    def spread(values: np.ndarray) -> np.ndarray:
-        """Add values to the pixels around their samples."""
-        total = sum(np.bincount(place, share * values, fine.size) for place, share in nearest)
-        return cv2.GaussianBlur(total.reshape(fine.shape), (0, 0), SPREAD, borderType=cv2.BORDER_CONSTANT)
+    def spread(picture: np.ndarray) -> np.ndarray:
+        """Give every pixel what the samples around it say."""
+        return cv2.GaussianBlur(picture, (0, 0), SPREAD, borderType=cv2.BORDER_CONSTANT)
 
-    share = spread(weight) + DOUBT / (2 * np.pi * (SPREAD**2 + 1 / 6))
+    share = spread(explained_by(np.ones_like(fine))) + DOUBT / (2 * np.pi * (SPREAD**2 + 1 / 6))
     for _ in range(ROUNDS):
-        fine = fine + (spread(weight * (value - _look(fine, x, y))) / share).astype(np.float32)
+        fine = fine + spread(observed - explained_by(fine)) / share
     return fine
 
 
@@ -103,17 +103,39 @@ def _arrived(
     return x, y, value, weight
 
 
-def _nearest(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the four pixels around each sample, one for every sample at a time: flat index and share."""
-    left, top = np.minimum(x.astype(int), shape[1] - 2), np.minimum(y.astype(int), shape[0] - 2)
-    place, (right, down) = top * shape[1] + left, (x - left.astype(np.float32), y - top.astype(np.float32))
-    for row, share in ((0, 1 - down), (shape[1], down)):
-        yield place + row, share * (1 - right)
-        yield place + row + 1, share * right
+def _normal_equations(
+    x: np.ndarray, y: np.ndarray, value: np.ndarray, weight: np.ndarray, shape: tuple[int, int]
+) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """Sum up what samples say of pictures of a shape: S^T W S as a function of a picture, and S^T W value, [H,W].
 
+    S samples a picture between its pixels, bilinear: half way between four pixels that is what a spike pixel sees. W
+    weighs. S^T W S is a stencil of nine points for each pixel, so no sample is looked at again.
+    """
+    height, width = shape
+    left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
+    place, right, down = top * width + left, x - left.astype(np.float32), y - top.astype(np.float32)
+    corners = list(product((0, 1), repeat=2))  # row and column of each of the four pixels around a sample
+    shares = {(row, column): (1 - down, down)[row] * (1 - right, right)[column] for row, column in corners}
+    parts = (slice(None, -1), slice(1, None))  # of a side: the first and the second of every two pixels
 
-def _look(fine: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sample a picture between its pixels; half way between four that is their mean, what a spike pixel sees."""
-    parts = len(x) // 32000 + 1  # OpenCV's limit along a side
-    places = (np.array_split(z[None], parts, 1) for z in (x, y))
-    return np.concatenate([cv2.remap(fine, *place, cv2.INTER_LINEAR)[0] for place in zip(*places, strict=True)])
+    def summed(samples: np.ndarray) -> np.ndarray:
+        """Add samples up at the first of their four pixels, which the last row and column have none of."""
+        return np.bincount(place, samples, height * width).reshape(shape)[:-1, :-1]
+
+    observed, stencil = np.zeros(shape), np.zeros((3, 3, *shape), np.float32)
+    for row, column in corners:
+        observed[parts[row], parts[column]] += summed(weight * value * shares[row, column])
+    for one, other in combinations_with_replacement(corners, 2):
+        together = summed(weight * shares[one] * shares[other])
+        for (row, column), (other_row, other_column) in {(one, other), (other, one)}:
+            stencil[1 + other_row - row, 1 + other_column - column, parts[row], parts[column]] += together
+
+    def explained_by(picture: np.ndarray) -> np.ndarray:
+        around = np.pad(picture, 1)
+        total, term = np.zeros_like(picture), np.empty_like(picture)
+        for row, column in product(range(3), repeat=2):
+            np.multiply(stencil[row, column], around[row : row + height, column : column + width], out=term)
+            total += term
+        return total
+
+    return explained_by, observed.astype(np.float32)

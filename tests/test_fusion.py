@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from codes.fusion import Means, fuse
+from codes.fusion import Means, _normal_equations, fuse
 from codes.scenes import photograph
 
 
@@ -53,3 +53,18 @@ def test_fewer_samples_are_brought_to_an_instant_on_request():
     few, same = fuse(Means(light), 68, step=28), fuse(Means(spoilt), 68, step=28)
     assert not np.array_equal(few, fuse(Means(light), 68))
     np.testing.assert_allclose(few, same, atol=1e-5)
+
+
+def test_normal_equations_are_those_of_the_samples():
+    """S^T W S and S^T W value, of a matrix S that is written out, with samples at every edge and on pixels."""
+    random, (height, width) = np.random.default_rng(0), (5, 7)
+    x, y = random.random((2, 40), np.float32) * [[width - 1], [height - 1]]
+    x[:4], y[:4] = (0, width - 1, 2, width - 1), (0, height - 1, 3, 1.5)
+    value, weight = random.random((2, 40), np.float32)
+    grid_y, grid_x = np.indices((height, width)).reshape(2, -1)
+    samples = np.clip(1 - abs(x[:, None] - grid_x), 0, 1) * np.clip(1 - abs(y[:, None] - grid_y), 0, 1)
+    explained_by, observed = _normal_equations(*(z.astype(np.float32) for z in (x, y, value, weight)), (height, width))
+    picture = random.random((height, width), np.float32)
+    expected = samples.T @ (weight * (samples @ picture.ravel()))
+    np.testing.assert_allclose(explained_by(picture).ravel(), expected, atol=1e-5)
+    np.testing.assert_allclose(observed.ravel(), samples.T @ (weight * value), atol=1e-5)
