@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codes.fusion import Means, flow
+from codes.fusion import Means, cubic, flow, knots_between
 from codes.interpolation import between
-from codes.rates import firing_rate, interval_ends, light_of
+from codes.rates import IN_CACHE, firing_rate, interval_ends, light_of
 
-STEP = 4  # ticks between the instants that are predicted; between them light is taken as linear
-REACH = (8, 16, 24)  # ticks to either side that are brought to an instant
+STEP = 4  # ticks between the instants that are predicted; between them light is interpolated
+REACH = (8, 16, 24, 32)  # ticks to either side that are brought to an instant
 AVERAGED = 5  # ticks averaged for each
+REFINEMENTS = 2  # of flow between them; more find nothing more
 TOLERANCE = 0.3  # difference of light, of 1, at which a neighbour counts 1/e
 PASSES = 2  # each predicts by what the pass before explained
 FALSE = 0.007  # false spikes a tick: 1 in 140, as published
 CHARGE_ERROR = 0.2  # standard deviation of the logarithm of a predicted charge
 FILM_ERROR = 0.25  # the same, predicted by restored pictures
 MATCHED_OVER = 3.0  # pixels, standard deviation, within which these are brought to the scale of light
-DARKEST = 1e-4  # light of a restored picture, in spikes a tick, at least
+DARKEST = 1e-4  # predicted light, in spikes a tick, at least
 WORST = 8.0  # -log of the likelihood at which a prediction is taken for wrong, not the spikes
 SKIPPED = 3  # false spikes in a row at most
 
@@ -79,19 +80,28 @@ def predict(light: Tensor) -> Tensor:
     mean = Means((light / scale).numpy())
     total, height, width = light.shape
     instants = sorted({*range(0, total, STEP), total - 1})
+    reach = [sign * ticks for ticks in REACH for sign in (-1, 1) if ticks < total]
+    knots = {ticks: knots_between(max(0, -ticks), total - 1 - max(0, ticks), 0) for ticks in reach}
     rows, columns = np.indices((height, width), np.float32)
+
+    def found(instant: int, ticks: int) -> np.ndarray:
+        return flow(mean(instant, AVERAGED), mean(instant + ticks, AVERAGED), refinements=REFINEMENTS)
 
     def picture(instant: int) -> Tensor:
         here = mean(instant, AVERAGED)
         smooth = cv2.GaussianBlur(here, (0, 0), 1.0)
         sums, weights = here.copy(), np.ones_like(here)
-        for other in (instant + sign * ticks for ticks in REACH for sign in (-1, 1)):
-            if not 0 <= other < total:
+        for ticks, known in knots.items():
+            if not known[0] <= instant <= known[-1]:
                 continue
-            there = mean(other, AVERAGED)
-            moved = flow(here, there)
+            shares = zip(cubic(known, [instant])[0], known, strict=True)
+            moved = sum(share * flows[knot, ticks] for share, knot in shares if share)
             there = cv2.remap(
-                there, columns + moved[..., 0], rows + moved[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                mean(instant + ticks, AVERAGED),
+                columns + moved[..., 0],
+                rows + moved[..., 1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
             )
             weight = np.exp(-(((cv2.GaussianBlur(there, (0, 0), 1.0) - smooth) / TOLERANCE) ** 2))
             sums += weight * there
@@ -99,12 +109,11 @@ def predict(light: Tensor) -> Tensor:
         return torch.from_numpy(sums / weights)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV lets other threads run meanwhile
-        pictures = list(pool.map(picture, instants))
-    found = light / scale
-    for (before, after), (first, last) in zip(pairwise(pictures), pairwise(instants), strict=True):
-        shares = torch.arange(last - first + 1).view(-1, 1, 1) / (last - first)
-        found[first : last + 1] = torch.lerp(before, after, shares)
-    return found * scale
+        pairs = [(knot, ticks) for ticks in reach for knot in knots[ticks]]
+        flows = dict(zip(pairs, pool.map(lambda pair: found(*pair), pairs), strict=True))
+        pictures = torch.stack(list(pool.map(picture, instants)))
+    shares = torch.from_numpy(cubic(instants, range(total)))
+    return (torch.tensordot(shares, pictures, 1) * scale).clamp(min=DARKEST)
 
 
 def explain(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_ERROR) -> Tensor:
@@ -113,46 +122,57 @@ def explain(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_E
     spikes [T,h,w] of 0 and 1, predicted light [T,h,w] in spikes a tick -> [T,h,w] uint8. The charge predicted between
     two true spikes is 1 within `charge_error` and half a tick; each false spike costs its rarity.
     """
-    total, fired = len(spikes), spikes > 0
-    charge, slack = predicted.cumsum(0), torch.log1p(predicted / 2)
+    total, fired = len(spikes), spikes.flatten(1) > 0
+    predicted = predicted.flatten(1)
+    charge = predicted.cumsum(0)
     # The last spikes of every pixel, the latest first: charge and tick of each, and the cost of taking it for true.
     # The first entry is the beginning of the stream, -1.
-    shape = (SKIPPED + 1, *spikes.shape[1:])
-    at_charge, at_tick, cost = torch.zeros(shape), torch.full(shape, -1.0), torch.full(shape, math.inf)
-    cost[0] = 0
-    rarity = -math.log(FALSE) * torch.arange(SKIPPED + 1).view(-1, 1, 1)
-    skipped = torch.zeros(spikes.shape, dtype=torch.uint8)  # false spikes before each, were it true
+    shape = (SKIPPED + 1, fired.shape[1])
+    state = torch.zeros(shape), torch.full(shape, -1.0), torch.full(shape, math.inf)
+    state[-1][0] = 0
+    rarity = -math.log(FALSE) * torch.arange(SKIPPED + 1).view(-1, 1)
+    skipped = torch.zeros(fired.shape, dtype=torch.uint8)  # false spikes before each, were it true
 
-    def unlikely(gathered: Tensor, tick: int, is_open: Tensor | bool) -> Tensor:
-        """Score the charge of an interval; of an open one it is 1 at most."""
+    def unlikely(gathered: Tensor, light: Tensor, is_open: Tensor | bool) -> Tensor:
+        """Score the charge of an interval that ends in light, within half a tick; of an open one it is 1 at most."""
         off = gathered.clamp(min=1e-3).log()
         off = torch.where(torch.as_tensor(is_open), off, off.abs())
-        return (0.5 * ((off - slack[tick]).clamp(min=0) / charge_error) ** 2).clamp(max=WORST)
+        return (0.5 * ((off - torch.log1p(light / 2)).clamp(min=0) / charge_error) ** 2).clamp(max=WORST)
 
-    for tick in range(total):
+    for tick, fire in enumerate(fired):
+        here = fire.nonzero()[:, 0]  # nothing changes where nothing fired
+        at_charge, at_tick, cost = before = [each.index_select(1, here) for each in state]
         is_open = at_tick < 0
         length = torch.log((math.sqrt(2 * math.pi) * charge_error * (tick - at_tick)).clamp(min=1)).masked_fill(
             is_open, 0
         )
-        ways = cost + unlikely(charge[tick] - at_charge, tick, is_open) + length + rarity
+        charge_here, light_here = (each[tick].index_select(0, here) for each in (charge, predicted))
+        ways = cost + unlikely(charge_here - at_charge, light_here, is_open) + length + rarity
         best, skipped_here = ways.min(0)
-        skipped[tick] = skipped_here.to(torch.uint8)
-        here = (charge[tick], torch.full_like(charge[tick], tick), best)
-        at_charge, at_tick, cost = (
-            torch.where(fired[tick], torch.cat((new[None], old[:-1])), old)
-            for new, old in zip(here, (at_charge, at_tick, cost), strict=True)
-        )
-    left = (cost + unlikely(charge[-1] - at_charge, -1, True) + rarity).argmin(0).to(torch.uint8)
-    true = torch.zeros(spikes.shape, dtype=torch.uint8)
+        skipped[tick].index_copy_(0, here, skipped_here.to(torch.uint8))
+        latest = (charge_here, torch.full_like(best, tick), best)
+        for each, new, old in zip(state, latest, before, strict=True):
+            each.index_copy_(1, here, torch.cat((new[None], old[:-1])))
+    at_charge, _, cost = state
+    left = (cost + unlikely(charge[-1] - at_charge, predicted[-1], True) + rarity).argmin(0).to(torch.uint8)
+    true = torch.zeros(fired.shape, dtype=torch.uint8)
     for tick in reversed(range(total)):
         is_true = fired[tick] & (left == 0)
         true[tick] = is_true
         left = torch.where(is_true, skipped[tick], left - (fired[tick] & ~is_true).to(torch.uint8))
-    return true
+    return true.view(spikes.shape)
 
 
 def distribute(spikes: Tensor, predicted: Tensor) -> Tensor:
     """Lay the charge of every interval between spikes [T,h,w] where light is predicted [T,h,w]: [T,h,w] float32."""
+    # Every pixel is on its own: some rows at a time stay in the cache.
+    rows = max(IN_CACHE // spikes[:, :1].numel(), 1)
+    return torch.cat(
+        [_distribute(*part) for part in zip(spikes.split(rows, 1), predicted.split(rows, 1), strict=True)], 1
+    )
+
+
+def _distribute(spikes: Tensor, predicted: Tensor) -> Tensor:
     before, after = (end[0].long() for end in interval_ends(spikes[None]))
     charge = torch.cat((torch.zeros_like(predicted[:1]), predicted.cumsum(0)))
     gathered = charge.gather(0, (after + 1).clamp(max=len(spikes))) - charge.gather(0, before + 1)

@@ -5,15 +5,17 @@ where; the samples are spread over a grid four times finer, as corrections of a 
 back-projection, Irani and Peleg, "Improving resolution by image registration", CVGIP 1991). Nothing is trained.
 """
 
-from collections.abc import Callable
-from itertools import combinations_with_replacement, product
+from collections.abc import Callable, Sequence
+from itertools import product
 
 import cv2
 import numpy as np
+import torch
 
 from codes.spikes import UPSCALE
 
 REACH, STEP = 48, 2  # ticks to either side that are looked at, and between them
+FLOW_STEP = 8  # ticks between those whose flow is found; that of the others is interpolated
 SAMPLE, MATCHED = 5, 9  # ticks averaged for a sample, and for the pictures that flow is found between
 FADES = 40.0  # ticks after which a sample counts 1/e
 TOLERANCE = 0.3  # difference of light, of 1, at which a sample counts 1/e: it shows something else
@@ -32,8 +34,10 @@ def fuse(mean: "Means", center: int, *, step: int = STEP) -> np.ndarray:
     reference = mean(center, MATCHED)
     height, width = reference.shape
     fine = _enlarge(reference)
-    samples = [np.stack(_arrived(mean, center, other, reference, fine)) for other in _others(center, len(mean), step)]
-    x, y, value, weight = np.concatenate([sample.reshape(4, -1) for sample in samples], 1)
+    others = _others(center, len(mean), step)
+    moves = zip(others, _motion(mean, center, others), strict=True)
+    samples = [np.stack(_arrived(mean, center, other, move, fine)).reshape(4, -1) for other, move in moves]
+    x, y, value, weight = np.concatenate(samples, 1)
     inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
     x, y, value, weight = x[inside], y[inside], value[inside], weight[inside]
     explained_by, observed = _normal_equations(x, y, value, weight, fine.shape)
@@ -52,7 +56,9 @@ class Means:
     """Averages of light [T,h,w] over windows of ticks, cut at its ends, each in one subtraction."""
 
     def __init__(self, light: np.ndarray):
-        self.total = np.concatenate((np.zeros_like(light[:1]), np.cumsum(light, 0, np.float64)), dtype=np.float64)
+        self.total = np.zeros((len(light) + 1, *light.shape[1:]))
+        for tick, frame in enumerate(light):  # ten times as fast as np.cumsum along time
+            np.add(self.total[tick], frame, out=self.total[tick + 1])
 
     def __len__(self) -> int:
         return len(self.total) - 1
@@ -62,8 +68,11 @@ class Means:
         return ((self.total[end] - self.total[first]) / (end - first)).astype(np.float32)
 
 
-def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Find where each pixel [h,w] goes: [h,w,2] float32, by dense inverse search down to single pixels."""
+def flow(before: np.ndarray, after: np.ndarray, *, refinements: int = 5) -> np.ndarray:
+    """Find where each pixel [h,w] goes: [h,w,2] float32, by dense inverse search down to single pixels.
+
+    `refinements`: iterations of its variational refinement, which take half of its time.
+    """
     height, width = before.shape
     below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
     eight_bit = (
@@ -72,7 +81,31 @@ def flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     )
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(0)
+    search.setVariationalRefinementIterations(refinements)
     return search.calc(*eight_bit, None)[:height, :width]
+
+
+def knots_between(first: int, last: int, origin: int) -> list[int]:
+    """List the ticks whose flow is found: first, last, and in steps from the origin what lies between."""
+    start = origin - (origin - first) // FLOW_STEP * FLOW_STEP
+    return sorted({first, *range(start, last, FLOW_STEP), last})
+
+
+def cubic(knots: Sequence[int], places: Sequence[int]) -> np.ndarray:
+    """Return the shares that values at K knots have in what is at N places between them: [N,K] float32.
+
+    Between two knots it is the cubic through both whose slopes there are those from knot to knot around each.
+    """
+    values, knots, places = np.eye(len(knots), dtype=np.float32), np.array(knots), np.array(places)
+    if len(knots) == 1:
+        return values[np.zeros_like(places)]
+    slopes = np.gradient(values, knots, axis=0)
+    after = np.searchsorted(knots, places).clip(1)
+    length = (knots[after] - knots[after - 1])[:, None]
+    way = (places - knots[after - 1])[:, None] / length
+    to_value = (1 + 2 * way) * (1 - way) ** 2 * values[after - 1] + (3 - 2 * way) * way**2 * values[after]
+    to_slope = length * way * (1 - way) * ((1 - way) * slopes[after - 1] - way * slopes[after])
+    return (to_value + to_slope).astype(np.float32)
 
 
 def _others(center: int, total: int, step: int) -> list[int]:
@@ -86,20 +119,26 @@ def _enlarge(light: np.ndarray) -> np.ndarray:
     return cv2.resize(light, None, fx=UPSCALE, fy=UPSCALE, interpolation=cv2.INTER_CUBIC)
 
 
+def _motion(mean: Means, center: int, ticks: list[int]) -> np.ndarray:
+    """Find where the pixels of each of N ticks, ascending, go until the instant: [N,h,w,2], in spike pixels."""
+    reference = mean(center, MATCHED)
+    knots = knots_between(ticks[0], ticks[-1], center)
+    flows = [flow(mean(knot, MATCHED), reference) for knot in knots if knot != center]
+    flows.insert(knots.index(center), np.zeros((*reference.shape, 2), np.float32))
+    return np.tensordot(cubic(knots, ticks), np.stack(flows), 1)
+
+
 def _arrived(
-    mean: Means, center: int, other: int, reference: np.ndarray, fine: np.ndarray
+    mean: Means, center: int, other: int, move: np.ndarray, fine: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Move the samples of a tick to where they lie at the instant: x, y in picture pixels, value, weight [h,w]."""
-    rows, columns = np.indices(reference.shape, np.float32)
-    x, y = UPSCALE * columns + 1.5, UPSCALE * rows + 1.5
     value = mean(other, SAMPLE)
+    rows, columns = np.indices(value.shape, np.float32)
+    x, y = UPSCALE * (columns + move[..., 0]) + 1.5, UPSCALE * (rows + move[..., 1]) + 1.5
     if other == center:
         return x, y, value, np.ones_like(value)
-    seen = mean(other, MATCHED)
-    moved = UPSCALE * flow(seen, reference)
-    x, y = x + moved[..., 0], y + moved[..., 1]
     there = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    weight = np.exp(-(((there - seen) / TOLERANCE) ** 2) - ((other - center) / FADES) ** 2)
+    weight = np.exp(-(((there - mean(other, MATCHED)) / TOLERANCE) ** 2) - ((other - center) / FADES) ** 2)
     return x, y, value, weight
 
 
@@ -113,22 +152,21 @@ def _normal_equations(
     """
     height, width = shape
     left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
-    place, right, down = top * width + left, x - left.astype(np.float32), y - top.astype(np.float32)
-    corners = list(product((0, 1), repeat=2))  # row and column of each of the four pixels around a sample
-    shares = {(row, column): (1 - down, down)[row] * (1 - right, right)[column] for row, column in corners}
-    parts = (slice(None, -1), slice(1, None))  # of a side: the first and the second of every two pixels
+    place, right, down = torch.from_numpy(top * width + left), x - left.astype(np.float32), y - top.astype(np.float32)
+    # The four pixels around a sample, by row and column, and its shares of them.
+    shares = {(row, column): (1 - down, down)[row] * (1 - right, right)[column] for row in (0, 1) for column in (0, 1)}
+    observed, stencil = np.zeros(height * width, np.float32), np.zeros((3, 3, height * width), np.float32)
 
-    def summed(samples: np.ndarray) -> np.ndarray:
-        """Add samples up at the first of their four pixels, which the last row and column have none of."""
-        return np.bincount(place, samples, height * width).reshape(shape)[:-1, :-1]
+    def add(samples: np.ndarray, total: np.ndarray, row: int, column: int) -> None:
+        """Add samples to one of the four pixels around each; several times as fast as `np.bincount`."""
+        torch.from_numpy(total[row * width + column :]).scatter_add_(0, place, torch.from_numpy(samples))
 
-    observed, stencil = np.zeros(shape), np.zeros((3, 3, *shape), np.float32)
-    for row, column in corners:
-        observed[parts[row], parts[column]] += summed(weight * value * shares[row, column])
-    for one, other in combinations_with_replacement(corners, 2):
-        together = summed(weight * shares[one] * shares[other])
-        for (row, column), (other_row, other_column) in {(one, other), (other, one)}:
-            stencil[1 + other_row - row, 1 + other_column - column, parts[row], parts[column]] += together
+    for (row, column), share in shares.items():
+        weighted = weight * share
+        add(weighted * value, observed, row, column)
+        for (other_row, other_column), other_share in shares.items():
+            add(weighted * other_share, stencil[1 + other_row - row, 1 + other_column - column], row, column)
+    stencil, observed = stencil.reshape(3, 3, *shape), observed.reshape(shape)
 
     def explained_by(picture: np.ndarray) -> np.ndarray:
         around = np.pad(picture, 1)
@@ -138,4 +176,4 @@ def _normal_equations(
             total += term
         return total
 
-    return explained_by, observed.astype(np.float32)
+    return explained_by, observed

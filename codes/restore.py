@@ -20,7 +20,9 @@ from codes.teacher import OWN_STEP, RateTeacher, fused_light
 
 FEW = 0.2  # spikes a tick, in the mean of an exposure: with more, another look finds little
 LOOKS = 3  # at few spikes
-FILM_STEP = 4  # ticks between the pictures that explain spikes, and between the samples that they are fused from
+# Ticks between the pictures that explain spikes for the last look, and between their samples; for a look before it half
+# of the pictures suffice.
+FILM_STEP = 4
 INSTANTS = 12  # parts at least that an exposure is cut into for its mean, where it has as many frames
 Restorer = Callable[[int], Tensor]  # instant -> [1,3,H,W], not clipped
 
@@ -93,18 +95,17 @@ def looks(
 
     light = RateTeacher(exposure=exposure).rates(spikes)
     yield cache(partial(look, light))
-    inside = exposure.evenly(FILM_STEP)
-    instants = {inside[0] - FILM_STEP, *inside, inside[-1] + FILM_STEP}  # light around the exposure matters to its ends
-    instants = sorted(t for t in instants if length // 2 <= t <= total - length + length // 2)
-
-    def film(light: Tensor) -> Tensor:
-        rough = look(light, step=FILM_STEP, wanted=instants)
-        return torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
-
     fired = tfp(light, exposure.center, exposure.length).mean((1, 2, 3)).min()
-    number = number or (LOOKS if fired < FEW else 1)
-    for _ in range(number - 1 if len(instants) > 1 else 0):
-        each = zip(spikes.cpu(), light.cpu(), film(light).detach().cpu(), strict=True)
+    further = (number or (LOOKS if fired < FEW else 1)) - 1
+    for step in [2 * FILM_STEP] * (further - 1) + [FILM_STEP] * (further > 0):
+        inside = exposure.evenly(step)
+        instants = {inside[0] - step, *inside, inside[-1] + step}  # light around the exposure matters to its ends
+        instants = sorted(t for t in instants if length // 2 <= t <= total - length + length // 2)
+        if len(instants) < 2:
+            continue
+        rough = look(light, step=FILM_STEP, wanted=instants)
+        film = torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
+        each = zip(spikes.cpu(), light.cpu(), film.detach().cpu(), strict=True)
         light = torch.stack([light_along_film(*one, instants) for one in each]).to(spikes.device)
         yield cache(partial(look, light))
 

@@ -28,7 +28,7 @@ from codes.spikes import Exposure
 
 OWN_STEP = 8  # spike frames at most between the instants whose mean is the light of the exposure
 AT_ONCE = 4  # instants that are fused at the same time, at most
-LABELS = 3  # raised when the same streams would get other labels
+LABELS = 4  # raised when the same streams would get other labels
 
 
 class Teacher(nn.Module):

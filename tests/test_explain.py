@@ -149,8 +149,8 @@ def test_what_a_noisy_film_explains_predicts_once_more():
 
 
 def test_light_that_grows_evenly_is_predicted_between_the_instants():
-    light = column(torch.linspace(0.2, 0.4, 81).tolist()).expand(-1, 8, 12).clone()
-    within = slice(32, -32)  # where as many ticks after as before are looked at
+    light = column(torch.linspace(0.2, 0.4, 121).tolist()).expand(-1, 8, 12).clone()
+    within = slice(40, -40)  # where as many ticks after as before are looked at
     torch.testing.assert_close(predict(light)[within], light[within], atol=2e-4, rtol=0)
 
 
