@@ -100,6 +100,9 @@ class Options:
     precision: str = option("fp32", "of the arithmetic", choices=("fp32", "tf32", "bf16"))
     compile: bool = option(False, "of ldn: a minute or two to start, then faster frames; on a GPU as CUDA graphs")
     force: bool = option(False, "write into folders and over films that are there")
+    missing: bool = option(
+        False, "of many pairs, restore those whose frames are not all there: goes on where it stopped"
+    )
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,9 @@ def main(o: Options) -> None:
         prepare(o, picture, spikes)  # all before any is written
     for name, (picture, spikes) in found.items():
         recording = prepare(o, picture, spikes)
+        if o.missing and all(path.exists() for path in outputs(o, recording, name)):
+            print(f"{picture}: its frames are in {places(o, name)[0]}")
+            continue
         describe(o, recording, picture, spikes)
         restore(o, recording, name, nets, device)
 
@@ -196,9 +202,13 @@ def refuse_existing(o: Options, name: str) -> None:
         raise InputError(f"--out {folder}: lies where the blurry pictures are; name another one")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder}: is a file")
-    if not o.force and folder.exists() and any(folder.iterdir()):
-        raise InputError(f"--out {folder}: exists and is not empty; name another one, or write into it with --force")
-    if not o.force and film and film.exists():
+    may_exist = o.force or o.missing
+    if not may_exist and folder.exists() and any(folder.iterdir()):
+        go_on = ", or go on with --missing" if name else ""
+        raise InputError(
+            f"--out {folder}: exists and is not empty; name another one, or write into it with --force{go_on}"
+        )
+    if not may_exist and film and film.exists():
         raise InputError(f"--video {film}: exists; name another one, or write over it with --force")
 
 
@@ -206,6 +216,12 @@ def places(o: Options, name: str) -> tuple[Path, Path | None]:
     """Return the folder of a pair's frames and its film."""
     folder = Path(o.out, name)
     return folder, (folder / Path(o.video).name if name else Path(o.video)) if o.video else None
+
+
+def outputs(o: Options, recording: Recording, name: str) -> list[Path]:
+    """Return what a pair is written to: its frames, and last its film if there is one."""
+    folder, film = places(o, name)
+    return [*(folder / f"{instant:03d}.png" for instant in recording.instants), *([film] if film else [])]
 
 
 def start(o: Options) -> torch.device:
@@ -328,7 +344,7 @@ def restore(o: Options, recording: Recording, name: str, nets: dict[str, nn.Modu
     """Write the frames of a recording, and the film of them."""
     folder, film = places(o, name)
     height, width = recording.picture.shape[:2]
-    paths = [folder / f"{instant:03d}.png" for instant in recording.instants]
+    paths = outputs(o, recording, name)[: len(recording.instants)]
     try:
         with distributed.autocast(device, o.precision):
             waiting = tqdm(recording.instants, o.method, unit="frame")  # shown now: the first frame may take minutes

@@ -380,6 +380,27 @@ def test_folders_of_pairs(o, tmp_path, data, filmed):
     assert written(set_out) == ["scene/000000/068.png", "scene/000001/068.png"]
 
 
+def test_pairs_that_are_done_stay_and_the_others_are_restored(o, tmp_path, filmed, capsys):
+    for name in "abc":
+        write_image(tmp_path / f"both/{name}.png", filmed[0])
+        write_spikes(tmp_path / f"both/{name}.dat", filmed[1])
+    o = replace(o, picture=str(tmp_path / "both"), spikes="", times=(20, 68), video="film.gif")
+    main(o)
+    files = {name: Path(o.out, name) for name in written(o.out)}
+    before = {name: path.read_bytes() for name, path in files.items()}
+    files["b/068.png"].unlink()
+    files["c/film.gif"].unlink()
+    times = {name: path.stat().st_mtime_ns for name, path in files.items() if path.exists()}
+    with pytest.raises(InputError, match=r"out/a: exists and is not empty.*--missing"):
+        main(o)
+    capsys.readouterr()
+    main(replace(o, missing=True))
+    assert {name: path.read_bytes() for name, path in files.items()} == before
+    restored = {name for name, path in files.items() if path.stat().st_mtime_ns != times.get(name)}
+    assert {name[0] for name in restored} == {"b", "c"}
+    assert "a.png: its frames are in" in capsys.readouterr().out
+
+
 def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
     """Make one input wrong; return the options and what has to be said."""
     blur, spikes, _ = filmed
