@@ -27,7 +27,7 @@ from codes.sdm import sdm, tfp
 from codes.spikes import Exposure
 
 OWN_STEP = 8  # spike frames at most between the instants whose mean is the light of the exposure
-AT_ONCE = 4  # instants that are fused at the same time, at most
+AT_ONCE = 2**19  # spike pixels that are fused at the same time: four instants of 1080p, each pixel takes 5 KB
 LABELS = 4  # raised when the same streams would get other labels
 
 
@@ -155,8 +155,8 @@ def fused_light(
         return torch.from_numpy(fine).unsqueeze(1).to(rates.device)
 
     inside = exposure.evenly(OWN_STEP)
-    # OpenCV and NumPy let other threads run meanwhile; each instant takes some 0.7 GB at 1080p.
-    with ThreadPoolExecutor(min(torch.get_num_threads(), AT_ONCE)) as pool:
+    at_once = min(torch.get_num_threads(), max(AT_ONCE // mean[0].numel(), 1))
+    with ThreadPoolExecutor(at_once) as pool:  # OpenCV and NumPy let other threads run meanwhile
         list(pool.map(fused, {*inside, *wanted}))
     return fused, torch.stack([fused(instant) for instant in inside]).mean(0)
 
