@@ -21,7 +21,7 @@ from codes.rates import IN_CACHE, firing_rate, interval_ends, light_of
 STEP = 4  # ticks between the instants that are predicted; between them light is interpolated
 REACH = (8, 16, 24, 32)  # ticks to either side that are brought to an instant
 AVERAGED = 5  # ticks averaged for each
-REFINEMENTS = 2  # of flow between them; more find nothing more
+REFINEMENTS = 2  # of the flow to them; more bring nothing
 TOLERANCE = 0.3  # difference of light, of 1, at which a neighbour counts 1/e
 PASSES = 2  # each predicts by what the pass before explained
 FALSE = 0.007  # false spikes a tick: 1 in 140, as published
@@ -74,7 +74,11 @@ def light_along_film(spikes: Tensor, light: Tensor, pictures: Tensor, instants: 
 
 
 def predict(light: Tensor) -> Tensor:
-    """Average light [T,h,w] along motion: what each tick and those before and after it say of it, [T,h,w]."""
+    """Average light [T,h,w] along motion: what each tick and those before and after it say of it.
+
+    Returns [T,h,w], in spikes a tick as light is, DARKEST at least. Pictures are averaged at some instants, by flow
+    that is found at fewer; what is between is interpolated.
+    """
     # Flow wants light in 0..1, whatever the threshold was.
     scale = light.mean(0).quantile(0.999).clamp(min=1e-6)
     mean = Means((light / scale).numpy())
@@ -84,36 +88,33 @@ def predict(light: Tensor) -> Tensor:
     knots = {ticks: knots_between(max(0, -ticks), total - 1 - max(0, ticks), 0) for ticks in reach}
     rows, columns = np.indices((height, width), np.float32)
 
-    def found(instant: int, ticks: int) -> np.ndarray:
-        return flow(mean(instant, AVERAGED), mean(instant + ticks, AVERAGED), refinements=REFINEMENTS)
+    def moved(pair: tuple[int, int]) -> np.ndarray:
+        knot, ticks = pair
+        return flow(mean(knot, AVERAGED), mean(knot + ticks, AVERAGED), refinements=REFINEMENTS)
 
-    def picture(instant: int) -> Tensor:
+    def picture(instant: int) -> np.ndarray:
         here = mean(instant, AVERAGED)
         smooth = cv2.GaussianBlur(here, (0, 0), 1.0)
         sums, weights = here.copy(), np.ones_like(here)
-        for ticks, known in knots.items():
-            if not known[0] <= instant <= known[-1]:
+        for ticks, at in knots.items():
+            if not at[0] <= instant <= at[-1]:
                 continue
-            shares = zip(cubic(known, [instant])[0], known, strict=True)
-            moved = sum(share * flows[knot, ticks] for share, knot in shares if share)
-            there = cv2.remap(
-                mean(instant + ticks, AVERAGED),
-                columns + moved[..., 0],
-                rows + moved[..., 1],
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
+            move = sum(share * flows[knot, ticks] for knot, share in cubic(at, instant).items())
+            x, y, there = columns + move[..., 0], rows + move[..., 1], mean(instant + ticks, AVERAGED)
+            there = cv2.remap(there, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             weight = np.exp(-(((cv2.GaussianBlur(there, (0, 0), 1.0) - smooth) / TOLERANCE) ** 2))
             sums += weight * there
             weights += weight
-        return torch.from_numpy(sums / weights)
+        return sums / weights
 
+    pairs = [(knot, ticks) for ticks in reach for knot in knots[ticks]]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV lets other threads run meanwhile
-        pairs = [(knot, ticks) for ticks in reach for knot in knots[ticks]]
-        flows = dict(zip(pairs, pool.map(lambda pair: found(*pair), pairs), strict=True))
-        pictures = torch.stack(list(pool.map(picture, instants)))
-    shares = torch.from_numpy(cubic(instants, range(total)))
-    return (torch.tensordot(shares, pictures, 1) * scale).clamp(min=DARKEST)
+        flows = dict(zip(pairs, pool.map(moved, pairs), strict=True))
+        pictures = dict(zip(instants, pool.map(picture, instants), strict=True))
+    found = torch.empty_like(light)
+    for tick in range(total):
+        found[tick] = torch.from_numpy(sum(share * pictures[at] for at, share in cubic(instants, tick).items()))
+    return found.mul_(scale).clamp_(min=DARKEST)
 
 
 def explain(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_ERROR) -> Tensor:
@@ -141,7 +142,8 @@ def explain(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_E
 
     for tick, fire in enumerate(fired):
         here = fire.nonzero()[:, 0]  # nothing changes where nothing fired
-        at_charge, at_tick, cost = before = [each.index_select(1, here) for each in state]
+        before = [each.index_select(1, here) for each in state]
+        at_charge, at_tick, cost = before
         is_open = at_tick < 0
         length = torch.log((math.sqrt(2 * math.pi) * charge_error * (tick - at_tick)).clamp(min=1)).masked_fill(
             is_open, 0

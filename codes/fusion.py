@@ -5,8 +5,8 @@ where; the samples are spread over a grid four times finer, as corrections of a 
 back-projection, Irani and Peleg, "Improving resolution by image registration", CVGIP 1991). Nothing is trained.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -34,8 +34,7 @@ def fuse(mean: "Means", center: int, *, step: int = STEP) -> np.ndarray:
     reference = mean(center, MATCHED)
     height, width = reference.shape
     fine = _enlarge(reference)
-    others = _others(center, len(mean), step)
-    moves = zip(others, _motion(mean, center, others), strict=True)
+    moves = _motion(mean, center, _others(center, len(mean), step))
     samples = [np.stack(_arrived(mean, center, other, move, fine)).reshape(4, -1) for other, move in moves]
     x, y, value, weight = np.concatenate(samples, 1)
     inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
@@ -57,7 +56,7 @@ class Means:
 
     def __init__(self, light: np.ndarray):
         self.total = np.zeros((len(light) + 1, *light.shape[1:]))
-        for tick, frame in enumerate(light):  # ten times as fast as np.cumsum along time
+        for tick, frame in enumerate(light):  # several times as fast as np.cumsum along time
             np.add(self.total[tick], frame, out=self.total[tick + 1])
 
     def __len__(self) -> int:
@@ -91,21 +90,22 @@ def knots_between(first: int, last: int, origin: int) -> list[int]:
     return sorted({first, *range(start, last, FLOW_STEP), last})
 
 
-def cubic(knots: Sequence[int], places: Sequence[int]) -> np.ndarray:
-    """Return the shares that values at K knots have in what is at N places between them: [N,K] float32.
+def cubic(knots: list[int], place: int) -> dict[int, float]:
+    """Return by knot the shares that values at knots, ascending, have in what is at a place between them.
 
-    Between two knots it is the cubic through both whose slopes there are those from knot to knot around each.
+    Between two knots it is the cubic through both whose slope at each is that of the parabola through it and its two
+    neighbours, at the first and last knot that of the line to its only one. At most four shares are not 0.
     """
-    values, knots, places = np.eye(len(knots), dtype=np.float32), np.array(knots), np.array(places)
     if len(knots) == 1:
-        return values[np.zeros_like(places)]
-    slopes = np.gradient(values, knots, axis=0)
-    after = np.searchsorted(knots, places).clip(1)
-    length = (knots[after] - knots[after - 1])[:, None]
-    way = (places - knots[after - 1])[:, None] / length
-    to_value = (1 + 2 * way) * (1 - way) ** 2 * values[after - 1] + (3 - 2 * way) * way**2 * values[after]
-    to_slope = length * way * (1 - way) * ((1 - way) * slopes[after - 1] - way * slopes[after])
-    return (to_value + to_slope).astype(np.float32)
+        return {knots[0]: 1.0}
+    after = min(max(bisect_left(knots, place), 1), len(knots) - 1)
+    near = knots[max(after - 2, 0) : after + 2]
+    values, after = np.eye(len(near)), near.index(knots[after])
+    slopes, length = np.gradient(values, near, axis=0), near[after] - near[after - 1]
+    way = (place - near[after - 1]) / length
+    found = (1 + 2 * way) * (1 - way) ** 2 * values[after - 1] + (3 - 2 * way) * way**2 * values[after]
+    found += length * way * (1 - way) * ((1 - way) * slopes[after - 1] - way * slopes[after])
+    return {knot: share for knot, share in zip(near, found.tolist(), strict=True) if share}
 
 
 def _others(center: int, total: int, step: int) -> list[int]:
@@ -119,13 +119,14 @@ def _enlarge(light: np.ndarray) -> np.ndarray:
     return cv2.resize(light, None, fx=UPSCALE, fy=UPSCALE, interpolation=cv2.INTER_CUBIC)
 
 
-def _motion(mean: Means, center: int, ticks: list[int]) -> np.ndarray:
-    """Find where the pixels of each of N ticks, ascending, go until the instant: [N,h,w,2], in spike pixels."""
+def _motion(mean: Means, center: int, ticks: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield ticks, given ascending, and where the pixels of each go until the instant: [h,w,2], in spike pixels."""
     reference = mean(center, MATCHED)
     knots = knots_between(ticks[0], ticks[-1], center)
-    flows = [flow(mean(knot, MATCHED), reference) for knot in knots if knot != center]
-    flows.insert(knots.index(center), np.zeros((*reference.shape, 2), np.float32))
-    return np.tensordot(cubic(knots, ticks), np.stack(flows), 1)
+    flows = {knot: flow(mean(knot, MATCHED), reference) for knot in knots if knot != center}
+    flows[center] = np.zeros((*reference.shape, 2), np.float32)
+    for tick in ticks:
+        yield tick, sum(share * flows[knot] for knot, share in cubic(knots, tick).items())
 
 
 def _arrived(
@@ -145,35 +146,39 @@ def _arrived(
 def _normal_equations(
     x: np.ndarray, y: np.ndarray, value: np.ndarray, weight: np.ndarray, shape: tuple[int, int]
 ) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
-    """Sum up what samples say of pictures of a shape: S^T W S as a function of a picture, and S^T W value, [H,W].
+    """Sum up what M samples, float32, say of pictures of a shape that they lie in.
 
-    S samples a picture between its pixels, bilinear: half way between four pixels that is what a spike pixel sees. W
-    weighs. S^T W S is a stencil of nine points for each pixel, so no sample is looked at again.
+    Returns S^T W S as a function of a picture, and S^T W value, both [H,W]. S samples a picture between its pixels,
+    bilinear: half way between four pixels that is what a spike pixel sees. W weighs. S^T W S is a symmetric stencil of
+    nine points for each pixel, so no sample is looked at again.
     """
     height, width = shape
     left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
     place, right, down = torch.from_numpy(top * width + left), x - left.astype(np.float32), y - top.astype(np.float32)
     # The four pixels around a sample, by row and column, and its shares of them.
     shares = {(row, column): (1 - down, down)[row] * (1 - right, right)[column] for row in (0, 1) for column in (0, 1)}
-    observed, stencil = np.zeros(height * width, np.float32), np.zeros((3, 3, height * width), np.float32)
+    observed = np.zeros(shape, np.float32)
+    stencil = {offset: np.zeros(shape, np.float32) for offset in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))}
 
     def add(samples: np.ndarray, total: np.ndarray, row: int, column: int) -> None:
-        """Add samples to one of the four pixels around each; several times as fast as `np.bincount`."""
-        torch.from_numpy(total[row * width + column :]).scatter_add_(0, place, torch.from_numpy(samples))
+        """Add samples to one of the four pixels around each; torch is faster than NumPy and lets other threads run."""
+        torch.from_numpy(total.reshape(-1)[row * width + column :]).scatter_add_(0, place, torch.from_numpy(samples))
 
     for (row, column), share in shares.items():
         weighted = weight * share
         add(weighted * value, observed, row, column)
         for (other_row, other_column), other_share in shares.items():
-            add(weighted * other_share, stencil[1 + other_row - row, 1 + other_column - column], row, column)
-    stencil, observed = stencil.reshape(3, 3, *shape), observed.reshape(shape)
+            if (offset := (other_row - row, other_column - column)) in stencil:
+                add(weighted * other_share, stencil[offset], row, column)
 
     def explained_by(picture: np.ndarray) -> np.ndarray:
-        around = np.pad(picture, 1)
-        total, term = np.zeros_like(picture), np.empty_like(picture)
-        for row, column in product(range(3), repeat=2):
-            np.multiply(stencil[row, column], around[row : row + height, column : column + width], out=term)
-            total += term
+        total = np.zeros_like(picture)
+        for (row, column), part in stencil.items():
+            here = slice(0, height - row), slice(max(-column, 0), width - max(column, 0))
+            there = slice(row, height), slice(max(column, 0), width + min(column, 0))
+            total[here] += part[here] * picture[there]
+            if here != there:
+                total[there] += part[here] * picture[here]
         return total
 
     return explained_by, observed

@@ -95,17 +95,23 @@ def looks(
 
     light = RateTeacher(exposure=exposure).rates(spikes)
     yield cache(partial(look, light))
-    fired = tfp(light, exposure.center, exposure.length).mean((1, 2, 3)).min()
-    further = (number or (LOOKS if fired < FEW else 1)) - 1
-    for step in [2 * FILM_STEP] * (further - 1) + [FILM_STEP] * (further > 0):
+
+    def filmed(step: int) -> list[int]:
+        """List instants of the exposure, and one to either side: light there matters to its ends."""
         inside = exposure.evenly(step)
-        instants = {inside[0] - step, *inside, inside[-1] + step}  # light around the exposure matters to its ends
-        instants = sorted(t for t in instants if length // 2 <= t <= total - length + length // 2)
-        if len(instants) < 2:
-            continue
+        around = {inside[0] - step, *inside, inside[-1] + step}
+        return sorted(t for t in around if length // 2 <= t <= total - length + length // 2)
+
+    def film(light: Tensor, instants: list[int]) -> Tensor:
         rough = look(light, step=FILM_STEP, wanted=instants)
-        film = torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
-        each = zip(spikes.cpu(), light.cpu(), film.detach().cpu(), strict=True)
+        return torch.cat([at_spike_size(gray(rough.sharp(t).float().clamp(0, 1)), light) for t in instants], 1)
+
+    fired = tfp(light, exposure.center, exposure.length).mean((1, 2, 3)).min()
+    number = number or (LOOKS if fired < FEW else 1)
+    few, many = filmed(2 * FILM_STEP), filmed(FILM_STEP)
+    for turn in range(1, number if len(many) > 1 else 1):
+        instants = few if turn < number - 1 and len(few) > 1 else many
+        each = zip(spikes.cpu(), light.cpu(), film(light, instants).detach().cpu(), strict=True)
         light = torch.stack([light_along_film(*one, instants) for one in each]).to(spikes.device)
         yield cache(partial(look, light))
 

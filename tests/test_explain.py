@@ -14,6 +14,7 @@ from test_fusion import film, seen
 
 from codes.explain import (
     CHARGE_ERROR,
+    DARKEST,
     FALSE,
     FILM_ERROR,
     SKIPPED,
@@ -24,6 +25,7 @@ from codes.explain import (
     light_along_motion,
     predict,
 )
+from codes.fusion import Means, fuse
 from codes.rates import firing_rate, without_false_spikes
 from codes.simulator import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
 
@@ -175,7 +177,23 @@ def test_a_thread_more_changes_nothing():
     try:
         for number in (1, 4):
             torch.set_num_threads(number), cv2.setNumThreads(number)
-            found.append(light_along_motion(spikes))
+            light = light_along_motion(spikes)
+            found.append((light, torch.from_numpy(fuse(Means(light.numpy()), 20))))
     finally:
         torch.set_num_threads(threads[0]), cv2.setNumThreads(threads[1])
-    assert torch.equal(*found)
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
+
+
+def test_charge_is_distributed_some_rows_at_a_time_as_of_all(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    spikes = (torch.rand(40, 7, 5, generator=rng) < 0.2).to(torch.uint8)
+    predicted = torch.rand(40, 7, 5, generator=rng)
+    whole = distribute(spikes, predicted)
+    for of_a_cache in (1, 40 * 5 * 3):
+        monkeypatch.setattr("codes.explain.IN_CACHE", of_a_cache)
+        assert torch.equal(distribute(spikes, predicted), whole)
+
+
+def test_darkness_is_predicted_as_hardly_any_light():
+    """No light at all would say that no spike is possible."""
+    assert torch.equal(predict(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))

@@ -99,6 +99,15 @@ def test_looks_that_are_not_asked_for_are_not_fused(net, monkeypatch):
 
 
 @torch.inference_mode()
+def test_a_look_before_the_last_is_shown_half_of_the_pictures(random_net, monkeypatch):
+    blur, spikes, _ = recording(4)
+    shown = []
+    monkeypatch.setattr(restore, "light_along_film", lambda _, light, __, instants: [shown.append(instants), light][1])
+    list(looks(random_net, blur, spikes, number=4, **SETTINGS))
+    assert shown == [list(range(12, 125, 8)), list(range(12, 125, 8)), list(range(16, 121, 4))]
+
+
+@torch.inference_mode()
 def test_samples_of_a_batch_do_not_mix(net):
     one, other = recording(4)[:2], recording(3)[:2]
     blur, spikes = (torch.cat(pair) for pair in zip(one, other, strict=True))
@@ -127,11 +136,20 @@ def test_ldn_that_is_not_fed_by_fusion_looks_once(net):
     assert only.fused is None and torch.equal(only.sharp(68), by_ldn(net, blur, spikes, **settings)(68))
 
 
-@pytest.mark.parametrize("exposure", [Exposure(length=1), Exposure(length=5, margin=2), Exposure(97, margin=0)])
-def test_any_exposure_is_looked_at_twice_or_as_often_as_windows_reach(net, exposure):
+@pytest.mark.parametrize(
+    ("exposure", "number"),
+    [
+        (Exposure(length=1), 3),
+        (Exposure(length=5, margin=2), 1),
+        (Exposure(length=13, margin=6), 3),  # windows fit at two of every fourth instant, at one of every eighth
+        (Exposure(97, margin=0), 3),
+    ],
+)
+def test_any_exposure_is_looked_at_as_asked_or_as_often_as_windows_reach(net, exposure, number):
     blur, spikes, _ = recording(4)
     total = 137 if exposure.length == 1 else exposure.total
-    found = list(looks(net, blur, spikes[:, :total], number=2, **SETTINGS | {"exposure": exposure}))
+    found = list(looks(net, blur, spikes[:, :total], number=3, **SETTINGS | {"exposure": exposure}))
+    assert len(found) == number
     instant = min(max(exposure.center, 10), total - 11) if total > 21 else None
     assert instant is None or found[-1]().sharp(instant).isfinite().all()
 

@@ -36,7 +36,7 @@ def around_readings(monkeypatch, before: Callable[[], object], after: Callable[[
 @pytest.mark.skipif(peak("cpu", reset=True) is None, reason="what a process takes cannot be told here")
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_step_keeps_memory(data, weights, stage, monkeypatch):
-    """From ten steps to the next the peak grows by nothing: the gradients of one step kept alive would be megabytes.
+    """From ten steps to the next ten the peak does not grow; their gradients kept alive would be 10 MB at least.
 
     The median of seven, since the allocator takes a few megabytes more now and then.
     """
