@@ -312,8 +312,8 @@ def trained(o: Options, name: str, change: dict[str, object], seed: int) -> list
     folder, tests = o.refilmed if is_filmed else o.base_folder[0], list(o.test_folder or o.base_folder[:1])
     folder = folder or known["of"]["data"]  # of a row that is shown alone
     key = {"steps": o.steps, "bs": o.bs, "roi_size": o.roi_size, "seed": seed, "data": folder, **change}
-    # Fused pictures, given or taught, are others with every version of them.
-    version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" else ""
+    # Fused pictures, given, taught or filmed again, are others with every version of them.
+    version = f"-{LABELS}" if change["recipe"] == "fused" or teacher == "fused" or is_filmed else ""
     key |= {"labels": LABELS} if version else {}
     key |= {"looks": f"{LOOKS} where spikes are few"} if change["recipe"] == "fused" else {}
     key |= {"warm_up": train_deblur.WARM_UP} if change["recipe"] == "rates" else {}
