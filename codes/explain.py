@@ -1,6 +1,6 @@
 """Which spikes light made, and how the light of an interval lies within it, as the motion around a pixel tells.
 
-A pixel alone knows only how long it took to gather a charge. What lies on the same path of motion a few ticks before
+A pixel alone knows only how long it took to gather a charge. What lies on the same path of motion some ticks before
 and after, averaged, predicts its light at every tick: so a spike that comes far too early for it is the sensor's own,
 and the charge of a long interval belongs where the light was. Nothing is trained. Runs on the CPU.
 """
