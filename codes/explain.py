@@ -7,6 +7,7 @@ and the charge of a long interval belongs where the light was. Nothing is traine
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codes.fusion import Means, cubic, flow, knots_between
+from codes.fusion import Means, flow, interpolated, knots_between
 from codes.interpolation import between
 from codes.rates import IN_CACHE, firing_rate, interval_ends, light_of
 
@@ -88,18 +89,17 @@ def predict(light: Tensor) -> Tensor:
     knots = {ticks: knots_between(max(0, -ticks), total - 1 - max(0, ticks), 0) for ticks in reach}
     rows, columns = np.indices((height, width), np.float32)
 
-    def moved(pair: tuple[int, int]) -> np.ndarray:
-        knot, ticks = pair
+    def moved(ticks: int, knot: int) -> np.ndarray:
         return flow(mean(knot, AVERAGED), mean(knot + ticks, AVERAGED), refinements=REFINEMENTS)
 
     def picture(instant: int) -> np.ndarray:
         here = mean(instant, AVERAGED)
         smooth = cv2.GaussianBlur(here, (0, 0), 1.0)
         sums, weights = here.copy(), np.ones_like(here)
-        for ticks, at in knots.items():
-            if not at[0] <= instant <= at[-1]:
+        for ticks in reach:
+            if not 0 <= instant + ticks < total:
                 continue
-            move = sum(share * flows[knot, ticks] for knot, share in cubic(at, instant).items())
+            move = interpolated(flows[ticks], instant)
             x, y, there = columns + move[..., 0], rows + move[..., 1], mean(instant + ticks, AVERAGED)
             there = cv2.remap(there, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             weight = np.exp(-(((cv2.GaussianBlur(there, (0, 0), 1.0) - smooth) / TOLERANCE) ** 2))
@@ -107,14 +107,12 @@ def predict(light: Tensor) -> Tensor:
             weights += weight
         return sums / weights
 
-    pairs = [(knot, ticks) for ticks in reach for knot in knots[ticks]]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV lets other threads run meanwhile
-        flows = dict(zip(pairs, pool.map(moved, pairs), strict=True))
+        found = {ticks: pool.map(partial(moved, ticks), at) for ticks, at in knots.items()}
+        flows = {ticks: dict(zip(knots[ticks], of_ticks, strict=True)) for ticks, of_ticks in found.items()}
         pictures = dict(zip(instants, pool.map(picture, instants), strict=True))
-    found = torch.empty_like(light)
-    for tick in range(total):
-        found[tick] = torch.from_numpy(sum(share * pictures[at] for at, share in cubic(instants, tick).items()))
-    return found.mul_(scale).clamp_(min=DARKEST)
+    every_tick = np.stack([interpolated(pictures, tick) for tick in range(total)])
+    return torch.from_numpy(every_tick).mul_(scale).clamp_(min=DARKEST)
 
 
 def explain(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_ERROR) -> Tensor:

@@ -108,6 +108,11 @@ def cubic(knots: list[int], place: int) -> dict[int, float]:
     return {knot: share for knot, share in zip(near, found.tolist(), strict=True) if share}
 
 
+def interpolated(values: dict[int, np.ndarray], place: int) -> np.ndarray:
+    """Return what is at a place between knots, ascending, whose values are given: `cubic`."""
+    return sum(share * values[knot] for knot, share in cubic(list(values), place).items())
+
+
 def _others(center: int, total: int, step: int) -> list[int]:
     """List the ticks whose samples are taken, the instant itself and those whose windows lie inside the stream."""
     margin = MATCHED // 2
@@ -123,10 +128,10 @@ def _motion(mean: Means, center: int, ticks: list[int]) -> Iterator[tuple[int, n
     """Yield ticks, given ascending, and where the pixels of each go until the instant: [h,w,2], in spike pixels."""
     reference = mean(center, MATCHED)
     knots = knots_between(ticks[0], ticks[-1], center)
-    flows = {knot: flow(mean(knot, MATCHED), reference) for knot in knots if knot != center}
-    flows[center] = np.zeros((*reference.shape, 2), np.float32)
+    still = np.zeros((*reference.shape, 2), np.float32)
+    flows = {knot: still if knot == center else flow(mean(knot, MATCHED), reference) for knot in knots}
     for tick in ticks:
-        yield tick, sum(share * flows[knot] for knot, share in cubic(knots, tick).items())
+        yield tick, interpolated(flows, tick)
 
 
 def _arrived(

@@ -94,7 +94,7 @@ class Run:
 def open_run(o: StageOptions, stage: str) -> Run:
     """Join the other processes, seed, and open the folder of the run; an evaluation gets a folder of its own in it."""
     _check(o)
-    device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = distributed.start(o.device)
     if o.compile and not o.test_mode:
         distributed.check_compiler(device)
     torch.manual_seed(o.seed)

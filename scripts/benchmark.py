@@ -279,6 +279,7 @@ def train(o: TrainOptions) -> None:
     import torch
 
     from codes.dataset import SpikeDataset
+    from codes.engine import distributed
     from codes.networks import BSN, EDSR
     from codes.record import read_curves, read_options
 
@@ -289,7 +290,7 @@ def train(o: TrainOptions) -> None:
             f"{min(height, width)} fit. Larger pictures: python scripts/make_demo.py --output data/large --size "
             f"{max(512, -(-o.roi_size // 16) * 16)}, then --base_folder data/large"
         )
-    device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = distributed.chosen(o.device)
     rows, ceilings = [], {}
     with tempfile.TemporaryDirectory() as place:
         torch.save(BSN().state_dict(), f"{place}/bsn.pth")
@@ -389,7 +390,7 @@ def infer(o: InferOptions) -> None:
     from codes.networks import LDN
     from codes.spikes import UPSCALE
 
-    device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = distributed.start(o.device)
     torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     ceiling, rows = matmul_rate(device, o.precision), []
     net = LDN().to(device, memory_format=torch.channels_last).eval()
@@ -436,7 +437,7 @@ def recipes(o: RecipesOptions) -> None:
     from codes.spikes import UPSCALE, Exposure
     from codes.teacher import OWN_STEP
 
-    device = distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = distributed.start(o.device)
     exposure, short, length = Exposure(), 9, 21
     near, instants, shown = perceptual("ssim"), exposure.centers(24), exposure.evenly(OWN_STEP)
 
@@ -511,17 +512,16 @@ class GrowthOptions:
 
 def growth(o: GrowthOptions) -> None:
     """Measure a step of each network from small to large, then reading data sets."""
-    import torch
-
     from codes.cost import step_cost
     from codes.curves import HEIGHT, WIDTH, svg
+    from codes.engine import distributed
 
     curves: dict[str, dict[str, list]] = {}
 
     def add(title: str, line: str, at: int, value: float) -> None:
         curves.setdefault(title, {}).setdefault(line, []).append((at, value))
 
-    device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = distributed.chosen(o.device)
     sizes = [("crop", side, 1) for side in o.sides] + [("batch", o.sides[0], batch) for batch in o.batches]
     for name in ("BSN", "SR", "LDN"):
         for against, side, batch in sizes:

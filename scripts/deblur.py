@@ -224,7 +224,7 @@ def outputs(o: Options, recording: Recording, name: str) -> list[Path]:
 
 def start(o: Options) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
-    return distributed.start(o.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return distributed.start(o.device)
 
 
 def needed(o: Options) -> dict[str, nn.Module]:

@@ -28,6 +28,7 @@ import train_sr
 from codes import manifest, published
 from codes.cli import option, program
 from codes.cost import NETWORKS, cost
+from codes.engine import distributed
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.files import replacing
@@ -75,7 +76,7 @@ class Options:
 def main(o: Options) -> list[Table]:
     if len(o.cost_size) != 2 and any(o.cost_size):
         raise InputError(f"--cost_size {' '.join(map(str, o.cost_size))}: height and width are accepted, or 0")
-    device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = distributed.chosen(o.device)
     sets = data_sets(o.base_folder)
     weights = [pick_weights(o, place, len(sets)) for place in range(len(sets))]
     rows = [

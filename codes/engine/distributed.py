@@ -15,26 +15,32 @@ from torch.nn.parallel import DistributedDataParallel
 from codes.errors import InputError
 
 
-def start(device: str) -> torch.device:
+def chosen(device: str) -> str:
+    """Return the device that was asked for, or else the GPU where there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def start(device: str = "") -> torch.device:
     """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own)."""
+    device = chosen(device)
     try:
-        chosen = torch.device(device)
-        if chosen.type == "cuda":
-            chosen = _own_gpu(chosen)  # first of all: else every process would open the first GPU
-        torch.empty(0, device=chosen)
+        own = torch.device(device)
+        if own.type == "cuda":
+            own = _own_gpu(own)  # first of all: else every process would open the first GPU
+        torch.empty(0, device=own)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {device}: cannot be used here ({reason}); cpu always can") from None
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
     else:
         _keep_freed_memory()
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         # What is not on a GPU goes by gloo, which does not wait for it.
         # Labels of a whole data set take hours, and not the same on every process: they may wait for each other.
-        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(days=1))
-    return chosen
+    return own
 
 
 def _keep_freed_memory() -> None:
