@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from codes import stage
 from codes.cli import option, program
-from codes.dataset import Batch
+from codes.data.batches import Batch
 from codes.engine import Pair, cosine
 from codes.engine.journal import Rows
-from codes.losses import mse
+from codes.evaluation.losses import mse
 from codes.networks import BSN
-from codes.rates import light_of
-from codes.sdm import at_spike_size, gray, tfp
+from codes.physics.intensity import estimate_intensity
+from codes.physics.sdm import at_spike_size, gray, tfp
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ def main(o: Options) -> Rows:
     net = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path" if o.test_mode else "")
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        light = light_of(batch.spikes, recipe["spike_input"])
+        light = estimate_intensity(batch.spikes, recipe["spike_input"])
         for center in exposure.centers(o.blur_step):
             noisy = tfp(light, center, o.bsn_len)
             yield {"self": mse(net(noisy), noisy)}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        noisy = tfp(light_of(batch.spikes, recipe["spike_input"]), exposure.center, o.bsn_len)
+        noisy = tfp(estimate_intensity(batch.spikes, recipe["spike_input"]), exposure.center, o.bsn_len)
         truth = None if batch.sharp is None else at_spike_size(gray(batch.sharp), noisy)
         return {f"TFP_{o.bsn_len}": Pair(noisy, truth), "BSN": Pair(net(noisy), truth)}
 

@@ -9,7 +9,7 @@
 
 Fed: the picture, blurry or as fusion along motion restored it, and light of 21 spike frames around an instant.
 Loss: the distance to the teacher at each of five instants (closed form; as published on BSN and EDSR), and of the mean
-of the five to the picture; of recipe fused the distance at seven instants to what scripts/refilm.py filmed.
+of the five to the picture; of recipe fused the distance at seven instants to what scripts/resimulate.py filmed.
 """
 
 from collections.abc import Iterator
@@ -18,22 +18,34 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from codes import manifest, stage
-from codes.baselines import tfi
+from codes import stage
 from codes.cli import option, program
-from codes.dataset import Batch, SpikeDataset
+from codes.data import manifest
+from codes.data.batches import Batch
+from codes.data.dataset import SpikeDataset
+from codes.data.spikes import SEQUENCE_STEP, Exposure
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher, cache_labels
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
-from codes.losses import dssim, mse, perceptual
+from codes.evaluation.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
-from codes.rates import in_picture_scale, ldn_input, light_of
-from codes.recipe import CONSISTENCIES, FUSED, PUBLISHED, RATES, RECIPES, TEACHERS, Recipe, check_bsn_len, settle
-from codes.refilm import is_refilmed
-from codes.restore import enlarged, looks
-from codes.sdm import blurred, sdm, tfp, windows
-from codes.spikes import SEQUENCE_STEP, Exposure
-from codes.teacher import RateTeacher, Teacher, keep_ratios
+from codes.physics.baselines import tfi
+from codes.physics.intensity import estimate_intensity, ldn_input, match_picture_scale
+from codes.physics.sdm import mean_over_exposure, sdm, tfp, windows
+from codes.recipe import (
+    CONSISTENCIES,
+    FUSED,
+    PUBLISHED,
+    RATES,
+    RECIPES,
+    TEACHERS,
+    Recipe,
+    check_bsn_len,
+    settle,
+)
+from codes.restoration.restorers import looks, upsample_bilinear
+from codes.simulation.resimulation import is_resimulated
 
 WARM_UP = 0.05  # share of a run of the recipe rates
 
@@ -46,7 +58,7 @@ class Options(stage.StageOptions):
     recipe: str = option(
         "",
         "published: counts, taught by BSN and EDSR; rates: taught by fused firing rates; fused: given these, taught by "
-        "what scripts/refilm.py made of them [published with --bsn_path, fused on data of refilm.py, else rates]",
+        "what scripts/resimulate.py made of them [published with --bsn_path, fused on data of refilm.py, else rates]",
         choices=("", *RECIPES),
     )
     teacher: str = option("", "who teaches [the recipe's]", choices=("", *TEACHERS))
@@ -82,7 +94,7 @@ class Options(stage.StageOptions):
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
     has_networks = bool(o.bsn_path or o.sr_path)
-    default = PUBLISHED if has_networks else FUSED if is_refilmed(o.base_folder) else RATES
+    default = PUBLISHED if has_networks else FUSED if is_resimulated(o.base_folder) else RATES
     recipe = stage.settle_recipe(o, o.deblur_path, default=default)
     if o.deblur_path:
         check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
@@ -96,15 +108,17 @@ def main(o: Options) -> Rows:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
-    teachers: dict[str, Teacher | RateTeacher] = {
-        "consistent": RateTeacher(short=o.bsn_len, fused=False),
-        "fused": RateTeacher(short=o.bsn_len),
+    teachers: dict[str, NetworkTeacher | ClosedFormTeacher] = {
+        "consistent": ClosedFormTeacher(short=o.bsn_len, fused=False),
+        "fused": ClosedFormTeacher(short=o.bsn_len),
     }
     if published:
         bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
         edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
         eats = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)["spike_input"]
-        teachers["published"] = Teacher(bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats)
+        teachers["published"] = NetworkTeacher(
+            bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats
+        )
     # Makes the labels, or the fused pictures that LDN is given; labels of filmed scenes are their sharp_sequence.
     teacher = teachers["fused"] if is_fused else teachers.get(recipe["teacher"])
     centers = exposure.centers(SEQUENCE_STEP if filmed else o.blur_step)
@@ -119,10 +133,10 @@ def main(o: Options) -> Rows:
         Windows are light as each pixel alone tells it, quick enough to be found at every step; in use
         (`restore.looks`) they are light along motion, nearer the truth.
         """
-        light, length = light_of(batch.spikes, spike_input), o.spike_deblur_len
+        light, length = estimate_intensity(batch.spikes, spike_input), o.spike_deblur_len
         if is_fused:
             fused = teacher.sharpen(batch.blur, ratios(batch, centers))
-            sharp = net(fused.flatten(0, 1), windows(in_picture_scale(light, batch.blur, exposure), centers, length))
+            sharp = net(fused.flatten(0, 1), windows(match_picture_scale(light, batch.blur, exposure), centers, length))
         else:
             sizes = {"length": length, "short": o.bsn_len, "exposure": exposure}
             sharp = net(*ldn_input(batch.blur, light, **sizes, spike_input=spike_input)(centers))
@@ -134,7 +148,7 @@ def main(o: Options) -> Rows:
         sharp = sharp.clamp(0, 1) if o.clip else sharp
         if filmed:  # exact at each instant: the mean of all says nothing more
             if batch.sequence is None:
-                raise InputError(f"{o.base_folder}: samples without sharp_sequence; run scripts/refilm.py again")
+                raise InputError(f"{o.base_folder}: samples without sharp_sequence; run scripts/resimulate.py again")
             yield {"refilmed": near(sharp.flatten(0, 1), batch.sequence.flatten(0, 1))}
             return
         terms = {}
@@ -144,7 +158,7 @@ def main(o: Options) -> Rows:
             terms["teacher"] = o.lambda_tea * near(frames, labels)
             if o.use_ssim:
                 terms["ssim"] = o.lambda_tea * dssim(frames, labels)
-        mean = blurred(sharp) if o.reblur == "trapezoid" else sharp.mean(1)
+        mean = mean_over_exposure(sharp) if o.reblur == "trapezoid" else sharp.mean(1)
         terms["reblur"] = o.lambda_reblur * mse(mean, batch.blur)
         yield terms
 
@@ -156,15 +170,15 @@ def main(o: Options) -> Rows:
         long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
         outputs = {
             "blurry": batch.blur,
-            f"TFP_{o.bsn_len}": enlarged(short).expand_as(batch.blur),
-            "TFI": enlarged(tfi(batch.spikes, middle)).expand_as(batch.blur),
-            "SDM": sdm(batch.blur, enlarged(long), enlarged(short)),
+            f"TFP_{o.bsn_len}": upsample_bilinear(short).expand_as(batch.blur),
+            "TFI": upsample_bilinear(tfi(batch.spikes, middle)).expand_as(batch.blur),
+            "SDM": sdm(batch.blur, upsample_bilinear(long), upsample_bilinear(short)),
         }
         if published:
-            light = light_of(batch.spikes, teachers["published"].spike_input)
+            light = estimate_intensity(batch.spikes, teachers["published"].spike_input)
             long, short = tfp(light, middle, exposure.length), tfp(light, middle, o.bsn_len)
-            clean = enlarged(teachers["published"].denoise(short))
-            outputs |= {"SDM+BSN": sdm(batch.blur, enlarged(long), clean), "teacher": taught("published")}
+            clean = upsample_bilinear(teachers["published"].denoise(short))
+            outputs |= {"SDM+BSN": sdm(batch.blur, upsample_bilinear(long), clean), "teacher": taught("published")}
         outputs["SDM rates"] = taught("consistent")
         found = list(looks(net, batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, recipe=recipe))
         first, last = found[0](), found[-1]()
@@ -188,7 +202,7 @@ def main(o: Options) -> Rows:
 
     def label(samples: SpikeDataset) -> None:
         whole, place = stage.dataset(o, o.train_split, parts=("spikes",)), {"device": run.device} | stage.processes()
-        samples.ratios = keep_ratios(teacher, whole, centers=centers, precision=run.precision, **place)
+        samples.ratios = cache_labels(teacher, whole, centers=centers, precision=run.precision, **place)
         distributed.wait()
 
     labels = ("ratios",) if o.teacher_cache and teacher else ()
@@ -216,10 +230,11 @@ def check(o: Options, recipe: Recipe) -> None:
         raise InputError(f"--teacher {recipe['teacher']}: LDN is given the fused picture, only refilmed can teach it")
     if not filmed:
         return
-    if not is_refilmed(o.base_folder):
+    if not is_resimulated(o.base_folder):
         raise InputError(
             f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
-            f"python scripts/refilm.py --base_folder {o.base_folder} --data_type {o.data_type} --output data/refilmed"
+            f"python scripts/resimulate.py --base_folder {o.base_folder} --data_type {o.data_type} "
+            "--output data/refilmed"
         )
     if o.train_split == "test":
         raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from codes import stage
 from codes.cli import option, program
-from codes.dataset import Batch
+from codes.data.batches import Batch
+from codes.data.spikes import UPSCALE
 from codes.engine import Pair, constant
 from codes.engine.journal import Rows
-from codes.losses import mse
+from codes.evaluation.losses import mse
 from codes.networks import BSN, EDSR
-from codes.rates import light_of
-from codes.sdm import gray, tfp
-from codes.spikes import UPSCALE
+from codes.physics.intensity import estimate_intensity
+from codes.physics.sdm import gray, tfp
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ def main(o: Options) -> Rows:
     bsn = stage.network(BSN(), o.bsn_path, run).eval() if o.bsn_path else None
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        long = tfp(light_of(batch.spikes, recipe["spike_input"]), exposure.center, exposure.length)
+        long = tfp(estimate_intensity(batch.spikes, recipe["spike_input"]), exposure.center, exposure.length)
         yield {"sr": mse(net(long), gray(batch.blur))}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        light = light_of(batch.spikes, recipe["spike_input"])
+        light = estimate_intensity(batch.spikes, recipe["spike_input"])
         long = tfp(light, exposure.center, exposure.length)
         blur = gray(batch.blur)
         pairs = {f"TFP_{exposure.length} nearest": Pair(nearest(long), blur), "SR against blur": Pair(net(long), blur)}

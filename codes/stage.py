@@ -13,7 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from codes.cli import option, shown
-from codes.dataset import Batches, Packed, SpikeDataset
+from codes.data.batches import Batches, Packed
+from codes.data.dataset import SpikeDataset
+from codes.data.spikes import UPSCALE, Exposure
 from codes.engine import Journal, checkpoint, distributed, evaluate, fit, signals
 from codes.engine.evaluate import Compare
 from codes.engine.fit import Losses, Schedule
@@ -22,7 +24,6 @@ from codes.errors import InputError
 from codes.files import short_hash
 from codes.networks import load, read_recipe
 from codes.recipe import PUBLISHED, SPIKE_INPUTS, Recipe, settle
-from codes.spikes import UPSCALE, Exposure
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 

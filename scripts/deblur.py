@@ -18,14 +18,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from codes.baselines import tfi
 from codes.cli import option, program
+from codes.data.images import read_image, write_image
+from codes.data.spikes import UPSCALE, Exposure
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import distributed
 from codes.errors import InputError
-from codes.geometry import Reading, align, is_aligned, lost, read, tone
-from codes.images import read_image, write_image
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
-from codes.rates import light_of
+from codes.networks.tiling import TiledBSN, TiledEDSR, compiled
+from codes.physics.baselines import tfi
+from codes.physics.intensity import estimate_intensity
+from codes.physics.sdm import tfp
 from codes.recipe import (
     CONSISTENCIES,
     FILES,
@@ -37,13 +40,19 @@ from codes.recipe import (
     no_weights,
     settle,
 )
-from codes.recording import find_reading, fit, tensors
-from codes.restore import LOOKS, Restorer, by_ldn, by_light, by_rates, by_ratio, check_instants, enlarged
-from codes.sdm import tfp
-from codes.spikes import UPSCALE, Exposure
-from codes.teacher import RateTeacher, Teacher
-from codes.tiles import TiledBSN, TiledEDSR, compiled
-from codes.video import check_video, write_video
+from codes.restoration.file_format import Reading, align, is_aligned, lost, read, tone
+from codes.restoration.recording import find_reading, fit, tensors
+from codes.restoration.restorers import (
+    LOOKS,
+    Restorer,
+    by_ldn,
+    by_light,
+    by_rates,
+    by_ratio,
+    check_instants,
+    upsample_bilinear,
+)
+from codes.restoration.video import check_video, write_video
 
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
@@ -326,13 +335,13 @@ def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], devic
     if o.method == "tfp":
         return by_light(lambda instant: tfp(spikes, instant, o.bsn_len), blur, spikes, exposure=exposure)
     if o.method == "fused" or (o.method == "sdm" and o.spike_input != "counts"):
-        teacher = RateTeacher(short=o.bsn_len, fused=o.method == "fused", exposure=exposure)
+        teacher = ClosedFormTeacher(short=o.bsn_len, fused=o.method == "fused", exposure=exposure)
         return by_rates(teacher, blur, spikes)
-    steps = {"denoise": lambda light: light, "enlarge": enlarged}
+    steps = {"denoise": lambda light: light, "enlarge": upsample_bilinear}
     if o.method == "teacher":
-        spikes = light_of(spikes, eaten(o, "bsn_path", "sr_path")["spike_input"])
+        spikes = estimate_intensity(spikes, eaten(o, "bsn_path", "sr_path")["spike_input"])
         bsn, edsr = TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile)
-        teacher = Teacher(bsn, edsr, center_weight=o.center_weight)
+        teacher = NetworkTeacher(bsn, edsr, center_weight=o.center_weight)
         steps = {"denoise": teacher.denoise, "enlarge": teacher.enlarge}
     return by_ratio(blur, spikes, exposure=exposure, short=o.bsn_len, **steps)
 

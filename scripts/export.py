@@ -6,10 +6,12 @@ Inputs:  blur    float32 [1,3,H,W], BGR in [0,1], H and W multiples of 4; of wei
                  what fusion along motion made of it
          spikes  float32 [N,21,H/4,W/4] of 0 and 1, N windows of spike frames, an instant in the middle of each
          start   float32 [N,3,H,W], what the closed form makes of them; only of weights of the recipe "rates"
-         (instead of spikes, both recipes take rates in the scale of the picture: of "rates" `codes.rates.ldn_input`
-         makes all three; of "fused" `codes.restore.looks` shows how light along motion is cut and given)
+         (instead of spikes, both recipes take rates in the scale of the picture: of "rates"
+         `codes.physics.intensity.ldn_input` makes all three; of "fused"
+         `codes.restoration.restorers.looks` shows how motion-compensated intensity is cut and given)
 Output:  sharp   float32 [N,3,H,W], around [0,1]: clip it; of the recipe "fused" after what the mean of instants over
-                 the exposure lacks of the blurry picture was added to all (`codes.sdm.lacking`)
+                 the exposure lacks of the blurry picture was added to all
+                 (`codes.physics.sdm.data_consistency_residual`)
 
 What was written is read again, run at other sizes than it was made at, and compared with torch.
 """
@@ -28,11 +30,11 @@ import torch
 from torch import Tensor
 
 from codes.cli import option, program
+from codes.data.spikes import UPSCALE
 from codes.errors import InputError
 from codes.files import replacing
 from codes.networks import LDN, load, read_recipe
 from codes.recipe import Recipe
-from codes.spikes import UPSCALE
 
 Run = Callable[..., Tensor]
 SMALLEST, LARGEST = 8, 4096  # sides in spike pixels

@@ -13,14 +13,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from codes.cli import option, program
-from codes.curves import drawn, panels
+from codes.data.images import write_image
 from codes.engine.journal import as_text
 from codes.errors import InputError
 from codes.files import replacing
-from codes.grid import grid, strip
-from codes.images import write_image
-from codes.record import Record, read_curves, read_options, read_record
-from codes.report import report
+from codes.reporting.curves import drawn, panels
+from codes.reporting.figures import grid, strip
+from codes.reporting.html import report
+from codes.reporting.run_record import Record, read_curves, read_options, read_record
 
 # What is shown side by side, of the first of which a run has all.
 STRIPS = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM fused", "LDN", "truth")

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from codes.cli import option, program
+from codes.data.images import read_image, write_image
 from codes.errors import InputError
-from codes.geometry import Reading, align, guess, is_aligned, lost, read
-from codes.images import read_image, write_image
+from codes.restoration.file_format import Reading, align, guess, is_aligned, lost, read
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory

@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codes import manifest, variety
 from codes.cli import option, program, shown
+from codes.data import manifest
+from codes.data.images import read_image, write_image
+from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, write_spikes
 from codes.errors import InputError
-from codes.images import read_image, write_image
-from codes.scenes import EXPOSED, PHOTOGRAPHS, blurry, film
-from codes.simulator import add_noise, integrate, sense
-from codes.spikes import SEQUENCE_STEP, UPSCALE, Exposure, write_spikes
+from codes.simulation import varied_scenes
+from codes.simulation.camera import add_noise, integrate, sense
+from codes.simulation.demo_scenes import EXPOSED, PHOTOGRAPHS, blurry, film
 
 SAMPLE = "000019"  # the published name of the first sample of a sequence
 
@@ -60,7 +61,7 @@ def main(options: Options) -> None:
     blur_psnr = []
     for split, number in tqdm(scenes, desc=str(folder), unit="scene"):
         varied = options.variety and split == "train"
-        backgrounds = variety.BACKGROUNDS if varied else list(PHOTOGRAPHS[split])
+        backgrounds = varied_scenes.BACKGROUNDS if varied else list(PHOTOGRAPHS[split])
         background = backgrounds[number % len(backgrounds)]
         rng = np.random.default_rng((options.seed, list(PHOTOGRAPHS).index(split), number))
         threshold = low if low == high else low * (high / low) ** rng.random()
@@ -72,7 +73,7 @@ def main(options: Options) -> None:
         instants = Exposure().centers(SEQUENCE_STEP) if split == "test" or options.sequence else []
         sequence = {t: folder / split / "sharp_sequence" / scene / SAMPLE / f"{t:03d}.png" for t in instants}
         if not all(path.exists() for path in (blur, sharp, spikes, *sequence.values())):
-            draw = variety.film if varied else partial(film, PHOTOGRAPHS[split])
+            draw = varied_scenes.film if varied else partial(film, PHOTOGRAPHS[split])
             frames = draw(background, size=options.size, rng=rng)
             write_image(blur, blurry(frames[EXPOSED]))
             write_image(sharp, frames[Exposure().center])

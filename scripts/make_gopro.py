@@ -22,13 +22,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from codes import manifest, parallel
+from codes import parallel
 from codes.cli import option, program
+from codes.data import manifest
 from codes.errors import InputError
-from codes.factory import FACTORS, bytes_needed, convert, cropped, files, samples, spans
-from codes.footage import Footage, find
-from codes.interpolation import INTERPOLATORS, raft_flow
-from codes.simulator import NOISE_GAP_MEAN, NOISE_GAP_STD, Window
+from codes.motion.interpolation import INTERPOLATORS, raft_flow
+from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, Window
+from codes.simulation.footage import Footage, find
+from codes.simulation.gopro import FACTORS, bytes_needed, convert, cropped, files, samples, spans
 
 CHANGES_NOTHING = ("output", "workers", "shard", "device")  # options that the data do not depend on
 

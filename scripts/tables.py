@@ -25,15 +25,16 @@ import torch
 import train_bsn
 import train_deblur
 import train_sr
-from codes import manifest, published
 from codes.cli import option, program
-from codes.cost import NETWORKS, cost
+from codes.data import manifest
 from codes.engine import distributed
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
+from codes.evaluation import published
 from codes.files import replacing
 from codes.recipe import in_model, no_weights
-from codes.table import Table
+from codes.reporting.cost import NETWORKS, cost
+from codes.reporting.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from codes.images import write_image
+from codes.data.images import write_image
+from codes.data.spikes import write_spikes
 from codes.networks import BSN, EDSR
-from codes.simulator import integrate, sense
-from codes.spikes import write_spikes
+from codes.simulation.camera import integrate, sense
 
 COMPILERS = ("g++", "c++", "clang++", os.environ.get("CXX", "g++"))
 needs_compiler = pytest.mark.skipif(

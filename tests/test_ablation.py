@@ -7,7 +7,7 @@ from codes.engine import checkpoint
 from codes.errors import InputError
 from codes.networks import BSN
 from codes.recipe import RATES
-from scripts import ablation
+from scripts.dev import ablation
 
 
 @pytest.mark.parametrize("blind_error", [0.012, 0.02, 0.04])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codes.baselines import tfi
+from codes.physics.baselines import tfi
 
 
 def slow(train: list[int], center: int) -> float:

@@ -10,14 +10,14 @@ import torch
 from conftest import ROOT
 
 from codes.cli import parse
+from codes.data.images import write_image
 from codes.errors import InputError
-from codes.images import write_image
-from codes.speed import copy_rate, matmul_rate, seconds_of, spread, timed
+from codes.reporting.machine import copy_rate, matmul_rate, seconds_of, spread, timed
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    found = importlib.util.spec_from_file_location("benchmark", ROOT / "scripts/benchmark.py")
+    found = importlib.util.spec_from_file_location("benchmark", ROOT / "scripts/dev/benchmark.py")
     benchmark = importlib.util.module_from_spec(found)
     monkeypatch.setitem(sys.modules, "benchmark", benchmark)
     found.loader.exec_module(benchmark)
@@ -76,7 +76,7 @@ def test_time_is_what_passed_and_spread_is_of_the_middle_half():
 
 def test_ceilings_grow_with_what_is_done(monkeypatch):
     """A product that takes a second has the rate that its size says; so has a copy."""
-    monkeypatch.setattr("codes.speed.timed", lambda call, **settings: [1.0])
+    monkeypatch.setattr("codes.reporting.machine.timed", lambda call, **settings: [1.0])
     monkeypatch.setattr(torch, "matmul", lambda one, other: None)
     assert matmul_rate("cpu") == 2 * 2048**3
     assert copy_rate("cpu") == 2 * 4 * 2**26

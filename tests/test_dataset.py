@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from codes import dataset as module
-from codes.dataset import Batches, Packed, SpikeDataset
-from codes.images import write_image
-from codes.spikes import Exposure, read_spikes, write_spikes
+from codes.data import dataset as module
+from codes.data.batches import Batches, Packed
+from codes.data.dataset import SpikeDataset
+from codes.data.images import write_image
+from codes.data.spikes import Exposure, read_spikes, write_spikes
 
 CPU = torch.device("cpu")
 

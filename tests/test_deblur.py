@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from codes import recipe, tiles
+from codes import recipe
 from codes.cli import program
+from codes.data.images import read_image, write_image
+from codes.data.spikes import Exposure, read_spikes, write_spikes
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.errors import InputError
-from codes.explain import light_along_motion
-from codes.images import read_image, write_image
-from codes.networks import BSN, EDSR, LDN
+from codes.motion.spike_labelling import motion_compensated_intensity
+from codes.networks import BSN, EDSR, LDN, tiling
 from codes.networks.bsn import Decoder, Encoder
-from codes.rates import ldn_input, light_of
+from codes.physics.intensity import estimate_intensity, ldn_input
+from codes.physics.sdm import sdm, tfp
 from codes.recipe import FUSED, RATES
-from codes.restore import consistent
-from codes.sdm import sdm, tfp
-from codes.simulator import integrate, sense
-from codes.spikes import Exposure, read_spikes, write_spikes
-from codes.teacher import RateTeacher, Teacher
+from codes.restoration.restorers import consistent
+from codes.simulation.camera import integrate, sense
 from scripts import deblur
 from scripts.deblur import Options, main
 
@@ -100,8 +100,8 @@ def test_tiled_ldn_is_the_whole(height, width, tile):
     net, blur = lively(LDN()), torch.rand(1, 3, 4 * height, 4 * width)
     blur[..., : 2 * width] /= 4  # the parts differ: attention from a tile alone would be another one
     spikes = torch.randint(0, 2, (1, 21, height, width)).float()
-    torch.testing.assert_close(tiles.ldn(net, blur, tile=tile)(spikes), net(blur, spikes), rtol=0, atol=1e-4)
-    alone = tiles.tiled(net, blur, spikes, tile=tile, reach=tiles.LDN_REACH)
+    torch.testing.assert_close(tiling.ldn(net, blur, tile=tile)(spikes), net(blur, spikes), rtol=0, atol=1e-4)
+    alone = tiling.tiled(net, blur, spikes, tile=tile, reach=tiling.LDN_REACH)
     assert (alone - net(blur, spikes)).abs().max() > 1 / 255
 
 
@@ -109,7 +109,7 @@ def test_tiled_ldn_is_the_whole(height, width, tile):
 def test_tiled_edsr_is_the_whole():
     net, light = lively(EDSR(features=4)), torch.rand(1, 1, 131, 20)
     whole = net(light)
-    torch.testing.assert_close(tiles.TiledEDSR(net, tile=24)(light) / whole.std(), whole / whole.std())
+    torch.testing.assert_close(tiling.TiledEDSR(net, tile=24)(light) / whole.std(), whole / whole.std())
 
 
 @torch.inference_mode()
@@ -119,7 +119,7 @@ def test_tiled_bsn_is_the_whole():
     net.unet.dec2, net.unet.dec1 = Decoder(4, 4), Decoder(5, 4)
     net.nin_A, net.nin_B, net.nin_C = (nn.Conv2d(16, out, 1) for out in (16, 16, 1))
     net, light = lively(net), torch.rand(1, 1, 249, 90)  # with fewer channels, for speed
-    tiled = tiles.TiledBSN(net, tile=84)(light)
+    tiled = tiling.TiledBSN(net, tile=84)(light)
     torch.testing.assert_close(tiled, net(light), rtol=0, atol=1e-4)
 
 
@@ -157,10 +157,10 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     spikes = torch.from_numpy(filmed[1])[None]
     instants = [*range(20, 117, 8), 30]
-    light = light_along_motion(spikes[0])[None] if recipe == FUSED else light_of(spikes, "rates")
+    light = motion_compensated_intensity(spikes[0])[None] if recipe == FUSED else estimate_intensity(spikes, "rates")
     given = ldn_input(blur, light, length=21, short=9, exposure=Exposure(), spike_input="rates")(instants)
     if recipe == FUSED:
-        given = RateTeacher()(blur, spikes, instants)[0], given[1]
+        given = ClosedFormTeacher()(blur, spikes, instants)[0], given[1]
     with torch.no_grad():
         sharp = net(*given)
     if recipe == FUSED:  # what the mean of thirteen instants lacks of the picture is added everywhere
@@ -213,7 +213,7 @@ def test_teacher_restores_as_the_teacher_does(o, weights, filmed):
     bsn.load_state_dict(torch.load(weights["bsn_path"], weights_only=True))
     edsr.load_state_dict(torch.load(weights["sr_path"], weights_only=True))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None] / 255
-    wanted = Teacher(bsn, edsr)(blur, torch.from_numpy(filmed[1])[None], [68])[0, 0].permute(1, 2, 0) * 255
+    wanted = NetworkTeacher(bsn, edsr)(blur, torch.from_numpy(filmed[1])[None], [68])[0, 0].permute(1, 2, 0) * 255
     assert np.abs(read_image(Path(o.out, "068.png")) - wanted.numpy()).max() <= 0.51
 
 

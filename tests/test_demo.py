@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from codes import scenes, variety
+from codes.data.images import read_image
+from codes.data.spikes import read_spikes
 from codes.errors import InputError
-from codes.images import read_image
-from codes.scenes import PHOTOGRAPHS, Layer, Scene, draw, film, photograph
-from codes.simulator import sense
-from codes.spikes import read_spikes
+from codes.simulation import demo_scenes, varied_scenes
+from codes.simulation.camera import sense
+from codes.simulation.demo_scenes import PHOTOGRAPHS, Layer, Scene, draw, film, photograph
 from scripts.make_demo import Options, main
 
 SMALL = Options(train=2, test=1, size=64)
@@ -212,7 +212,7 @@ def test_values_out_of_range_are_refused_before_anything_is_written(tmp_path, wr
     assert not (tmp_path / "set").exists()
 
 
-VARIED = Options(train=len(variety.BACKGROUNDS), test=1, size=32, threshold=(1.0, 4.0), variety=True)
+VARIED = Options(train=len(varied_scenes.BACKGROUNDS), test=1, size=32, threshold=(1.0, 4.0), variety=True)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def varied(tmp_path_factory):
 
 def test_variety_is_of_every_kind_blurred_as_it_says_and_names_its_thresholds(varied):
     names = sorted(path.name for path in (varied / "train/blur_data").iterdir())
-    assert {name.split("-")[0] for name in names} == set(variety.STILLS)
+    assert {name.split("-")[0] for name in names} == set(varied_scenes.STILLS)
     thresholds = [float(name.split("-v")[1]) for name in names]
     assert len(set(thresholds)) > 6 and min(thresholds) >= 1 and max(thresholds) <= 4
     for name, threshold in zip(names, thresholds, strict=True):
@@ -248,17 +248,19 @@ def test_variety_is_the_same_whoever_makes_it_and_leaves_the_test_scenes_alone(v
 
 def test_variety_shows_no_test_photograph(monkeypatch):
     shown = set()
-    monkeypatch.setattr(variety, "photograph", lambda name, tint: shown.add(name) or scenes.photograph(name, tint))
+    monkeypatch.setattr(
+        varied_scenes, "photograph", lambda name, tint: shown.add(name) or demo_scenes.photograph(name, tint)
+    )
     for number in range(60):
-        variety.draw("photograph", size=32, rng=np.random.default_rng(number))
-    assert shown == set(variety.POOL) and not shown & set(PHOTOGRAPHS["test"])
+        varied_scenes.draw("photograph", size=32, rng=np.random.default_rng(number))
+    assert shown == set(varied_scenes.POOL) and not shown & set(PHOTOGRAPHS["test"])
 
 
-@pytest.mark.parametrize("kind", variety.STILLS)
+@pytest.mark.parametrize("kind", varied_scenes.STILLS)
 @pytest.mark.parametrize("side", [24, 51])
 def test_stills_are_pictures_of_any_size_with_something_in_them(kind, side):
     for seed in range(3):
-        still = variety.STILLS[kind](side, np.random.default_rng(seed))
+        still = varied_scenes.STILLS[kind](side, np.random.default_rng(seed))
         assert still.shape == (side, side, 3) and still.dtype == np.uint8
         assert kind == "photograph" or np.ptp(still) > 10
 

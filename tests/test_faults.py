@@ -17,10 +17,10 @@ from PIL import Image
 from training import STAGES, run
 
 from codes.cli import program
+from codes.data.images import check_image, image_size, read_image
+from codes.data.spikes import read_packed, write_spikes
 from codes.errors import InputError
-from codes.images import check_image, image_size, read_image
 from codes.networks import BSN
-from codes.spikes import read_packed, write_spikes
 
 SPIKES, BLUR, SHARP = (f"train/{kind}/scene/000001{suffix}" for kind, suffix in (
     ("spike_data", ".dat"), ("blur_data", ".png"), ("sharp_data", ".png")))  # fmt: skip

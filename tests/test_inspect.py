@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 from codes.errors import InputError
-from codes.geometry import align, guess, is_aligned, lost, read
-from codes.simulator import integrate
+from codes.restoration.file_format import align, guess, is_aligned, lost, read
+from codes.simulation.camera import integrate
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

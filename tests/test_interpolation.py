@@ -7,7 +7,7 @@ import torch
 from torchvision.models import optical_flow
 
 from codes.errors import InputError
-from codes.interpolation import between, dis_flow, interpolator, is_cut
+from codes.motion.interpolation import between, dis_flow, interpolator, is_cut
 
 SIZE = 96, 128
 

@@ -8,8 +8,8 @@ from skimage.metrics import structural_similarity
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from codes.errors import InputError
-from codes.losses import dssim, dssim_l1, perceptual
-from codes.lpips import LPIPS, TRUNKS
+from codes.evaluation.losses import dssim, dssim_l1, perceptual
+from codes.evaluation.lpips import LPIPS, TRUNKS
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_what_is_no_trunk_is_named_with_its_place(tmp_path, monkeypatch, content
 def test_the_trunk_of_the_loss_is_channels_last_and_the_same_distance(trunks, monkeypatch):
     lpips, image, truth = LPIPS("alex"), *torch.rand(2, 1, 3, 64, 64)
     plain = lpips(image, truth).item()
-    monkeypatch.setattr("codes.losses.LPIPS", lambda trunk: lpips)  # that of VGG takes half a gigabyte
+    monkeypatch.setattr("codes.evaluation.losses.LPIPS", lambda trunk: lpips)  # that of VGG takes half a gigabyte
     assert perceptual("lpips")(image, truth).item() == pytest.approx(plain, rel=1e-5)
     assert lpips.trunk.net.slice1[0].weight.is_contiguous(memory_format=torch.channels_last)
 

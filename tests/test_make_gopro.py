@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from codes.data.spikes import read_spikes
 from codes.errors import InputError
-from codes.factory import Stream, convert, samples
-from codes.footage import Footage, find
-from codes.simulator import Window, integrate, noise_places, sense
-from codes.spikes import read_spikes
+from codes.simulation.camera import Window, integrate, noise_places, sense
+from codes.simulation.footage import Footage, find
+from codes.simulation.gopro import Stream, convert, samples
 
 HEIGHT, WIDTH = 48, 64
 OPTIONS = ("--factor", "32", "--threshold", "1", "2", "--sequence")
@@ -389,7 +389,7 @@ def test_a_frame_of_another_size_is_named(tmp_path):
 
 def test_the_factory_needs_no_torch():
     """Each worker would hold half a gigabyte of it."""
-    code = "import sys, codes.factory, codes.parallel, codes.manifest; sys.exit('torch' in sys.modules)"
+    code = "import sys, codes.simulation.gopro, codes.parallel, codes.data.manifest; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -7,7 +7,7 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from codes import metrics
+from codes.evaluation import metrics
 
 
 def tensor(image: np.ndarray) -> torch.Tensor:

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from scripts.draw_overview import BOXES, HEIGHT, WIDTH, overview
+from scripts.dev.draw_overview import BOXES, HEIGHT, WIDTH, overview
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,6 +1,6 @@
 """What holds for every input: formats come back as they were written, rubbish ends in the named error, physics holds.
 
-In the suite a few examples each, always the same; `scripts/fuzz.sh --minutes 30` looks further.
+In the suite a few examples each, always the same; `scripts/dev/fuzz.sh --minutes 30` looks further.
 """
 
 import dataclasses
@@ -20,18 +20,21 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import train_deblur
-from codes import manifest
 from codes.archives import read_arrays, read_tensors
 from codes.cli import parse
+from codes.data import manifest
+from codes.data.images import check_image, image_size, read_image, write_image
+from codes.data.spikes import pack, read_packed, read_spikes, write_spikes
 from codes.engine import Journal, checkpoint
 from codes.errors import InputError
-from codes.geometry import guess, read
-from codes.images import check_image, image_size, read_image, write_image
-from codes.interpolation import between, dis_flow
+from codes.motion.interpolation import between, dis_flow
 from codes.networks import read_weights
-from codes.record import read_options, read_record
-from codes.sdm import sdm, tfp, window
-from codes.simulator import (
+from codes.networks.tiling import spans, tiled
+from codes.physics.sdm import sdm, tfp, window
+from codes.reporting.run_record import read_options, read_record
+from codes.reporting.tables import Table
+from codes.restoration.file_format import guess, read
+from codes.simulation.camera import (
     CHARGE_AT_THRESHOLD_1,
     CHARGE_PER_FRAME,
     Integrator,
@@ -39,9 +42,6 @@ from codes.simulator import (
     integrate,
     noise_from_gaps,
 )
-from codes.spikes import pack, read_packed, read_spikes, write_spikes
-from codes.table import Table
-from codes.tiles import spans, tiled
 
 settings.register_profile("suite", max_examples=15, derandomize=True, database=None)
 settings.register_profile("long", max_examples=1000)

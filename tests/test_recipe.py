@@ -9,13 +9,13 @@ import torch
 
 import train_bsn
 import train_deblur
-from codes import manifest
+from codes.data import manifest
+from codes.data.spikes import Exposure
 from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
+from codes.physics.sdm import data_consistency_residual, mean_over_exposure
 from codes.recipe import FUSED, PUBLISHED, RATES, settle
-from codes.sdm import blurred, lacking
-from codes.spikes import Exposure
 
 
 @pytest.fixture
@@ -149,14 +149,14 @@ def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monke
 def test_the_mean_of_instants_counts_the_ends_half():
     """The trapezoid rule: exact for light that changes evenly between the instants."""
     for values, mean in (([0, 0.25, 0.5, 0.75, 1], 0.5), ([1, 0, 0, 0, 0], 0.125), ([0, 1, 0, 0, 0], 0.25)):
-        assert blurred(torch.tensor(values, dtype=torch.float32).view(1, 5, 1, 1, 1)).item() == mean
+        assert mean_over_exposure(torch.tensor(values, dtype=torch.float32).view(1, 5, 1, 1, 1)).item() == mean
 
 
 def test_data_consistency_gives_the_mean_of_what_is_restored_back():
     sharp, blur = torch.rand(2, 7, 3, 8, 8), torch.rand(2, 3, 8, 8)
-    consistent = sharp + lacking(sharp, blur).unsqueeze(1)
-    torch.testing.assert_close(blurred(consistent), blur)
-    torch.testing.assert_close(lacking(consistent, blur), torch.zeros_like(blur))
+    consistent = sharp + data_consistency_residual(sharp, blur).unsqueeze(1)
+    torch.testing.assert_close(mean_over_exposure(consistent), blur)
+    torch.testing.assert_close(data_consistency_residual(consistent, blur), torch.zeros_like(blur))
 
 
 def test_random_instants_lie_one_in_each_part_of_the_exposure():

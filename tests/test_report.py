@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from codes.curves import panels, svg
+from codes.data.images import read_image
 from codes.engine import Journal
 from codes.errors import InputError
-from codes.grid import GAP, LARGEST_ERROR, grid, strip
-from codes.images import read_image
-from codes.record import read_curves, read_record
+from codes.reporting.curves import panels, svg
+from codes.reporting.figures import GAP, LARGEST_ERROR, grid, strip
+from codes.reporting.run_record import read_curves, read_record
 from scripts import figures
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

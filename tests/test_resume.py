@@ -19,13 +19,13 @@ from training import assert_same, lines, run, state
 
 import train_sr
 from codes.cli import RESUMABLE, program
+from codes.data.images import write_image
+from codes.data.spikes import write_spikes
 from codes.engine import Journal, checkpoint, signals
 from codes.errors import InputError, Interrupted
+from codes.evaluation.losses import mse
 from codes.files import replacing
-from codes.images import write_image
-from codes.losses import mse
-from codes.record import read_curves
-from codes.spikes import write_spikes
+from codes.reporting.run_record import read_curves
 
 
 def at_step(monkeypatch, step: int, what) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from codes.sdm import gray, sdm, sharpen, tfp, window
+from codes.physics.sdm import gray, sdm, sharpen, tfp, window
 
 
 def nearest(image: torch.Tensor) -> torch.Tensor:

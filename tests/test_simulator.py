@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codes.simulator import Window, add_noise, exposures, integrate, noise_from_gaps, sense
+from codes.simulation.camera import Window, add_noise, exposures, integrate, noise_from_gaps, sense
 
 
 def test_spikes_are_the_reference_spikes(golden):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import GOLDEN
 
-from codes.sdm import unpack
-from codes.spikes import Exposure, read_packed, read_spikes, write_spikes
+from codes.data.batches import unpack
+from codes.data.spikes import Exposure, read_packed, read_spikes, write_spikes
 
 
 def test_golden_file_is_read_and_written_byte_for_byte(golden, tmp_path):

@@ -11,10 +11,9 @@ import torch
 from conftest import needs_compiler
 from training import LIVE, RATES, STAGES, run
 
-from codes import tiles
-from codes.cost import peak
 from codes.engine import distributed
-from codes.networks import LDN
+from codes.networks import LDN, tiling
+from codes.reporting.cost import peak
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -85,10 +84,10 @@ def test_ldn_is_compiled_in_its_parts(monkeypatch):
     net, blur, spikes = LDN().eval(), torch.rand(1, 3, 160, 160), torch.randint(2, (1, 21, 40, 40)).float()
     whole = net(blur, spikes)
     monkeypatch.setattr(torch, "compile", compile)
-    compiled = tiles.compiled(copy.deepcopy(net))
+    compiled = tiling.compiled(copy.deepcopy(net))
     for tile in (0, 16):
         calls.clear()
-        torch.testing.assert_close(tiles.ldn(compiled, blur, tile=tile)(spikes), whole, rtol=0, atol=1e-5)
+        torch.testing.assert_close(tiling.ldn(compiled, blur, tile=tile)(spikes), whole, rtol=0, atol=1e-5)
         assert set(calls) == {(part, "default") for part in ("look", "encode", "decode")}
 
 
@@ -99,7 +98,7 @@ def test_ldn_is_compiled_in_its_parts(monkeypatch):
 def test_ldn_of_cuda_graphs_is_ldn():
     """Several instants, none of which overwrites another."""
     net, blur, spikes = LDN().cuda().eval(), torch.rand(1, 3, 64, 96).cuda(), torch.randint(2, (3, 21, 16, 24)).cuda()
-    plain, compiled = (tiles.ldn(each, blur, tile=0) for each in (net, tiles.compiled(copy.deepcopy(net))))
+    plain, compiled = (tiling.ldn(each, blur, tile=0) for each in (net, tiling.compiled(copy.deepcopy(net))))
     for _ in range(3):
         outputs = [[restore(spikes[t : t + 1].float()) for t in range(3)] for restore in (plain, compiled)]
         for one, other in zip(*outputs, strict=True):

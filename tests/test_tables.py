@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import make_data
 
-from codes import published, recipe
-from codes.cost import NETWORKS, cost
+from codes import recipe
+from codes.data.images import write_image
 from codes.errors import InputError
-from codes.images import write_image
+from codes.evaluation import published
 from codes.networks import BSN, EDSR, LDN
-from codes.table import Table
+from codes.reporting.cost import NETWORKS, cost
+from codes.reporting.tables import Table
 from scripts import tables
 
 NAMES = ("sequence", "modules_1", "modules_2", "networks", "cost")

@@ -20,13 +20,14 @@ import train_deblur
 import train_sr
 from codes import stage
 from codes.cli import parse
-from codes.dataset import Batches, Packed, SpikeDataset
+from codes.data.batches import Batches, Packed
+from codes.data.dataset import SpikeDataset
+from codes.data.images import write_image
+from codes.data.spikes import write_spikes
+from codes.distillation.teachers import NetworkTeacher, cache_labels
 from codes.engine import distributed
 from codes.errors import InputError
-from codes.images import write_image
 from codes.networks import BSN, EDSR, LDN
-from codes.spikes import write_spikes
-from codes.teacher import Teacher, keep_ratios
 
 
 # BSN takes 5 steps a batch: 7 stops it in the middle of the second.
@@ -260,8 +261,8 @@ def test_cached_labels_are_the_live_ones_on_whole_pictures(data, weights, tmp_pa
     """To the rounding of float16: 2^-11 of the value, and what lies below its smallest normal number."""
     live, kept = [], []
 
-    def compared(teacher: Teacher, dataset: SpikeDataset, **settings: object) -> dict:
-        found = keep_ratios(teacher, dataset, **settings)
+    def compared(teacher: NetworkTeacher, dataset: SpikeDataset, **settings: object) -> dict:
+        found = cache_labels(teacher, dataset, **settings)
         for index, name in enumerate(dataset.names):
             spikes = Packed.collate([dataset[index]]).to(torch.device("cpu")).spikes
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -269,7 +270,7 @@ def test_cached_labels_are_the_live_ones_on_whole_pictures(data, weights, tmp_pa
             kept.append(found[name] if place == "ram" else np.load(tmp_path / f"labels/train/{name}.npy"))
         return found
 
-    monkeypatch.setattr(train_deblur, "keep_ratios", compared)
+    monkeypatch.setattr(train_deblur, "cache_labels", compared)
     labels = "ram" if place == "ram" else str(tmp_path / "labels")
     run("deblur", data, weights, steps=1, teacher_cache=labels, precision=precision, roi_size=(0,))
     assert len(live) == 3

@@ -14,14 +14,14 @@ import torch
 
 from codes import archives
 from codes.archives import read_arrays, read_tensors
-from codes.dataset import SpikeDataset
+from codes.data.dataset import SpikeDataset
+from codes.data.images import check_image, image_size, read_image
 from codes.engine import Journal, checkpoint
 from codes.errors import InputError
-from codes.geometry import guess
-from codes.images import check_image, image_size, read_image
-from codes.interpolation import raft_flow
+from codes.motion.interpolation import raft_flow
 from codes.networks import LDN, load
-from codes.record import read_record
+from codes.reporting.run_record import read_record
+from codes.restoration.file_format import guess
 
 
 class Exploit:

@@ -16,7 +16,7 @@ from torch import nn
 from codes.archives import read_tensors
 from codes.errors import InputError
 from codes.files import replacing, sync_folder
-from codes.recipe import PUBLISHED, Recipe
+from codes.recipe import PUBLISHED
 
 FORMAT = 2
 READABLE = (1, 2)  # 1: without checksum
@@ -31,7 +31,7 @@ def save(path: str | Path, content: Any, *, keep: Path | None = None) -> None:
     sync_folder(Path(path).parent)
 
 
-def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> None:
+def save_weights(path: str | Path, net: nn.Module, recipe: dict[str, str] | None) -> None:
     """Write a state dict: bare, as everyone reads it, if it is of the published recipe; else with what it is for.
 
     Its tensors are those of a CPU: a machine without a GPU reads no others.
@@ -40,7 +40,7 @@ def save_weights(path: str | Path, net: nn.Module, recipe: Recipe | None) -> Non
     save(path, tensors if recipe in (None, PUBLISHED) else {"net": tensors, "recipe": recipe})
 
 
-def save_state(path: str | Path, progress: dict[str, int], recipe: Recipe | None = None, **things: Any) -> None:
+def save_state(path: str | Path, progress: dict[str, int], recipe: dict[str, str] | None = None, **things: Any) -> None:
     """Write the state of `things` (each has `state_dict`) and the progress of the run; keep the state before.
 
     With the `recipe` its network is as good as a weight file.

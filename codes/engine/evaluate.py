@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from codes import metrics
 from codes.engine import checkpoint, distributed
 from codes.engine.journal import Journal, Rows
 from codes.errors import InputError, Interrupted
+from codes.evaluation import metrics
 
 
 class Pair(NamedTuple):

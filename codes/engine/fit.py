@@ -20,7 +20,6 @@ from codes.engine import checkpoint, distributed, signals
 from codes.engine.evaluate import Compare, evaluate
 from codes.engine.journal import STATE, Journal, Rows
 from codes.errors import Interrupted
-from codes.recipe import Recipe
 
 Losses = Callable[[nn.Module, Any], Iterator[dict[str, Tensor]]]
 Schedule = Callable[[float], float]
@@ -59,7 +58,7 @@ def fit(
     device: torch.device,
     precision: str = "fp32",
     compiled: bool = False,
-    recipe: Recipe | None = None,
+    recipe: dict[str, str] | None = None,
     steps: int | None = None,
     evaluate_every: int = 10,
     save_every: float = 10.0,

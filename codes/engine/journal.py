@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from codes import manifest
+from codes.data import manifest
+from codes.data.images import write_image
 from codes.errors import InputError
 from codes.files import replacing
-from codes.images import write_image
-from codes.record import read_means
 
 Rows = dict[str, dict[str, float]]
 STATE = "the state"
@@ -252,3 +251,24 @@ def _write_csv(path: Path, lines: list[dict]) -> None:
     writer.writerows(lines)
     with replacing(path) as file:
         file.write(text.getvalue().encode())
+
+
+def read_means(folder: Path) -> dict[str, dict[str, float]]:
+    """Read the table of an evaluation from its folder: output -> metric -> mean.
+
+    Raises: InputError if it is damaged.
+    """
+    return {output: line for (output,), line in read_csv(folder / "means.csv", "output").items()}
+
+
+def read_csv(path: Path, *names: str) -> dict[tuple[str, ...], dict[str, float]]:
+    """Read a table: the columns `names` of each line -> its numbers."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {tuple(line[name] for name in names): _numbers(line) for line in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: no table of a run ({error}); evaluate it again with --test_mode") from None
+
+
+def _numbers(line: dict[str, str]) -> dict[str, float]:
+    return {name: float(value) for name, value in line.items() if name not in ("sample", "output") and value}

@@ -1,0 +1,97 @@
+"""Batches: what is in one, how it travels to the device, and in which order samples come."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from codes.errors import InputError
+
+
+def unpack(packed: Tensor, width: int) -> Tensor:
+    """Turn packed spikes [...,ceil(w/8)] uint8 into [...,w] uint8 of 0 and 1, on the device where they are."""
+    bits = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    return (packed.unsqueeze(-1) >> bits & 1).flatten(-2)[..., :width]
+
+
+@dataclass
+class Batch:
+    """B samples; pictures are BGR in [0,1], and None where the stage did not ask for them."""
+
+    names: list[str]
+    spikes: Tensor  # [B,T,h,w] 0/1
+    blur: Tensor | None = None  # [B,3,H,W]
+    sharp: Tensor | None = None  # [B,3,H,W], the middle of the exposure
+    sequence: Tensor | None = None  # [B,7,3,H,W], evenly through the exposure; None too where the data have none
+    ratios: Tensor | None = None  # [B,N,1,H,W], or N+1: what the teacher's `ratios` said
+
+
+@dataclass
+class Packed:
+    """A batch as it travels: bits packed, pictures uint8 [...,H,W,3], not yet turned."""
+
+    names: list[str]
+    width: int  # of the spikes
+    turns: list[int]  # of each sample, see `turned`
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def collate(samples: list[dict]) -> "Packed":
+        names, turns = ([sample[what] for sample in samples] for what in ("name", "turn"))
+        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width"}
+        stacked = {part: torch.stack([torch.as_tensor(sample[part]) for sample in samples]) for part in parts}
+        return Packed(names, samples[0]["width"], turns, stacked)
+
+    def pin_memory(self) -> "Packed":
+        return replace(self, parts={part: tensor.pin_memory() for part, tensor in self.parts.items()})
+
+    def to(self, device: torch.device) -> Batch:
+        """Move to the device; unpack and turn there."""
+        parts = {part: tensor.to(device, non_blocking=True) for part, tensor in self.parts.items()}
+        pictures = {
+            part: (parts[part].movedim(-1, -3).float() / 255).contiguous()
+            for part in ("blur", "sharp", "sequence")
+            if part in parts
+        }
+        if "ratios" in parts:
+            pictures["ratios"] = parts["ratios"].float().unsqueeze(2)
+        parts = {"spikes": unpack(parts["spikes"], self.width), **pictures}
+        if any(self.turns):
+            parts = {part: torch.stack(list(map(turned, x, self.turns))) for part, x in parts.items()}
+        return Batch(self.names, **parts)
+
+
+def turned(x: Tensor, turn: int) -> Tensor:
+    """Turn a square [...,H,W] by `turn` % 4 quarters, then mirror its columns if `turn` is 4 to 7."""
+    x = torch.rot90(x, turn % 4, (-2, -1))
+    return x.flip(-1) if turn >= 4 else x
+
+
+class Batches(Sampler[list[tuple[int, int]]]):
+    """The order of training: for every batch of the whole run the (epoch, index) of its samples.
+
+    A pure function of (seed, epoch), so that a run can go on anywhere: the first `start` batches are left out. A batch
+    is shared by `world` processes. The last batch of an epoch is filled from its beginning.
+    """
+
+    def __init__(self, samples: int, size: int, *, epochs: int, seed: int, rank: int = 0, world: int = 1):
+        if size < 1 or size % world:
+            raise InputError(f"--bs {size}: a positive multiple of the {world} processes that share it is needed")
+        self.samples, self.size, self.epochs, self.seed = samples, size, epochs, seed
+        self.rank, self.world, self.start = rank, world, 0
+        self.per_epoch = -(-samples // size)
+        self.total = epochs * self.per_epoch
+
+    def __len__(self) -> int:
+        return max(self.total - self.start, 0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in range(self.start // self.per_epoch, self.epochs):
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
+            order = np.resize(order, self.per_epoch * self.size).reshape(self.per_epoch, self.size)
+            skipped = max(self.start - epoch * self.per_epoch, 0)
+            for batch in order[skipped:]:
+                yield [(epoch, int(index)) for index in batch[self.rank :: self.world]]

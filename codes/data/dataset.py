@@ -1,0 +1,282 @@
+"""Samples and batches: a spike stream and, where a stage asks for them, its blurry picture and the sharp truth."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from codes.archives import read_arrays
+from codes.data.images import check_image, image_size, read_image
+from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_packed
+from codes.errors import InputError
+
+SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
+PICTURE_SUFFIXES = {"GOPRO": (".png",), "real": (".jpg", ".png")}
+SMALL = 20  # samples a split with `small`
+RECORDED = Exposure()  # what a file holds
+Part = np.ndarray | Tensor
+
+
+class SpikeDataset(Dataset):
+    """One split of a data set in the published layout: SPLIT/{spike_data,blur_data,sharp_data}/SEQUENCE/NAME.*
+
+    `parts` are read and checked ("spikes" always, "blur", "sharp", "ratios", and "sequence", the seven pictures
+    sharp_sequence/SEQUENCE/NAME/{020,036,...,116}.png, of the samples that have it), nothing else is opened. `crop` is
+    (height, width) in picture pixels; its place, and with `augment` which of the 8 turns and mirrorings it is seen in,
+    depend on (seed, epoch, index) alone. Of the spikes the frames of `exposure` with its margins are read. Sizes are
+    those of the pictures, unless `size` (height, width in picture pixels) says otherwise; without pictures those of
+    `data_type`. Not `checked`, nothing can be read before `faults` has looked at all.
+    Raises: InputError naming the file for a missing partner, a truncated picture, a stream of another length or size.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        *,
+        parts: tuple[str, ...] = ("spikes", "blur", "sharp"),
+        data_type: str = "GOPRO",
+        crop: tuple[int, int] | None = None,
+        size: tuple[int, int] | None = None,
+        spike_full: bool = False,
+        small: bool = False,
+        seed: int = 0,
+        augment: bool = False,
+        ratio_folder: str | Path | None = None,
+        exposure: Exposure = Exposure(),  # noqa: B008
+        checked: bool = True,
+    ):
+        root = Path(folder)
+        self.root = root / split if (root / split).is_dir() or data_type == "GOPRO" else root
+        self.parts, self.crop, self.seed, self.augment, self.exposure = parts, crop, seed, augment, exposure
+        self.scale = 1 if spike_full else UPSCALE
+        self.suffixes = PICTURE_SUFFIXES[data_type]
+        self.ratio_folder = Path(ratio_folder) / split if ratio_folder else None
+        self.spike_folder = self.root / ("spike_full" if spike_full else "spike_data")
+        self.names = sorted(_found(self.spike_folder, (".dat",)))[: SMALL if small else None]
+        if not self.names:
+            raise InputError(
+                f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
+                "(scripts/make_demo.py and scripts/make_gopro.py make such a folder)"
+            )
+        self.data_type, self.size = data_type, size
+        self.sizes = [self._check(name) for name in self.names] if checked else [(0, 0)] * len(self.names)
+        self.kept: list[dict[str, Part]] = []  # all samples, whole, after `keep`
+        self.ratios: dict[str, np.ndarray] = {}  # by name, where they are kept in memory and not in a folder
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def describe(self) -> str:
+        """Name the data: where they are, how many, and a hash of the names and sizes of all files that are read."""
+        files = [path for name in self.names for path in self._files(name)]
+        listed = "".join(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}\n" for path in files)
+        listed = hashlib.sha256(listed.encode()).hexdigest()[:16]
+        return f"{self.root.name}, {len(self)} samples, file list sha256 {listed}"
+
+    def _files(self, name: str) -> list[Path]:
+        """List the files of a sample that are read, without the teacher's labels."""
+        pictures = [self._picture(part, name) for part in ("blur", "sharp") if part in self.parts]
+        return [self._spikes(name), *pictures, *(self._sequence(name) if "sequence" in self.parts else [])]
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of what is read of a sample, in picture pixels: of its crop, or of all of it."""
+        _, _, height, width = self._place(0, index)
+        return height * self.scale, width * self.scale
+
+    def _size(self, name: str) -> tuple[int, int]:
+        """Return the picture size of a sample, from the header of its blurry picture where there is one."""
+        if self.size:
+            return self.size
+        # Where there are pictures at all each sample has one: the usual size would be a wrong guess.
+        must_exist = "blur" in self.parts or (self.root / "blur_data").is_dir()
+        picture = self._picture("blur", name, must_exist=must_exist)
+        if picture:
+            return image_size(picture)
+        height, width = SPIKE_SIZES[self.data_type]
+        return height * UPSCALE, width * UPSCALE
+
+    def _picture(self, part: str, name: str, must_exist: bool = True) -> Path | None:
+        folder = self.root / f"{part}_data"
+        for suffix in self.suffixes:
+            if (folder / (name + suffix)).is_file():
+                return folder / (name + suffix)
+        if must_exist:
+            accepted = " or ".join(self.suffixes)
+            raise InputError(f"{folder / name}{self.suffixes[0]}: missing; {self._spikes(name)} needs it ({accepted})")
+        return None
+
+    def _sequence(self, name: str) -> list[Path]:
+        """List the seven pictures of a sample, none if it has no sequence."""
+        folder = self.root / "sharp_sequence" / name
+        return [folder / f"{t:03d}.png" for t in RECORDED.centers(SEQUENCE_STEP)] if folder.is_dir() else []
+
+    def spike_path(self, index: int) -> Path:
+        """Return the spike file of a sample."""
+        return self._spikes(self.names[index])
+
+    def _spikes(self, name: str) -> Path:
+        return self.spike_folder / f"{name}.dat"
+
+    def _spike_size(self, index: int) -> tuple[int, int]:
+        height, width = self.sizes[index]
+        return height // self.scale, width // self.scale
+
+    def left_over(self) -> Iterator[str]:
+        """Name the pictures that are of no sample, for want of spikes."""
+        spikes = _found(self.spike_folder, (".dat",))
+        for part in ("blur", "sharp"):
+            for name, picture in _found(self.root / f"{part}_data", self.suffixes).items():
+                if name not in spikes:
+                    yield f"{picture}: left out for want of {self._spikes(name)}; copy that too, or remove the picture"
+
+    def faults(self) -> Iterator[str]:
+        """Read every file once, whole, and yield what is wrong: at most one fault a sample, and what is of none."""
+        for index, name in enumerate(tqdm(self.names, f"check {self.root.name}", leave=False)):
+            try:
+                self.sizes[index] = self._check(name)
+                light = np.unpackbits(self._whole(index)["spikes"]).mean()
+            except InputError as error:
+                yield str(error)
+                continue
+            if light in (0, 1):
+                told = "not one spike" if light == 0 else "a spike of every pixel"
+                yield f"{self._spikes(name)}: {told} in any frame: no recording of light, make or copy it again"
+        yield from self.left_over()
+
+    def _check(self, name: str) -> tuple[int, int]:
+        """Return the picture size of a sample whose files are there and fit together."""
+        path, (height, width) = self._spikes(name), self._size(name)
+        if height % self.scale or width % self.scale:
+            raise InputError(
+                f"{path}: its picture is {height}x{width}, both must be multiples of {self.scale}: "
+                "crop the picture, and the spikes to a quarter of it"
+            )
+        frames = frames_in(path, height // self.scale, width // self.scale)
+        if frames != RECORDED.total:
+            raise InputError(
+                f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (1/{self.scale} of the "
+                f"picture), expected {RECORDED.total}: cut short, or of another picture; copy it "
+                "again, or where there are no pictures tell their size by --height and --width"
+            )
+        for picture in self._files(name)[1:]:
+            found = check_image(picture)
+            if found != (height, width):
+                raise InputError(f"{picture}: is {found[0]}x{found[1]}, expected {height}x{width} as its spikes")
+        return height, width
+
+    def keep(self, device: torch.device | None = None) -> None:
+        """Read all samples whole, once, into memory or onto a device; from now on crops are cut there.
+
+        Raises: InputError saying what is needed and what there is, if they do not fit.
+        """
+        place = device if device and device.type == "cuda" else None
+        refuse_what_does_not_fit(self.bytes(), f"--cache {'device' if place else 'ram'}", place)
+        for index in range(len(self)):
+            whole = {part: np.array(array, order="C") for part, array in self._whole(index).items()}
+            if place:
+                whole = {part: torch.from_numpy(array).to(place) for part, array in whole.items()}
+            self.kept.append(whole)
+
+    def bytes(self) -> int:
+        """Return what `keep` takes."""
+        total = 0
+        for index, (height, width) in enumerate(self.sizes):
+            h, w = self._spike_size(index)
+            total += self.exposure.total * h * -(-w // 8)
+            total += 3 * height * width * len({"blur", "sharp"} & set(self.parts))
+            if "sequence" in self.parts:
+                total += 3 * height * width * len(self._sequence(self.names[index]))
+            if "ratios" in self.parts:
+                total += self._ratios(self.names[index]).nbytes
+        return total
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        """Read a sample; the key is its index, or (epoch, index) to place the crop."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        top, left, height, width = self._place(epoch, index)
+        scale = self.scale
+        # Bits are cut in whole bytes: `_place` puts crops on multiples of 8 columns.
+        spikes = (..., slice(top, top + height), slice(left // 8, -(-(left + width) // 8)))
+        pixels = (..., slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale))
+        cuts = {"spikes": spikes, "ratios": pixels}
+        whole = self.kept[index] if self.kept else self._whole(index)
+        parts = {part: array[cuts.get(part, (*pixels, slice(None)))] for part, array in whole.items()}
+        parts = {part: x if isinstance(x, Tensor) else np.require(x, None, "CW") for part, x in parts.items()}
+        turn = int(np.random.default_rng((self.seed, epoch, index, 8)).integers(8)) if self.augment else 0
+        return {"name": self.names[index], "width": width, "turn": turn, **parts}
+
+    def _whole(self, index: int) -> dict[str, np.ndarray]:
+        """Return all parts of a sample; spikes and ratios are views of their files."""
+        name, first = self.names[index], RECORDED.margin - self.exposure.margin
+        parts = {
+            "spikes": read_packed(self._spikes(name), *self._spike_size(index), first=first, frames=self.exposure.total)
+        }
+        for part in ("blur", "sharp"):
+            if part in self.parts:
+                parts[part] = self._read(self._picture(part, name), index)
+        if "sequence" in self.parts and (pictures := self._sequence(name)):
+            parts["sequence"] = np.stack([self._read(path, index) for path in pictures])
+        if "ratios" in self.parts:
+            parts["ratios"] = self._ratios(name)
+        return parts
+
+    def _read(self, path: Path, index: int) -> np.ndarray:
+        image = read_image(path)
+        if image.shape[:2] != self.sizes[index]:
+            raise InputError(f"{path}: its size changed since the start")
+        return image
+
+    def _ratios(self, name: str) -> np.ndarray:
+        if name in self.ratios:
+            return self.ratios[name]
+        path = self.ratio_folder / f"{name}.npy"
+        if not path.is_file():
+            raise InputError(f"{path}: the teacher's label of this sample is missing; start again to make it")
+        return read_arrays(path)[0]
+
+    def _place(self, epoch: int, index: int) -> tuple[int, int, int, int]:
+        """Choose the crop of a sample: (top, left, height, width) in spike pixels."""
+        h, w = self._spike_size(index)
+        if self.crop is None:
+            return 0, 0, h, w
+        height, width = min(h, self.crop[0] // self.scale), min(w, self.crop[1] // self.scale)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return int(rng.integers(h - height + 1)), 8 * int(rng.integers((w - width) // 8 + 1)), height, width
+
+
+def _found(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """List the files of a folder that end in one of the suffixes, by their SEQUENCE/NAME, in order."""
+    paths = sorted(path for path in folder.glob("*/*") if path.suffix in suffixes)
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+
+
+def refuse_what_does_not_fit(size: int, flag: str, device: torch.device | None = None) -> None:
+    """Raise InputError if `size` bytes would fill the memory of this machine, or of a GPU.
+
+    Every process of the run keeps its own. A tenth is left to what the run itself needs.
+    """
+    free = _free_bytes(device)
+    if size > 0.9 * free:
+        raise InputError(
+            f"{flag}: {size / 1e9:.2f} GB are needed a process, {free / 1e9:.2f} GB are free for each on "
+            f"{device or 'this machine'}; leave it out"
+        )
+
+
+def _free_bytes(device: torch.device | None) -> int:
+    """Return the free memory of a GPU or of this machine, divided by the processes of this run that share it."""
+    if device:
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

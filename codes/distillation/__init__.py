@@ -1,0 +1,1 @@
+"""What the student LDN is fed and what it learns from."""

@@ -1,0 +1,1 @@
+"""Motion-compensated reconstruction from spikes; nothing is trained."""

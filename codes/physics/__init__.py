@@ -1,0 +1,1 @@
+"""The closed-form model: intensity from spikes, and spike-guided deblurring without a network."""

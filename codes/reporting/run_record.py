@@ -1,0 +1,65 @@
+"""What a run left behind, read again: tables, pictures and curves of its folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+from codes.data import manifest
+from codes.data.images import read_image
+from codes.engine.journal import read_csv, read_means
+from codes.errors import InputError
+
+Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value), in order
+
+
+@dataclass(frozen=True)
+class Record:
+    """The newest table of a run, and where the pictures of that evaluation are."""
+
+    folder: Path  # step-0000320
+    rows: dict[str, dict[str, float]]  # output -> metric -> mean
+    values: dict[tuple[str, str], dict[str, float]]  # (sample, output) -> metric -> value
+
+    def samples(self) -> list[str]:
+        """List the samples of which pictures were kept."""
+        first = next(iter(self.rows))
+        return [sample for sample, output in self.values if output == first and self._path(sample, first).is_file()]
+
+    def outputs(self, sample: str) -> dict[str, np.ndarray]:
+        """Read the pictures of a sample in the order of the table, [H,W,3] uint8 BGR, the truth last if it was kept."""
+        paths = {output: self._path(sample, output) for output in (*self.rows, "truth")}
+        return {output: read_image(path) for output, path in paths.items() if path.is_file()}
+
+    def _path(self, sample: str, output: str) -> Path:
+        return self.folder / f"{sample} {output}.png".replace("/", "_")
+
+
+def read_record(run: str | Path) -> Record:
+    """Read the newest evaluation of a run, or of an evaluation alone (RUN/test-*).
+
+    Raises: InputError if there is none.
+    """
+    found = sorted(path.parent for path in Path(run).glob("step-*/means.csv"))
+    if not found:
+        raise InputError(f"{run}: no step-*/means.csv in it; it has to be the folder of a run that was evaluated")
+    rows = read_means(found[-1])
+    values = read_csv(found[-1] / "pictures.csv", "sample", "output")
+    if not rows:
+        raise InputError(f"{found[-1]}: its table is empty; data without sharp truth cannot be measured")
+    return Record(found[-1], rows, values)
+
+
+def read_options(run: str | Path) -> dict:
+    """Read the options and versions of a run; empty if it has none."""
+    return manifest.read(Path(run) / "options.json", otherwise="without it the page says nothing of the options")
+
+
+def read_curves(run: str | Path) -> Curves:
+    """Read the losses and metrics of a run from its TensorBoard files; none if there are none."""
+    events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
+    return {
+        name: sorted({event.step: event.value for event in events.Scalars(name)}.items())
+        for name in events.Tags()["scalars"]
+    }

@@ -1,0 +1,223 @@
+"""How a spike file is to be read: the size of its frames, the order of its rows and of the pixels in a byte.
+
+Light changes slowly from pixel to pixel: read rightly, the average of many frames (TFP) is smooth and shows nothing
+twice; read wrongly, it is torn, washed out or repeated.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from codes.archives import read_arrays
+from codes.data.spikes import Exposure, file_size, map_bytes
+from codes.errors import InputError
+
+KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
+SQUARES = tuple((side, side) for side in range(16, 1025, 4))
+ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
+DARK = 0.02  # of the brightest: below it light is noise
+MANY = 20  # spikes a frame, of which by chance none is never seen
+FRAMES = 200  # looked at, from the middle of a file
+CUSTOM = 2.2  # log-odds (9 to 1) that rows and bits lie as the format has them
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a file, and the chance that it is the right one."""
+
+    frames: int
+    height: int
+    width: int
+    flip: bool  # rows from the bottom up, as the format of .dat files has it
+    low_bit_first: bool  # the lowest bit of a byte is its leftmost pixel, as the format has it
+    confidence: float
+
+    def __str__(self) -> str:
+        rows, bit = "bottom" if self.flip else "top", "lowest" if self.low_bit_first else "highest"
+        return f"{self.frames} frames of {self.height}x{self.width}, rows from the {rows}, {bit} bit first"
+
+
+def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Reading]:
+    """Find how a spike file is to be read: the likeliest first, confidences adding up to 1.
+
+    path: .dat, or .npz and .npy with an array [T,h,w]. picture: [H,W,3] uint8 BGR of the same scene; it tells which way
+    is up, where a file alone gives only the custom of the format and light that falls from above.
+    Raises: InputError if no geometry fits the size, or there is no array of spikes.
+    """
+    path = Path(path)
+    found = []
+    for reading, average in _array_readings(path) if _is_array(path) else _file_readings(path, picture):
+        torn = 3 * np.log(max(1 - _smoothness(average), 1e-6))
+        if not _is_array(path):
+            torn += 8 * np.log(_seam(average))
+        for flip in (False, True):
+            custom = CUSTOM * (reading.low_bit_first + (flip != _is_array(path)))
+            odds = np.exp(custom + _uprightness(average[::-1] if flip else average, picture) - torn)
+            found.append(replace(reading, flip=flip, confidence=float(odds)))
+    total = sum(reading.confidence for reading in found)
+    found = [replace(reading, confidence=reading.confidence / total) for reading in found]
+    return sorted(found, key=lambda reading: -reading.confidence)
+
+
+def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None = None) -> np.ndarray:
+    """Read frames first..stop-1 of a spike file so: [T,h,w] uint8 of 0 and 1, rows from the top.
+
+    Of a .dat and .npy no other frame is touched, however long the recording; an .npz is read as a whole.
+    """
+    path, frames = Path(path), slice(first, stop)
+    if _is_array(path):
+        spikes = _binary(path, _array(path)[frames])
+    else:
+        order = "little" if reading.low_bit_first else "big"
+        packed = map_bytes(path).reshape(reading.frames, -1)[frames]
+        spikes = np.unpackbits(packed, axis=1, bitorder=order).reshape(-1, reading.height, reading.width)
+    return spikes[:, ::-1] if reading.flip else spikes
+
+
+def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Compare a TFP [h,w] with a picture [H,W,3] uint8: correlation, and where it lies, (x, y) in picture pixels."""
+    height, width = average.shape
+    small, average = _gray_of_size(picture, height, width), average.astype(np.float64)
+    window = np.outer(np.hanning(height), np.hanning(width))
+    below, right = (_transformed(side) - side for side in (height, width))
+    both = ((_standard(x) * window, 0, below, 0, right, cv2.BORDER_CONSTANT) for x in (small, average))
+    (x, y), _ = cv2.phaseCorrelate(*(cv2.copyMakeBorder(*one) for one in both))
+    return _correlation(small, average), (x * picture.shape[1] / width, y * picture.shape[0] / height)
+
+
+def is_aligned(correlation: float, shift: tuple[float, float]) -> bool:
+    """Say whether what `align` found is good enough to restore by."""
+    return correlation > ALIKE and max(map(abs, shift)) < SHIFTED
+
+
+def lost(fired: np.ndarray) -> np.ndarray:
+    """Find frames without a single spike, by the spikes of each [T], where the light makes many: their numbers.
+
+    No light goes out for a tick: these frames a camera did not hand over.
+    """
+    return np.flatnonzero(fired == 0) if np.median(fired) > MANY else np.empty(0, int)
+
+
+def _transformed(side: int) -> int:
+    """Return the next even side that OpenCV transforms as it is: of an odd one it finds a shift of half a pixel."""
+    return next(size for size in itertools.count(side + side % 2, 2) if cv2.getOptimalDFTSize(size) == size)
+
+
+def tone(average: np.ndarray, picture: np.ndarray) -> float:
+    """Say which power of light [h,w] the values of a picture [H,W,3] uint8 are: 1 if proportional, 0.45 of gamma 2.2.
+
+    It is how much further the logarithms of the one are spread than those of the other, noise smoothed away; 1 where
+    all is alike.
+    """
+    both = _gray_of_size(picture, *average.shape), average.astype(np.float64)
+    values, light = (cv2.GaussianBlur(x / max(x.max(), 1e-6), (0, 0), 2.0) for x in both)
+    seen = (values > DARK) & (light > DARK)
+    spread = [np.log(x[seen]).std() if seen.any() else 0.0 for x in (values, light)]
+    return float(spread[0] / spread[1]) if min(spread) > 0.1 else 1.0
+
+
+def _gray_of_size(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
+    return cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
+
+
+def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
+    size = file_size(path)
+    fit = [
+        (height, width)
+        for height, width in dict.fromkeys(_shapes(size, picture))
+        if height * width % 8 == 0 and 8 * size >= 16 * height * width and 8 * size % (height * width) == 0
+    ]
+    if not fit:
+        raise InputError(f"{path}: {size} bytes are not 16 or more whole frames of any geometry that is known")
+    data, totals = map_bytes(path), {}
+    for height, width in fit:
+        frames = 8 * size // (height * width)
+        packed = data.reshape(frames, -1)[_middle(frames)]
+        if frames not in totals:
+            totals[frames] = np.zeros(height * width, np.uint32)
+            for frame in packed:
+                totals[frames] += np.unpackbits(frame, bitorder="little")
+        for low_bit_first in (True, False):
+            total = totals[frames] if low_bit_first else totals[frames].reshape(-1, 8)[:, ::-1]
+            reading = Reading(frames, height, width, False, low_bit_first, 0)
+            yield reading, total.reshape(height, width) / len(packed)
+
+
+def _shapes(size: int, picture: np.ndarray | None) -> list[tuple[int, int]]:
+    """List the shapes that may be: known ones, those of the picture, any that makes the 137 frames of a sample."""
+    shapes = [*KNOWN, *SQUARES]
+    if picture is not None:
+        shapes += [(picture.shape[0] // 4, picture.shape[1] // 4), picture.shape[:2]]
+    pixels, rest = divmod(8 * size, Exposure().total)
+    if rest == 0:
+        widths = (width for width in range(16, 2049, 4) if pixels % width == 0)
+        shapes += [(pixels // width, width) for width in widths if 0.4 < pixels / width**2 < 2.5]
+    return shapes
+
+
+def _array_readings(path: Path) -> Iterator[tuple[Reading, np.ndarray]]:
+    spikes = _array(path)
+    yield Reading(*spikes.shape, False, True, 0), _binary(path, spikes[_middle(len(spikes))]).mean(0)
+
+
+def _is_array(path: Path) -> bool:
+    return path.suffix in (".npz", ".npy")
+
+
+def _array(path: Path) -> np.ndarray:
+    file_size(path)
+    spikes = next((array for array in read_arrays(path) if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
+    if spikes is None:
+        raise InputError(f"{path}: holds no array [T,h,w] of 0 and 1, uint8 or bool")
+    return spikes
+
+
+def _binary(path: Path, spikes: np.ndarray) -> np.ndarray:
+    if spikes.max(initial=0) > 1:
+        raise InputError(f"{path}: its array [T,h,w] holds {spikes.max()}; spikes are 0 and 1")
+    return spikes.astype(np.uint8)
+
+
+def _middle(frames: int) -> slice:
+    return slice(max(0, (frames - FRAMES) // 2), (frames + FRAMES) // 2)
+
+
+def _smoothness(average: np.ndarray) -> float:
+    """Return how alike neighbours are, at most 1; what is seen twice, side by side or above itself, counts off."""
+    across, down = _correlation(average[:, 1:], average[:, :-1]), _correlation(average[1:], average[:-1])
+    height, width = average.shape
+    twice = max(
+        _correlation(average[: height // 2], average[height - height // 2 :]),
+        _correlation(average[:, : width // 2], average[:, width - width // 2 :]),
+    )
+    return min(across, down) - max(0, twice - 0.5)
+
+
+def _seam(average: np.ndarray) -> float:
+    """Return how much more neighbours differ from byte to byte than within one, at least 1: in reversed bytes much."""
+    step = np.diff(average, axis=1) ** 2
+    edge = (np.arange(average.size).reshape(average.shape) % 8 == 7)[:, :-1]
+    return max(1.0, float(step[edge].mean() / max(step[~edge].mean(), 1e-12)))
+
+
+def _uprightness(average: np.ndarray, picture: np.ndarray | None) -> float:
+    """Return log-odds that this way is up: likeness to the picture, else whether it is brighter above."""
+    if picture is not None:
+        return 20 * align(average, picture)[0]
+    height = np.linspace(1, -1, average.shape[0])[:, None]
+    return _correlation(average, np.broadcast_to(height, average.shape))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    return float((_standard(one) * _standard(other)).mean())
+
+
+def _standard(image: np.ndarray) -> np.ndarray:
+    """Bring to mean 0 and deviation 1; 0 everywhere if it is flat."""
+    spread = image.std()
+    return (image - image.mean()) / spread if spread > 0 else np.zeros(image.shape)

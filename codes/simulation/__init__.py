@@ -1,0 +1,1 @@
+"""From sharp video to blurry pictures and spikes: the simulated cameras."""

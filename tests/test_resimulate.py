@@ -1,0 +1,180 @@
+"""What is filmed again has a known truth: the blurry picture and the spikes of a sample agree with its sequence."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_data
+
+import train_deblur
+from codes.data.batches import Packed
+from codes.data.dataset import SpikeDataset
+from codes.data.images import write_image
+from codes.data.spikes import Exposure, write_spikes
+from codes.distillation.teachers import ClosedFormTeacher
+from codes.errors import InputError
+from codes.networks import read_recipe, read_weights
+from codes.recipe import FUSED
+from codes.simulation.resimulation import played, restored
+from scripts import resimulate
+from scripts.dev import ablation
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("refilm")
+    # 64 x 128: halved, a spike camera still has 8 x 16 pixels.
+    make_data(folder / "data", train=2, test=1, height=64, width=128)
+    resimulate.main(resimulate.Options(base_folder=(str(folder / "data"),), output=str(folder / "filmed/again")))
+    return folder
+
+
+def options(filmed: Path, **more: object) -> dict:
+    settings = {"base_folder": str(filmed / "filmed/again"), "save_folder": str(filmed / "log"), "device": "cpu"}
+    settings |= {"epochs": 2, "bs": 2, "roi_size": (32,), "workers": 0, "evaluate_every": 0, "tea_loss": "ssim"}
+    return settings | more
+
+
+def test_a_scene_is_played_back_and_forth_within_its_frames():
+    exposure = Exposure()
+    assert played(1.0, exposure, 137).tolist() == list(range(137))
+    for speed in (1.3, 2.0):
+        frames = played(speed, exposure, 129)
+        assert frames.min() >= 0 and frames.max() <= 128 and frames[exposure.center] == 64
+        assert np.abs(np.diff(frames)).max() <= np.ceil(speed)
+        middle = frames[exposure.center - 20 : exposure.center + 21]
+        assert middle[-1] - middle[0] == round(40 * speed)
+
+
+def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(filmed):
+    sample = Packed.collate([SpikeDataset(filmed / "data", "train")[0]]).to(torch.device("cpu"))
+    frames = restored(ClosedFormTeacher(), sample.blur, sample.spikes)
+    assert frames.shape[1:] == (32, 64, 3) and frames.dtype == np.uint8
+    sharp = torch.nn.functional.avg_pool2d(sample.sharp, 2)[0].permute(1, 2, 0).numpy()
+    blurry = torch.nn.functional.avg_pool2d(sample.blur, 2)[0].permute(1, 2, 0).numpy()
+    error = [np.square(image - sharp).mean() for image in (frames[len(frames) // 2] / 255, blurry)]
+    assert error[0] < error[1]
+
+
+def test_the_truth_of_what_was_filmed_is_exact(filmed):
+    """Its blurry picture is the mean of its exposure, and where its scene stands still the sequence is that picture."""
+    samples = SpikeDataset(filmed / "filmed/again", "train", parts=("spikes", "blur", "sharp", "sequence"))
+    assert len(samples) == 2
+    for index in range(2):
+        sample = Packed.collate([samples[index]]).to(torch.device("cpu"))
+        still = (sample.sequence.amax(1) - sample.sequence.amin(1)) < 3 / 255
+        assert still.float().mean() > 0.2
+        assert (sample.sequence[:, 3] - sample.blur).abs()[still].mean() < 2 / 255
+        assert torch.equal(sample.sequence[:, 3], sample.sharp)
+        rate = sample.spikes.float().mean()
+        assert 0.1 * sample.blur.mean() < rate < 1.1 * sample.blur.mean() + 0.01
+
+
+def test_what_is_filmed_in_the_dark_has_the_false_spikes_of_a_sensor(tmp_path):
+    """One in 140 ticks, as published; no light makes any."""
+    write_image(tmp_path / "dark/train/blur_data/night/000019.png", np.zeros((64, 128, 3), np.uint8))
+    write_spikes(tmp_path / "dark/train/spike_data/night/000019.dat", np.zeros((137, 16, 32), np.uint8))
+    resimulate.main(resimulate.Options(base_folder=(str(tmp_path / "dark"),), output=str(tmp_path / "again")))
+    sample = Packed.collate([SpikeDataset(tmp_path / "again", "train", parts=("spikes", "blur"))[0]])
+    sample = sample.to(torch.device("cpu"))
+    assert sample.blur.max() == 0 and sample.spikes.float().mean().item() == pytest.approx(1 / 140, rel=0.2)
+
+
+def test_the_same_command_makes_what_is_missing_and_nothing_else(filmed):
+    folder = filmed / "filmed/again/train"
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    gone = next(path for path in before if path.suffix == ".dat")
+    gone.unlink()
+    resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output=str(filmed / "filmed/again")))
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
+    sample = gone.parent.name
+    for path, (content, time) in before.items():
+        assert after[path][0] == content
+        assert after[path][1] == time or sample in path.parts
+
+
+def test_the_sharp_pictures_of_a_recording_are_never_opened(filmed, monkeypatch):
+    opened, was = [], resimulate.SpikeDataset._read
+
+    def read(self: SpikeDataset, path: Path, index: int) -> np.ndarray:
+        opened.append(path)
+        return was(self, path, index)
+
+    monkeypatch.setattr(resimulate.SpikeDataset, "_read", read)
+    resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output=str(filmed / "once_more")))
+    assert opened and all("blur_data" in str(path) for path in opened)
+
+
+def test_ldn_of_the_fused_recipe_starts_at_fusion_and_is_the_default_there(filmed):
+    train_deblur.main(train_deblur.Options(**options(filmed, exp_name="tiny")))
+    path = filmed / "log/deblur/tiny/checkpoints/LDN_0002.pth"
+    assert read_recipe(path).items() >= FUSED.items()
+    test = options(filmed, exp_name="tiny", test_mode=True, deblur_path=str(path))
+    rows = train_deblur.main(train_deblur.Options(**test))
+    assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM fused"]["psnr"], abs=1.0)
+    assert rows["LDN"]["psnr"] != rows["SDM fused"]["psnr"]
+
+
+def test_training_on_them_stops_and_goes_on_bit_for_bit(filmed):
+    train_deblur.main(train_deblur.Options(**options(filmed, exp_name="whole")))
+    for steps in (1, None):
+        train_deblur.main(train_deblur.Options(**options(filmed, exp_name="parts", steps=steps)))
+    one, other = (read_weights(filmed / f"log/deblur/{run}/checkpoints/LDN_0002.pth") for run in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
+    with pytest.raises(InputError, match=r"data: this recipe is taught by .* scripts/resimulate\.py --base_folder"):
+        train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="fused")))
+
+
+@pytest.mark.parametrize("threshold", [(1.0,), (2.0, 1.0), (0.0, 1.0)])
+def test_thresholds_that_are_no_range_are_refused(filmed, threshold):
+    with pytest.raises(InputError, match="smallest and largest, above 0"):
+        resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output="unused", threshold=threshold))
+
+
+def test_the_ablation_trains_on_it_and_measures_on_every_set(filmed):
+    settings = {
+        "base_folder": (str(filmed / "data"),),
+        "refilmed": str(filmed / "filmed/again"),
+        "steps": 2,
+        "seeds": 1,
+    }
+    settings |= {"test_folder": (str(filmed / "data"),) * 2, "roi_size": 32, "output": str(filmed / "ablation")}
+    table = ablation.main(ablation.Options("train", **settings, only=("fused picture",)))
+    (row,) = table.rows
+    assert row[0].startswith("fused picture") and len(row) == len(table.columns) == 9
+    assert row[1] == row[5] > 0 and row[2] == 0 and row[3] is None  # the same set twice, one seed, no sequence
+    with pytest.raises(InputError, match="--refilmed is missing"):
+        ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("fused picture",)))
+    with pytest.raises(InputError, match="--bsn_path and --sr_path are needed"):
+        ablation.main(ablation.Options("train", **settings, only=("published",)))
+    # What was measured is shown beside what is asked for, whatever made it being given or not.
+    both = ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("rates, consistent",)))
+    assert row in both.rows and len(both.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"train_split": "test"}, "--train_split test: its pictures are no filmed ones"),
+        ({"lambda_reblur": 0.0, "use_ssim": True}, "--lambda_reblur, --use_ssim: filmed scenes are learned"),
+        ({"recipe": "fused", "teacher": "consistent"}, "--teacher consistent: LDN is given the fused picture"),
+    ],
+)
+def test_neither_truth_nor_its_own_input_teaches(filmed, more, told):
+    with pytest.raises(InputError, match=told):
+        train_deblur.main(train_deblur.Options(**options(filmed, exp_name="refused", **more)))
+
+
+def test_recordings_without_truth_are_filmed_again(filmed):
+    """--data_type real: spikes and pictures in the folder itself, nothing sharp."""
+    for kind in ("blur_data", "spike_data"):
+        shutil.copytree(filmed / "data/train" / kind, filmed / "real" / kind)
+    resimulate.main(
+        resimulate.Options(base_folder=(str(filmed / "real"),), data_type="real", output=str(filmed / "of_real"))
+    )
+    assert len(SpikeDataset(filmed / "of_real", "train", parts=("spikes", "blur", "sequence"))) == 2

@@ -1,0 +1,199 @@
+"""What motion predicts tells true spikes from false ones and says where within its interval light was."""
+
+import math
+from collections.abc import Callable
+from itertools import combinations, pairwise
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_super_resolution import film, seen
+
+from codes.motion.spike_labelling import (
+    CHARGE_ERROR,
+    DARKEST,
+    FALSE,
+    FILM_ERROR,
+    SKIPPED,
+    WORST,
+    label_spikes,
+    motion_compensated_intensity,
+    predict,
+    redistribute_charge,
+    refined_intensity,
+)
+from codes.motion.super_resolution import WindowMeans, super_resolve
+from codes.physics.intensity import firing_rate, remove_noise_spikes
+from codes.simulation.camera import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
+
+
+def column(values) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1, 1)
+
+
+def cost(places: list[int], false: int, predicted: list[float]) -> float:
+    """Score one way to explain a pixel, by its definition: true spikes at `places`, the others false."""
+
+    def unlikely(gathered: float, tick: int, is_open: bool) -> float:
+        off = math.log(max(gathered, 1e-3))
+        off = max((off if is_open else abs(off)) - math.log1p(predicted[tick] / 2), 0)
+        return min(0.5 * (off / CHARGE_ERROR) ** 2, WORST)
+
+    total, last = -false * math.log(FALSE), -1
+    for tick in places:
+        total += unlikely(sum(predicted[last + 1 : tick + 1]), tick, last < 0)
+        total += 0 if last < 0 else max(math.log(math.sqrt(2 * math.pi) * CHARGE_ERROR * (tick - last)), 0)
+        last = tick
+    return total + unlikely(sum(predicted[last + 1 :]), len(predicted) - 1, True)
+
+
+def in_a_row(places: tuple[int, ...], fired: list[int]) -> int:
+    """Count the most spikes in a row that are not among `places`."""
+    runs = "".join("." if place in places else "x" for place in fired).split(".")
+    return max(map(len, runs))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_the_most_likely_way_of_all_is_found(data):
+    total = data.draw(st.integers(1, 9))
+    train = data.draw(st.lists(st.integers(0, 1), min_size=total, max_size=total))
+    predicted = data.draw(st.lists(st.sampled_from([0.02, 0.13, 0.31, 0.7]), min_size=total, max_size=total))
+    fired = [tick for tick, spike in enumerate(train) if spike]
+    ways = [way for number in range(len(fired) + 1) for way in combinations(fired, number)]
+    best = min(cost(way, len(fired) - len(way), predicted) for way in ways if in_a_row(way, fired) <= SKIPPED)
+    found = label_spikes(column(train), column(predicted)).flatten().nonzero().flatten().tolist()
+    assert set(found) <= set(fired)
+    assert cost(found, len(fired) - len(found), predicted) == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize("interval", [6, 11, 20])
+def test_a_false_spike_is_found_where_light_is_known_and_no_true_one(interval):
+    train = (torch.arange(137) % interval == 1).byte().view(-1, 1, 1)
+    predicted = torch.full((137, 1, 1), 1 / interval)
+    assert torch.equal(label_spikes(train, predicted), train)
+    for place in range(1 + 4 * interval + 2, 1 + 5 * interval - 1):
+        noisy = train.clone()
+        noisy[place] = 1
+        assert torch.equal(label_spikes(noisy, predicted), train)
+
+
+def test_the_charge_of_an_interval_lies_where_light_is_predicted():
+    light = column(np.linspace(0.02, 0.12, 137, dtype=np.float32))
+    spikes = (light.cumsum(0).floor() > torch.cat((light[:1] * 0, light.cumsum(0)[:-1])).floor()).byte()
+    ticks = spikes.flatten().nonzero().flatten().tolist()
+    found = redistribute_charge(spikes, 1.7 * light)  # whatever its scale
+    for first, last in pairwise(ticks):
+        assert found[first + 1 : last + 1].sum() == pytest.approx(1, abs=1e-5)
+    inside = slice(ticks[0] + 1, ticks[-1] + 1)
+    assert (found / light - 1)[inside].abs().mean() < 0.7 * (firing_rate(spikes[None])[0] / light - 1)[
+        inside
+    ].abs().mean()
+
+
+def test_constant_light_is_predicted_exactly():
+    torch.testing.assert_close(predict(torch.full((40, 8, 12), 0.3)), torch.full((40, 8, 12), 0.3))
+
+
+@pytest.mark.parametrize(("threshold", "ticks", "gain"), [(1, 9, 0.1), (4, 3, 0.66)])
+def test_light_along_motion_is_nearer_the_truth(threshold, ticks, gain):
+    """At V_th 4 one pass, or light even within its intervals, would gain less."""
+    rng = np.random.default_rng(0)
+    light = seen(film(0.37))
+    spikes = integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32))
+    spikes = torch.from_numpy(add_noise(spikes, rng))
+    truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / threshold)
+
+    def psnr(found: torch.Tensor) -> float:
+        """Compare averages of a few ticks."""
+        off = torch.nn.functional.avg_pool1d((found - truth).flatten(1).T, ticks)
+        return -10 * (off * threshold).square().mean().log10().item()
+
+    alone = firing_rate(remove_noise_spikes(spikes[None]))[0]
+    assert psnr(motion_compensated_intensity(spikes)) > psnr(alone) + gain
+
+
+def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], float]]:
+    """Return noisy spikes at V_th 4, their light, and PSNR of what is found of that in the ticks 12 to 124."""
+    rng = np.random.default_rng(0)
+    light = seen(film(0.37))
+    spikes = integrate(light, threshold=4, first=rng.random(light.shape[1:], np.float32))
+    noise = add_noise(np.zeros_like(spikes), rng)
+    truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / 4)
+
+    def psnr(found: torch.Tensor) -> float:
+        return -10 * ((found - truth)[12:125] * 4).square().mean().log10().item()
+
+    return torch.from_numpy(spikes | noise), truth, psnr
+
+
+@pytest.mark.parametrize(
+    ("black", "gamma", "corner", "gain"), [(0, 1, 1, 0.7), (0, 1, 0.5, 0.7), (0.04, 1, 1, 0.4), (0, 0.7, 1, 0.4)]
+)
+def test_what_was_restored_explains_spikes_better_than_they_do_each_other(black, gamma, corner, gain):
+    """In any scale, with dark corners, and still where its values are no longer proportional to light."""
+    spikes, truth, psnr = few_spikes()
+    instants, dark = list(range(12, 125, 8)), torch.linspace(1, corner, truth.shape[2])
+    first = motion_compensated_intensity(spikes)
+    second = refined_intensity(spikes, first, 0.6 * dark * (black + truth[instants]) ** gamma, instants)
+    assert psnr(second) > psnr(first) + gain
+
+
+def test_what_a_noisy_film_explains_predicts_once_more():
+    spikes, truth, psnr = few_spikes()
+    noisy = truth * (1 + 0.3 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(min=0.1)
+    alone = redistribute_charge(label_spikes(spikes, noisy, charge_error=FILM_ERROR), noisy)
+    every = list(range(len(truth)))
+    assert psnr(refined_intensity(spikes, motion_compensated_intensity(spikes), noisy, every)) > psnr(alone) + 1
+
+
+def test_light_that_grows_evenly_is_predicted_between_the_instants():
+    light = column(torch.linspace(0.2, 0.4, 121).tolist()).expand(-1, 8, 12).clone()
+    within = slice(40, -40)  # where as many ticks after as before are looked at
+    torch.testing.assert_close(predict(light)[within], light[within], atol=2e-4, rtol=0)
+
+
+def test_an_edge_inside_an_interval_takes_its_charge():
+    spikes, predicted = torch.zeros(20, 1, 1, dtype=torch.uint8), torch.full((20, 1, 1), 0.01)
+    spikes[[2, 17]], predicted[10:] = 1, 0.5
+    found = redistribute_charge(spikes, predicted)
+    assert found[3:18].sum() == pytest.approx(1) and found[12] == pytest.approx(50 * found[5])
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5), (2, 1, 1), (30, 5, 3)])
+@pytest.mark.parametrize("spike", [0, 1])
+def test_any_size_all_black_and_all_white(shape, spike):
+    found = motion_compensated_intensity(torch.full(shape, spike, dtype=torch.uint8))
+    torch.testing.assert_close(found, torch.full(shape, float(spike or 1 / (2 * shape[0]))))
+
+
+def test_a_thread_more_changes_nothing():
+    spikes = torch.from_numpy((np.random.default_rng(0).random((40, 12, 16)) < 0.2).astype(np.uint8))
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    found = []
+    try:
+        for number in (1, 4):
+            torch.set_num_threads(number), cv2.setNumThreads(number)
+            light = motion_compensated_intensity(spikes)
+            found.append((light, torch.from_numpy(super_resolve(WindowMeans(light.numpy()), 20))))
+    finally:
+        torch.set_num_threads(threads[0]), cv2.setNumThreads(threads[1])
+    assert all(torch.equal(*both) for both in zip(*found, strict=True))
+
+
+def test_charge_is_distributed_some_rows_at_a_time_as_of_all(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    spikes = (torch.rand(40, 7, 5, generator=rng) < 0.2).to(torch.uint8)
+    predicted = torch.rand(40, 7, 5, generator=rng)
+    whole = redistribute_charge(spikes, predicted)
+    for of_a_cache in (1, 40 * 5 * 3):
+        monkeypatch.setattr("codes.motion.spike_labelling.IN_CACHE", of_a_cache)
+        assert torch.equal(redistribute_charge(spikes, predicted), whole)
+
+
+def test_darkness_is_predicted_as_hardly_any_light():
+    """No light at all would say that no spike is possible."""
+    assert torch.equal(predict(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))
