@@ -46,6 +46,12 @@ def make_data(folder: Path, train: int = 3, test: int = 2, height: int = 32, wid
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> None:
+    """Keep the tests out of the user's cache directory."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def data(tmp_path) -> Path:
     return make_data(tmp_path / "data")
