@@ -1,11 +1,11 @@
-"""The command line: dataclass fields become flags, errors become one line."""
+"""Command line: fields of a dataclass become flags, and errors become one line with an exit code."""
 
 import argparse
 import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from codes.errors import InputError, Interrupted
@@ -14,59 +14,99 @@ RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 def option(
-    default: Any, help: str, *, choices: tuple = (), aliases: tuple[str, ...] = (), positional: bool = False
+    default: Any,
+    help: str,
+    *,
+    choices: tuple = (),
+    renamed: Mapping[str, str] | None = None,
+    aliases: tuple[str, ...] = (),
+    positional: bool = False,
+    group: str = "",
 ) -> Any:
-    """Describe one field of an options dataclass: its default, its line of help, what it may be, its other names.
+    """Describe one field of an options dataclass. A required option has the default `dataclasses.MISSING`.
 
-    A positional without a default takes `dataclasses.MISSING`.
+    renamed: former values and what they are called now; aliases: former names of the flag. Both are accepted and not
+    listed in the help. group: heading under which the help lists the option.
     """
-    metadata = {"help": help, "choices": choices, "aliases": aliases, "positional": positional}
-    return dataclasses.field(default=default, metadata=metadata)
+    metadata = {"help": help, "choices": choices, "renamed": renamed or {}, "aliases": aliases}
+    return dataclasses.field(default=default, metadata=metadata | {"positional": positional, "group": group})
 
 
 def parse(options: type, description: str, argv: list[str] | None = None) -> Any:
-    """Read the command line into the dataclass `options`; bool fields are switches, tuples take several values."""
+    """Parse the command line into the dataclass `options`; bool fields are switches, tuples take several values."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     hints = typing.get_type_hints(options)
+    groups: dict[str, Any] = {"": parser}
     for field in dataclasses.fields(options):
-        positional, required = field.metadata["positional"], field.default is dataclasses.MISSING
-        names = [field.name] if positional else [f"--{name}" for name in (field.name, *field.metadata["aliases"])]
-        default = "" if required or field.default in (None, "", ()) else f" [{shown(field.default)}]"
-        settings = {"help": field.metadata["help"].replace("%", "%%") + default}
-        if not required:
-            settings["default"] = field.default
-        if hints[field.name] is bool:
-            settings["action"] = argparse.BooleanOptionalAction if field.default else "store_true"
-        else:
-            settings["type"], several = _type(hints[field.name])
-            if several:
-                settings["nargs"] = "+" if required else "*"
-            elif positional and not required:
-                settings["nargs"] = "?"
-            if field.metadata["choices"]:
-                settings["choices"] = field.metadata["choices"]
-            elif not positional:
-                settings["metavar"] = settings["type"].__name__.upper()
-        if not positional:
-            settings |= {"dest": field.name, "required": required}
-        parser.add_argument(*names, **settings)
+        title = field.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        _add_argument(groups[title], field, hints[field.name])
     values = vars(parser.parse_args(argv))
     return options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def program(main: Callable[[Any], Any], options: type, description: str) -> None:
-    """Run a script: parse, call `main`, and tell why it ended in one line.
+def _add_argument(parser: Any, field: dataclasses.Field, hint: Any) -> None:
+    """Add one field to an argument parser, or to a group of it."""
+    about, required = field.metadata, field.default is dataclasses.MISSING
+    default = None if required else field.default
+    is_shown = default is not False and default not in (None, "", ())
+    help = about["help"].replace("%", "%%") + (f" [{shown(default)}]" if is_shown else "")
+    flag = f"--{field.name}"
+    if hint is bool:
+        action = argparse.BooleanOptionalAction if default else "store_true"
+        parser.add_argument(flag, action=action, default=default, help=help)
+        return
+    kind, several = _type(hint)
+    read = _reader(kind, about["renamed"])
+    choices = about["choices"] or None
+    metavar = None if choices or about["positional"] else kind.__name__.upper()
+    if about["positional"]:
+        count = ("+" if required else "*") if several else None if required else "?"
+        parser.add_argument(
+            field.name, type=read, nargs=count, default=default, choices=choices, metavar=metavar, help=help
+        )
+        return
+    count = ("+" if required else "*") if several else None
+    parser.add_argument(
+        flag, type=read, nargs=count, default=default, choices=choices, metavar=metavar, required=required, help=help
+    )
+    for alias in about["aliases"]:
+        parser.add_argument(
+            f"--{alias}",
+            dest=field.name,
+            type=read,
+            nargs=count,
+            default=argparse.SUPPRESS,
+            choices=choices,
+            help=argparse.SUPPRESS,
+        )
 
-    Exit codes: 2, what a user can mend; 75, asked to stop, the same command goes on; 1, anything else, as a full disk.
+
+def _reader(kind: type, renamed: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a function that converts a word of the command line, and former values to those of today."""
+
+    def read(word: str) -> Any:
+        return kind(renamed.get(word, word))
+
+    read.__name__ = kind.__name__  # argparse shows it: "invalid int value"
+    return read
+
+
+def program(main: Callable[[Any], Any], options: type, description: str) -> None:
+    """Run a script: parse the command line, call `main`, and print errors as one line.
+
+    Exit codes: 2 for wrong input (`InputError`), 75 if stopped by a signal (the same command resumes), 130 after Ctrl-C,
+    1 for other errors, such as a full disk.
     """
     try:
         main(parse(options, description))
     except InputError as error:
-        # From a process that reads data the error comes behind its traceback.
-        said = str(error).rpartition("codes.errors.InputError: ")[2]
-        print(f"error: {' '.join(said.split())}", file=sys.stderr)
+        # An error of a data loading process comes after its traceback.
+        message = str(error).rpartition("codes.errors.InputError: ")[2]
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as error:
         print(f"stopped: {error}", file=sys.stderr)
@@ -80,12 +120,12 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped: interrupted; what was finished is there", file=sys.stderr)
+        print("stopped: interrupted; finished files are complete", file=sys.stderr)
         sys.exit(130)
 
 
 def shown(default: Any) -> str:
-    """Write a default as it would be typed."""
+    """Format a default as it would be typed."""
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
