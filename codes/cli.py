@@ -98,8 +98,8 @@ def _reader(kind: type, renamed: Mapping[str, str]) -> Callable[[str], Any]:
 def program(main: Callable[[Any], Any], options: type, description: str) -> None:
     """Run a script: parse the command line, call `main`, and print errors as one line.
 
-    Exit codes: 2 for wrong input (`InputError`), 75 if stopped by a signal (the same command resumes), 130 after Ctrl-C,
-    1 for other errors, such as a full disk.
+    Exit codes: 2 for wrong input (`InputError`), 75 if stopped by a signal (the same command resumes),
+    130 after Ctrl-C, 1 for other errors, such as a full disk.
     """
     try:
         main(parse(options, description))

@@ -1,1 +1,1 @@
-"""Tables, figures and pages made of finished runs, and the cost of networks."""
+"""Reports of finished runs (tables, figures, curves, HTML), speed of the machine, and cost of networks."""

@@ -1,4 +1,4 @@
-"""What networks and data cost: parameters, and multiply-adds, time and memory for a picture, a step, a data set."""
+"""Cost of networks and data: parameters, operations, time and memory of a picture, of a training step, of reading."""
 
 import ctypes
 from collections.abc import Callable
@@ -25,6 +25,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "teacher": lambda: NetworkTeacher(BSN(), EDSR()),
     "LDN": LDN,
 }
+WINDOW, TIMES = 21, 5  # spike frames that LDN is given, target times of a training sample
 
 
 @torch.no_grad()  # in inference mode torch 2.4 counts no operations
@@ -34,8 +35,8 @@ def cost(
 ) -> dict[str, float | None]:
     """Measure one of `NETWORKS` on a picture of height x width, in float32.
 
-    Returns parameters, multiply_adds, milliseconds (median of `repeats`, after one to warm up) and memory, in bytes
-    beyond the network and its input: the peak on a GPU, else how far the process grew, None where that cannot be told.
+    Returns parameters, multiply_adds, milliseconds (median of `repeats`, after one warm-up call) and memory in bytes
+    beyond the network and its input: the peak on a GPU, the growth of the process on a CPU, None if it cannot be read.
     """
     with FlopCounterMode(display=False) as counter:
         _restore(NETWORKS[name]().to("meta"), *_inputs(height, width, "meta"))
@@ -51,37 +52,65 @@ def cost(
     }
 
 
+def training_step(
+    name: str,
+    *,
+    side: int,
+    batch: int,
+    device: str,
+    precision: str = "fp32",
+    plain: bool = False,
+    compiled: bool = False,
+) -> Callable[[], None]:
+    """Return an optimiser step of BSN, SR or LDN on random crops of side x side picture pixels.
+
+    The network is set up as the stages do it. plain: as PyTorch does it by default, that is in the contiguous memory
+    format, with the default Adam and without autocast; on a GPU its convolutions may use TF32.
+    """
+    place = distributed.start(device)
+    net = NETWORKS[name]().to(place)
+    if not plain:
+        net = net.to(memory_format=torch.channels_last)
+    model = distributed.parallel(net, place, compiled=compiled)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=None if plain else True)
+    inputs = _training_inputs(name, side, batch, device)
+
+    def step() -> None:
+        with distributed.without_tf32() if precision == "fp32" and not plain else nullcontext():
+            with distributed.autocast(place, precision):
+                output = model(*inputs)
+            output.float().square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
+
+
+def step_flops(name: str, *, side: int, batch: int) -> int:
+    """Count the operations of BSN, SR or LDN, forward and backward, in a step on crops of side x side pixels."""
+    net, inputs = NETWORKS[name]().to("meta"), _training_inputs(name, side, batch, "meta")
+    with FlopCounterMode(display=False) as counter:
+        net(*inputs).sum().backward()
+    return counter.get_total_flops()
+
+
 def step_cost(
     name: str, *, side: int, batch: int, precision: str = "fp32", device: str = "cpu", repeats: int = 3
 ) -> dict[str, float | None]:
-    """Measure a training step of BSN, SR or LDN on a batch of crops of side x side spike pixels; LDN at five instants.
+    """Measure `training_step` on crops of side x side picture pixels.
 
-    Returns milliseconds and memory as `cost` does.
+    Returns milliseconds and memory as `cost` does; the memory contains the network.
     """
-    place = distributed.start(device)
-    net = NETWORKS[name]().to(place, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
-    light = torch.rand(batch, 1, side, side, device=place)
-    picture, windows = light.repeat(1, 3, UPSCALE, UPSCALE), light.expand(-1, 21, -1, -1).repeat_interleave(5, 0)
-    inputs = (picture, windows) if name == "LDN" else (light,)
-
-    def step() -> None:
-        with distributed.autocast(place, precision):
-            output = net(*inputs)
-        output.float().square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
     before = peak(device, reset=True)
-    with distributed.without_tf32() if precision == "fp32" else nullcontext():
-        seconds = timed(step, repeats=repeats, device=place)
+    step = training_step(name, side=side, batch=batch, device=device, precision=precision)
+    seconds = timed(step, repeats=repeats, device=device)
     return {"milliseconds": 1e3 * median(seconds), "memory": None if before is None else peak(device) - before}
 
 
 def reading_cost(folder: str | Path, cache: str, *, crop: int) -> dict[str, float | None]:
     """Measure reading each training sample of a data set once, spikes and blurry pictures, in this process.
 
-    Returns memory as `cost` does, and kept: the bytes that `--cache ram` says it takes.
+    Returns memory as `cost` does, and kept: the bytes that `--cache ram` reports.
     """
     before = peak("cpu", reset=True)
     samples = SpikeDataset(folder, "train", parts=("spikes", "blur"), crop=(crop, crop))
@@ -92,9 +121,37 @@ def reading_cost(folder: str | Path, cache: str, *, crop: int) -> dict[str, floa
     return {"memory": None if before is None else peak("cpu") - before, "kept": samples.bytes()}
 
 
+def peak(device: str, *, reset: bool = False) -> int | None:
+    """Return the largest memory in use since the last reset, in bytes; with `reset`, what is in use now.
+
+    On a CPU it is the resident memory of the process; None where the system does not report it.
+    """
+    if device.startswith("cuda"):
+        if reset:
+            torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        if reset:
+            ctypes.CDLL(None).malloc_trim(0)  # freed memory would be reused and not counted
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, AttributeError, StopIteration):
+        return None  # not Linux, or not the GNU C library
+
+
 def _inputs(height: int, width: int, device: str) -> tuple[Tensor, Tensor]:
     spikes = torch.zeros(1, Exposure().total, height // UPSCALE, width // UPSCALE, device=device)
     return torch.zeros(1, 3, height, width, device=device), spikes
+
+
+def _training_inputs(name: str, side: int, batch: int, device: str) -> tuple[Tensor, ...]:
+    """Return random inputs of BSN, SR or LDN for crops of side x side picture pixels."""
+    intensity = torch.rand(batch, 1, side // UPSCALE, side // UPSCALE, device=device)
+    if name != "LDN":
+        return (intensity,)
+    windows = intensity.expand(-1, WINDOW, -1, -1).repeat_interleave(TIMES, 0)
+    return intensity.repeat(1, 3, UPSCALE, UPSCALE), windows
 
 
 def _restore(net: nn.Module, blur: Tensor, spikes: Tensor) -> Tensor:
@@ -103,19 +160,3 @@ def _restore(net: nn.Module, blur: Tensor, spikes: Tensor) -> Tensor:
     if isinstance(net, LDN):
         return net(blur, spikes[:, : net.spike_enc[0].in_channels])
     return net(spikes[:, :1])
-
-
-def peak(device: str, *, reset: bool = False) -> int | None:
-    """Return the most memory in use since the last reset; just reset, what is in use."""
-    if device.startswith("cuda"):
-        if reset:
-            torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        if reset:
-            ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be used again, unseen
-            Path("/proc/self/clear_refs").write_text("5")
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, AttributeError, StopIteration):
-        return None  # not Linux, or without the C library of GNU

@@ -1,4 +1,4 @@
-"""Curves of a run as SVG: one panel a loss or metric, nothing needed to look at them but a browser."""
+"""Training curves as SVG: one panel for each loss or metric."""
 
 import math
 from html import escape
@@ -9,8 +9,8 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 220, 58, 30, 30
 COLOURS = ("#2563a8", "#c4491d", "#2f8f4e", "#8a4fa3", "#9a7b12", "#3b8c99", "#b8457e", "#555555")
 
 
-def panels(curves: Curves) -> dict[str, Curves]:
-    """Sort curves into panels: each loss and the rate for itself, the metrics of all outputs together."""
+def group_into_panels(curves: Curves) -> dict[str, Curves]:
+    """Group curves into panels: one for each loss and for the learning rate, one for each metric of all outputs."""
     found: dict[str, Curves] = {}
     for name, points in curves.items():
         group, _, last = name.rpartition("/")
@@ -19,8 +19,8 @@ def panels(curves: Curves) -> dict[str, Curves]:
     return dict(sorted(found.items(), key=lambda item: not item[0].startswith("train/")))
 
 
-def svg(title: str, curves: Curves, *, logarithmic: bool = False) -> str:
-    """Draw curves over the optimiser steps as an SVG element; a value that is not finite leaves a gap."""
+def draw_panel(title: str, curves: Curves, *, logarithmic: bool = False) -> str:
+    """Draw curves over optimiser steps as an SVG element; values that are not finite leave a gap."""
     scale = (lambda value: math.log10(value) if value > 0 else math.nan) if logarithmic else float
     lines = {name: [(step, scale(value)) for step, value in points] for name, points in curves.items()}
     finite = [(step, value) for points in lines.values() for step, value in points if math.isfinite(value)]
@@ -66,9 +66,9 @@ def svg(title: str, curves: Curves, *, logarithmic: bool = False) -> str:
     )
 
 
-def drawn(curves: Curves) -> list[str]:
-    """Draw all panels of a run, losses on a logarithmic scale."""
+def draw_curves(curves: Curves) -> list[str]:
+    """Draw all panels of a run as SVG elements, losses on a logarithmic scale."""
     return [
-        svg(panel, lines, logarithmic=panel.startswith("train/") and panel != "train/lr")
-        for panel, lines in panels(curves).items()
+        draw_panel(panel, lines, logarithmic=panel.startswith("train/") and panel != "train/lr")
+        for panel, lines in group_into_panels(curves).items()
     ]

@@ -1,21 +1,21 @@
-"""Pictures for people: outputs side by side, and the figure with a detail enlarged and where each output errs."""
+"""Figures of qualitative results: outputs side by side, an enlarged detail, error maps."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-LARGEST_ERROR = 0.25  # of light; the brightest colour of the error map
+LARGEST_ERROR = 0.25  # absolute error of the brightest colour of the error map; intensities are in [0,1]
 GAP = 6
-FRAME = (60, 200, 255)  # BGR, of the detail
+FRAME = (60, 200, 255)  # BGR colour of the frame around the detail
 
 
-def grid(outputs: dict[str, np.ndarray], captions: dict[str, str], *, width: int = 320) -> np.ndarray:
-    """Draw one column for each output: the picture, a detail, the error against "truth", a caption.
+def comparison_grid(outputs: dict[str, np.ndarray], captions: dict[str, str], *, width: int = 320) -> np.ndarray:
+    """Draw one column for each output: the picture, an enlarged detail, the error map against "truth", a caption.
 
-    Outputs are [H,W,3] uint8 BGR; smaller ones are enlarged without smoothing. Columns are `width` pixels wide. The
-    detail is a quarter of the width, where the first output errs most; without a truth it is the middle, and there is
-    no error map. Returns [H',W',3] uint8.
+    Outputs are [H,W,3] uint8 BGR; smaller ones are enlarged by nearest neighbour. Columns are `width` pixels wide. The
+    detail is a square of a quarter of the width where the error of the first output is largest; without a truth it is
+    the centre, and there is no error map. Returns [H',W',3] uint8.
     """
     height, wide = max(image.shape[:2] for image in outputs.values())
     whole = {
@@ -42,8 +42,8 @@ def grid(outputs: dict[str, np.ndarray], captions: dict[str, str], *, width: int
     return np.pad(np.hstack(columns), ((0, 0), (0, GAP), (0, 0)), constant_values=255)
 
 
-def strip(names: Sequence[str], rows: list[list[np.ndarray]]) -> np.ndarray:
-    """Lay pictures [H,W,3] uint8 BGR side by side as they are, each sample in a row, below the names."""
+def side_by_side(names: Sequence[str], rows: list[list[np.ndarray]]) -> np.ndarray:
+    """Place pictures [H,W,3] uint8 BGR side by side at their size, one row for each sample, under a row of names."""
     pictures = [np.hstack(row) for row in rows]
     width = max(picture.shape[1] for picture in pictures)
     filled = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
@@ -57,7 +57,7 @@ def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _detail(error: np.ndarray | None, height: int, width: int) -> tuple[int, int, int]:
-    """Choose the square to enlarge: (top, left, side)."""
+    """Choose the square to enlarge: the one with the largest sum of errors, else the centre; (top, left, side)."""
     side = max(min(width // 4, height), 1)
     if error is None:
         return (height - side) // 2, (width - side) // 2, side

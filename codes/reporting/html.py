@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs no server and no other file: table, curves, before and after."""
+"""Report of a run as one self-contained HTML page: table, before/after sliders, curves."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from codes.reporting.curves import drawn
+from codes.reporting.curves import draw_curves
 from codes.reporting.run_record import Curves, Record
 
 STYLE = """
@@ -36,14 +36,14 @@ for (const view of document.querySelectorAll(".view")) {
 }
 """
 
-# Nothing may be loaded from anywhere: what is seen is in the file.
+# The page loads nothing: all content is in the file.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def report(title: str, record: Record, curves: Curves, about: dict, *, samples: int = 4) -> str:
-    """Return the page: the newest table of a run, its curves, the first `samples` samples as sliders.
+def html_report(title: str, record: Record, curves: Curves, about: dict, *, samples: int = 4) -> str:
+    """Return the page: the latest table of a run, sliders of the first `samples` samples, curves.
 
-    `about` is shown as it is (options, versions). Pictures are JPEG of quality 92.
+    `about` is printed as JSON (options, versions). Pictures are JPEG of quality 92.
     """
     views = [_view(sample, record.outputs(sample)) for sample in record.samples()[:samples]]
     return f"""<!DOCTYPE html>
@@ -54,12 +54,12 @@ def report(title: str, record: Record, curves: Curves, about: dict, *, samples: 
 <h2>Results, {escape(record.folder.name)}</h2>
 {_table(record.rows)}
 <h2>Before and after</h2>
-<p>Drag, or use the arrow keys; choose what is on either side.</p>
+<p>Drag the slider or use the arrow keys; the menus select the two pictures.</p>
 {"".join(views)}
 <h2>Curves</h2>
 <p>Over optimiser steps; losses on a logarithmic scale.</p>
-{"".join(drawn(curves)) or "<p>This run kept no curves.</p>"}
-<h2>Made by</h2>
+{"".join(draw_curves(curves)) or "<p>This run has no curves.</p>"}
+<h2>Options and versions</h2>
 <pre>{escape(json.dumps(about, indent=1, ensure_ascii=False))}</pre>
 <script>{SCRIPT}</script></body></html>
 """
@@ -76,7 +76,7 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def _view(sample: str, outputs: dict[str, np.ndarray]) -> str:
-    """Return one slider: the first output over the last that is not the truth."""
+    """Return one slider: the first output on the left, the last one that is not the truth on the right."""
     names = list(outputs)
     left, right = names[0], [name for name in names if name != "truth"][-1]
     images = {name: _inline(image) for name, image in outputs.items()}
@@ -87,7 +87,7 @@ def _view(sample: str, outputs: dict[str, np.ndarray]) -> str:
         + "</select>"
         for side, chosen in (("left", left), ("right", right))
     }
-    # In a script element "<" could end it; JSON may write it as an escape.
+    # "<" could end the script element; JSON allows the escape.
     data = json.dumps(images).replace("<", "\\u003c")
     return f"""<section class="view"><h3>{escape(sample)}</h3>
 <p>{choices["left"]} over {choices["right"]}</p>

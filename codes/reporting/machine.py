@@ -1,17 +1,19 @@
-"""What a machine can do, measured now: the ceilings beside which the speed of anything here is told."""
+"""Speed of this machine: timing of calls, and the measured rates of matrix products and of copies."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from statistics import median, quantiles
+from typing import TypeVar
 
 import torch
 
-WARM_UP = 2
+WARM_UP = 2  # calls
+Key = TypeVar("Key", bound=Hashable)
 
 
 def seconds_of(call: Callable[[], object], device: str | torch.device = "cpu") -> float:
-    """Return the seconds that a call took; on a GPU until all that it launched is done."""
+    """Return the seconds that a call takes; on a GPU until all kernels that it launched have ended."""
     cuda = torch.device(device).type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
@@ -23,12 +25,28 @@ def seconds_of(call: Callable[[], object], device: str | torch.device = "cpu") -
 
 
 def timed(call: Callable[[], object], *, repeats: int = 7, device: str | torch.device = "cpu") -> list[float]:
-    """Return the seconds that each of several calls took, after some that warm up."""
+    """Return the seconds that each of `repeats` calls takes, after WARM_UP calls."""
     return [seconds_of(call, device) for _ in range(WARM_UP + repeats)][WARM_UP:]
 
 
+def seconds_in_turn(
+    calls: Mapping[Key, Callable[[], object]], *, repeats: int, device: str | torch.device = "cpu"
+) -> dict[Key, list[float]]:
+    """Time several calls in turn, so that all meet the same load of the machine; the first round warms up.
+
+    Returns the seconds of each call in each of `repeats` rounds.
+    """
+    seconds: dict[Key, list[float]] = {key: [] for key in calls}
+    for run in range(1 + repeats):
+        for key, call in calls.items():
+            found = seconds_of(call, device)
+            if run:
+                seconds[key].append(found)
+    return seconds
+
+
 def spread(values: list[float]) -> float:
-    """Return how far the middle half of the values reaches, as a share of their median."""
+    """Return the interquartile range relative to the median."""
     if len(values) < 2:
         return 0.0
     first, _, last = quantiles(values, n=4)
@@ -36,7 +54,7 @@ def spread(values: list[float]) -> float:
 
 
 def matmul_rate(device: str | torch.device, precision: str = "fp32") -> float:
-    """Return the floating point operations a second of the best of several products of large square matrices."""
+    """Return the floating-point operations per second of the fastest of several products of large square matrices."""
     cuda = torch.device(device).type == "cuda"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     rates = []
@@ -49,7 +67,7 @@ def matmul_rate(device: str | torch.device, precision: str = "fp32") -> float:
 
 
 def copy_rate(device: str | torch.device) -> float:
-    """Return the bytes a second, read and written, of the best of several copies of 256 MB."""
+    """Return the bytes per second, read and written, of the fastest of several copies of 256 MB."""
     source = torch.ones(2**26, device=device)
     target = torch.empty_like(source)
     return max(2 * source.nbytes / seconds for seconds in timed(lambda: target.copy_(source), device=device))

@@ -1,4 +1,4 @@
-"""What a run left behind, read again: tables, pictures and curves of its folder."""
+"""Read the results of a run from its folder: tables, pictures and curves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +16,19 @@ Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value), in order
 
 @dataclass(frozen=True)
 class Record:
-    """The newest table of a run, and where the pictures of that evaluation are."""
+    """The latest evaluation of a run: its table, and the folder of its pictures."""
 
     folder: Path  # step-0000320
     rows: dict[str, dict[str, float]]  # output -> metric -> mean
     values: dict[tuple[str, str], dict[str, float]]  # (sample, output) -> metric -> value
 
     def samples(self) -> list[str]:
-        """List the samples of which pictures were kept."""
+        """List the samples whose pictures were saved."""
         first = next(iter(self.rows))
         return [sample for sample, output in self.values if output == first and self._path(sample, first).is_file()]
 
     def outputs(self, sample: str) -> dict[str, np.ndarray]:
-        """Read the pictures of a sample in the order of the table, [H,W,3] uint8 BGR, the truth last if it was kept."""
+        """Read the saved pictures of a sample in the order of the table, [H,W,3] uint8 BGR, the truth last."""
         paths = {output: self._path(sample, output) for output in (*self.rows, "truth")}
         return {output: read_image(path) for output, path in paths.items() if path.is_file()}
 
@@ -37,27 +37,27 @@ class Record:
 
 
 def read_record(run: str | Path) -> Record:
-    """Read the newest evaluation of a run, or of an evaluation alone (RUN/test-*).
+    """Read the latest evaluation of a run, or the evaluation in a folder RUN/test-*.
 
     Raises: InputError if there is none.
     """
     found = sorted(path.parent for path in Path(run).glob("step-*/means.csv"))
     if not found:
-        raise InputError(f"{run}: no step-*/means.csv in it; it has to be the folder of a run that was evaluated")
+        raise InputError(f"{run}: no step-*/means.csv found; name the folder of a run that has been evaluated")
     rows = read_means(found[-1])
     values = read_csv(found[-1] / "pictures.csv", "sample", "output")
     if not rows:
-        raise InputError(f"{found[-1]}: its table is empty; data without sharp truth cannot be measured")
+        raise InputError(f"{found[-1]}: its table is empty; data without sharp ground truth have no metrics")
     return Record(found[-1], rows, values)
 
 
 def read_options(run: str | Path) -> dict:
-    """Read the options and versions of a run; empty if it has none."""
-    return manifest.read(Path(run) / "options.json", otherwise="without it the page says nothing of the options")
+    """Read options.json of a run; empty if there is none."""
+    return manifest.read(Path(run) / "options.json", otherwise="delete it to go on without the options")
 
 
 def read_curves(run: str | Path) -> Curves:
-    """Read the losses and metrics of a run from its TensorBoard files; none if there are none."""
+    """Read the losses and metrics of a run from its TensorBoard files; empty if there are none."""
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
     return {
         name: sorted({event.step: event.value for event in events.Scalars(name)}.items())

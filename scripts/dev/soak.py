@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from codes.cli import option, program
 from codes.errors import InputError
 from codes.files import replacing
-from codes.reporting.curves import svg
+from codes.reporting.curves import draw_panel
 
 STEP = re.compile(rb"(\d+)/\S+ \[[^\]]*step")  # of tqdm: "120/640 [01:02<04:30, 1.92step/s"
 TICK, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
@@ -143,7 +143,7 @@ def draw(output: Path, rows: list[dict]) -> None:
     titles = {"memory": "memory, MiB", "files": "open files", "speed": "steps per CPU second"}
     for name, lines in curves.items():
         with replacing(output / f"{name}.svg") as file:
-            file.write(svg(f"{titles[name]}, over minutes", lines).encode())
+            file.write(draw_panel(f"{titles[name]}, over minutes", lines).encode())
 
 
 def summary(rows: list[dict]) -> str:

@@ -1,0 +1,121 @@
+"""Time each recipe against the published one, in turn: training steps of BSN and LDN, and restoring a sequence.
+
+    python scripts/dev/benchmark.py recipes
+
+A step of LDN uses cached labels and SSIM; a sequence has thirteen target times. Spikes are unpacked on the device.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from codes.cli import option
+from codes.data.spikes import UPSCALE, Exposure
+from codes.distillation.teachers import OWN_STEP
+from codes.engine import distributed
+from codes.evaluation.losses import mse, perceptual
+from codes.networks import BSN, LDN
+from codes.physics.intensity import estimate_intensity, ldn_input, match_picture_scale
+from codes.physics.sdm import tfp, windows
+from codes.recipe import RECIPES
+from codes.reporting.machine import seconds_in_turn, spread
+from codes.restoration.restorers import LOOKS, by_ldn
+from scripts.dev.benchmarks.common import FIRING_RATE, print_table
+
+EXPOSURE, SHORT, LENGTH = Exposure(), 9, 21
+CENTERS = EXPOSURE.centers(24)
+Calls = dict[tuple[str, str], Callable[[], None]]
+
+
+@dataclass(frozen=True)
+class Options:
+    size: tuple[int, ...] = option((720, 1280), "height and width of the picture of a sequence")
+    roi_size: int = option(256, "side of the crops of a step")
+    bs: int = option(1, "batch size")
+    repeats: int = option(7, "runs of each, in turn; the median is reported")
+    device: str = option("", "device [cuda if available, else cpu]")
+    json: bool = option(False, "print one JSON object a line")
+
+
+def main(o: Options) -> None:
+    device = distributed.start(o.device)
+    ldn = LDN(LENGTH).to(device, memory_format=torch.channels_last)
+    crops = random_sample(o.bs, o.roi_size, o.roi_size, device)
+    calls = bsn_steps(crops[1], device) | ldn_steps(ldn, *crops)
+    calls |= sequences(ldn, *random_sample(1, *o.size, device))
+    seconds = seconds_in_turn(calls, repeats=o.repeats, device=device)
+    first: dict[str, list[float]] = {}
+    rows = []
+    for (what, name), found in seconds.items():
+        ratios = [one / other for one, other in zip(found, first.setdefault(what, found), strict=True)]
+        row = {"measured": what, "recipe": name, "ms": 1e3 * median(found), "of the first": median(ratios)}
+        rows.append(row | {"spread": spread(ratios)})
+    print("sequence of {}x{}, {} crop(s) of {}, {}".format(*o.size, o.bs, o.roi_size, device), file=sys.stderr)
+    print_table(rows, as_json=o.json)
+
+
+def random_sample(batch: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return random pictures [B,3,H,W] and spikes [B,T,h,w]."""
+    shape = (batch, EXPOSURE.total, height // UPSCALE, width // UPSCALE)
+    spikes = (torch.rand(shape, device=device) < FIRING_RATE).to(torch.uint8)
+    return torch.rand(batch, 3, height, width, device=device), spikes
+
+
+def bsn_steps(spikes: Tensor, device: torch.device) -> Calls:
+    """Return a training step of BSN for each kind of spike input."""
+    bsn = BSN().to(device, memory_format=torch.channels_last)
+
+    def loss(spike_input: str) -> Tensor:
+        noisy = tfp(estimate_intensity(spikes, spike_input), EXPOSURE.center, SHORT)
+        return mse(bsn(noisy), noisy)
+
+    kinds = ("counts", "rates")
+    return {("step of BSN", kind): step(bsn, lambda kind=kind: loss(kind)) for kind in kinds}
+
+
+def ldn_steps(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
+    """Return a training step of LDN for each recipe, on random labels."""
+    labels = torch.rand(len(blur) * len(CENTERS), *blur.shape[1:], device=blur.device)
+    distance = perceptual("ssim")
+
+    def loss(name: str) -> Tensor:
+        spike_input = RECIPES[name]["spike_input"]
+        light = estimate_intensity(spikes, spike_input)
+        if RECIPES[name]["picture"] == "fused":
+            scaled = match_picture_scale(light, blur, EXPOSURE)
+            return distance(ldn(labels, windows(scaled, CENTERS, LENGTH)), labels)
+        given = ldn_input(blur, light, length=LENGTH, short=SHORT, exposure=EXPOSURE, spike_input=spike_input)
+        return distance(ldn(*given(CENTERS)), labels)
+
+    return {("step of LDN", name): step(ldn, lambda name=name: loss(name)) for name in RECIPES}
+
+
+def sequences(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
+    """Return the restoration of all target times of an exposure, for each recipe."""
+    times = EXPOSURE.evenly(OWN_STEP)
+
+    @torch.inference_mode()
+    def restore(name: str, number: int) -> None:
+        at = by_ldn(ldn, blur, spikes, exposure=EXPOSURE, short=SHORT, recipe=RECIPES[name], number=number)
+        for time in times:
+            at(time)
+
+    calls: Calls = {("sequence", name): lambda name=name: restore(name, 1) for name in RECIPES}
+    calls["sequence", f"fused, {LOOKS} looks"] = lambda: restore("fused", LOOKS)
+    return calls
+
+
+def step(net: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Return an optimiser step that minimises `loss`."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
+
+    def call() -> None:
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return call
