@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from codes.cli import option, shown
 from codes.data.batches import Batches, Packed
 from codes.data.dataset import SpikeDataset
+from codes.data.fingerprint import fingerprint
 from codes.data.spikes import UPSCALE, Exposure
 from codes.engine import Journal, checkpoint, distributed, evaluate, fit, signals
 from codes.engine.evaluate import Compare
@@ -76,6 +77,7 @@ class StageOptions:
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
 FREE |= {"save_every", "check_data", "consistency"}
+BY_CONTENT = ("base_folder", "bsn_path", "sr_path", "deblur_path")  # compared by the content of these files
 FREE |= {"teacher_cache"}  # where labels are kept; whether they are is among the sources of a run
 PROTOCOL = (
     "whole pictures; middle frame of the exposure (spike frame 68 of 137), sequence: spike frames 20, 36, ..., 116; "
@@ -109,7 +111,8 @@ def open_run(o: StageOptions, stage: str) -> Run:
         folder = _new_folder(f"{folder}/test-{time.strftime('%Y%m%d-%H%M%S')}")
     journal = Journal(folder, writes=distributed.rank() == 0, alone=not o.test_mode)
     defaults = {field.name: field.default for field in dataclasses.fields(o)}
-    journal.options(dataclasses.asdict(o), defaults=defaults, same_but=FREE if _goes_on(o, journal) else None)
+    same_but = FREE if _goes_on(o, journal) else None
+    journal.options(dataclasses.asdict(o), defaults=defaults, same_but=same_but, by_content=BY_CONTENT)
     journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
     return Run(journal, device, o.precision)
 
@@ -157,10 +160,13 @@ def train_or_evaluate(
     test = test_loader(o, run, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
 
     def check_and_prepare(samples: SpikeDataset) -> None:
+        if not run.journal.writes:
+            return prepare(samples) if prepare else None
         sources = files | {"training data": samples.describe()}
         if hasattr(o, "teacher_cache"):  # kept labels are float16 and of whole pictures: others than live ones
             sources["--teacher_cache"] = "labels kept" if "ratios" in parts["train"] else "labels computed live"
-        run.journal.sources(sources, same=_goes_on(o, run.journal))
+        digests = {"training data": fingerprint(samples.files())}
+        run.journal.sources(sources, digests, same=_goes_on(o, run.journal))
         if prepare:
             prepare(samples)
 
@@ -324,7 +330,8 @@ def test_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: 
     except InputError as error:
         raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
     _tell_left_over(run, samples)
-    run.journal.about["data"] = samples.describe()
+    if run.journal.writes:
+        run.journal.about["data"] = samples.describe()
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     return _loader(o, mine, batch_size=1)
 

@@ -48,7 +48,8 @@ def make_data(folder: Path, train: int = 3, test: int = 2, height: int = 32, wid
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory) -> None:
-    """Keep the tests out of the user's cache directory."""
+    """Keep the tests out of the user's cache directory, but for weights of LPIPS that are there."""
+    os.environ.setdefault("TORCH_HOME", str(Path(torch.hub.get_dir()).parent))
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 

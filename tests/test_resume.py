@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +20,7 @@ from training import assert_same, lines, run, state
 
 import train_sr
 from codes.cli import RESUMABLE, program
-from codes.data.images import write_image
+from codes.data.images import read_image, write_image
 from codes.data.spikes import write_spikes
 from codes.engine import Journal, checkpoint, signals
 from codes.errors import InputError, Interrupted
@@ -372,8 +373,83 @@ def test_other_data_and_other_weights_under_the_same_names_are_refused(data, wei
     run("deblur", data, weights, steps=2, force_resume=True)
     shutil.copytree(data / "train/spike_data/scene", data / "train/spike_data/other")
     shutil.copytree(data / "train/blur_data/scene", data / "train/blur_data/other")
-    with pytest.raises(InputError, match=r"training data: train, 3 samples, file list sha256 \w+ then, train, 6 samp"):
+    told = r"training data: train, 3 samples, .* then, train, 6 samples, .* now \(blur_data/other/000000\.png added"
+    with pytest.raises(InputError, match=told):
         run("deblur", data, weights)
+
+
+@pytest.mark.parametrize("name", ["spike_data/scene/000001.dat", "blur_data/scene/000001.png"])
+def test_content_changed_at_equal_size_and_time_is_named(data, weights, name):
+    path, uncompressed = data / "train" / name, [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    if path.suffix == ".png":
+        cv2.imwrite(str(path), cv2.imread(str(path)), uncompressed)
+    folder, before = run("deblur", data, weights, steps=1), path.stat()
+    if path.suffix == ".png":
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path)), uncompressed)
+    else:
+        path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(InputError, match=rf"training data: .* now \({re.escape(name)} changed\)"):
+        run("deblur", data, weights)
+    (folder / "fingerprint.json").write_bytes(b"{")  # names are lost, the difference is not
+    with pytest.raises(InputError, match=r"training data: .* content sha256 \w+ now"):
+        run("deblur", data, weights)
+    assert state(folder)["progress"]["step"] == 1
+    run("deblur", data, weights, steps=2, force_resume=True)
+
+
+def test_moved_data_and_weights_resume_as_they_are(data, weights, tmp_path):
+    """A job copies both to a local disk: other folders and other times, the same content."""
+    through = run("deblur", data, weights, exp_name="through")
+    folder = run("deblur", data, weights, steps=1)
+    shutil.copytree(data, tmp_path / "local/copy", copy_function=shutil.copyfile)
+    shutil.rmtree(data)
+    moved = {}
+    for name, path in weights.items():
+        moved[name] = str(shutil.copyfile(path, tmp_path / f"local/{name}.pth"))
+        Path(path).unlink()
+    options = {"save_folder": str(folder.parents[1])}
+    run("deblur", tmp_path / "local/copy", moved, **options)
+    assert_same(state(folder)["net"], state(through)["net"])
+
+
+def test_weights_that_are_given_or_left_out_only_now_are_named(data, weights):
+    for name, then, now in (("given", "bsn_path", ""), ("left_out", "", "bsn_path")):
+        run("sr", data, weights, steps=1, exp_name=name, bsn_path=weights.get(then, ""))
+        told = (
+            r"--bsn_path: .*bsn\.pth, sha256 \w+ then, nothing now" if then else r"--bsn_path: nothing then, .*bsn\.pth"
+        )
+        with pytest.raises(InputError, match=told):
+            run("sr", data, weights, exp_name=name, bsn_path=weights.get(now, ""))
+
+
+def test_a_run_from_before_content_was_compared_goes_on(data, weights):
+    """Its record ends after the hash of names and sizes; from now on content counts."""
+    folder = run("sr", data, weights, steps=1)
+    record = json.loads((folder / "options.json").read_text())
+    full = record["sources"]["training data"]
+    record["sources"]["training data"] = full.partition(", content")[0]
+    (folder / "options.json").write_text(json.dumps(record))
+    (folder / "fingerprint.json").unlink()
+    run("sr", data, weights, steps=2)
+    assert json.loads((folder / "options.json").read_text())["sources"]["training data"] == full
+    path = data / "train/spike_data/scene/000001.dat"
+    write_spikes(path, np.zeros((137, 8, 16), np.uint8))
+    with pytest.raises(InputError, match=r"scene/000001\.dat changed"):
+        run("sr", data, weights)
+
+
+def test_a_table_of_other_test_data_is_made_again(data, weights):
+    """Asked for once more, a finished run gives the table that it has, unless its test data changed since."""
+    folder = run("sr", data, weights, evaluate_every=3)
+    table = next(folder.glob("step-*/means.csv"))
+    first = table.read_bytes()
+    path = data / "test/blur_data/scene/000000.png"
+    write_image(path, 255 - read_image(path))
+    run("sr", data, weights, evaluate_every=3)
+    assert table.read_bytes() != first
+    assert "the test data changed since this table was made; it is made again" in (folder / "log.txt").read_text()
 
 
 def test_a_table_says_what_it_was_made_of(data, weights):

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from codes.archives import read_arrays
+from codes.data.fingerprint import combined, fingerprint
 from codes.data.images import check_image, image_size, read_image
 from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_packed
 from codes.errors import InputError
@@ -73,12 +74,20 @@ class SpikeDataset(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
+    def files(self) -> dict[str, Path]:
+        """Return all files that are read, without the teacher's labels, by their names below the root."""
+        return {path.relative_to(self.root).as_posix(): path for name in self.names for path in self._files(name)}
+
     def describe(self) -> str:
-        """Name the data: where they are, how many, and a hash of the names and sizes of all files that are read."""
-        files = [path for name in self.names for path in self._files(name)]
-        listed = "".join(f"{path.relative_to(self.root).as_posix()} {path.stat().st_size}\n" for path in files)
+        """Name the split, the number of samples, and hashes: of the names and sizes of all files, and of their content.
+
+        Records of older runs end after the first hash.
+        """
+        files = self.files()
+        listed = "".join(f"{name} {path.stat().st_size}\n" for name, path in files.items())
         listed = hashlib.sha256(listed.encode()).hexdigest()[:16]
-        return f"{self.root.name}, {len(self)} samples, file list sha256 {listed}"
+        content = combined(fingerprint(files))
+        return f"{self.root.name}, {len(self)} samples, file list sha256 {listed}, content sha256 {content}"
 
     def _files(self, name: str) -> list[Path]:
         """List the files of a sample that are read, without the teacher's labels."""

@@ -6,11 +6,12 @@ import fcntl
 import io
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from codes.data import manifest
+from codes.data.fingerprint import Digests, changes
 from codes.data.images import write_image
 from codes.errors import InputError
 from codes.files import replacing
 
 Rows = dict[str, dict[str, float]]
 STATE = "the state"
+HASHES = re.compile(r"sha256 (\w+)(?:, content sha256 (\w+))?$")
 
 
 class Journal:
@@ -85,10 +88,18 @@ class Journal:
         with self.writing("the log"), open(self.folder / "log.txt", "a", encoding="utf-8") as file:
             file.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.splitlines())
 
-    def options(self, options: dict, *, defaults: dict | None = None, same_but: set[str] | None = None) -> None:
+    def options(
+        self,
+        options: dict,
+        *,
+        defaults: dict | None = None,
+        same_but: set[str] | None = None,
+        by_content: Iterable[str] = (),
+    ) -> None:
         """Keep the options of a run, with the versions it runs on.
 
-        An option that the record of an older run does not have is taken to have been at its default.
+        An option that the record of an older run does not have is taken to have been at its default. Options that are
+        compared `by_content` name files, which `sources` compares; records from before it did are compared by path.
         Raises: InputError if they differ from those kept before in any that is not in `same_but` (None: all may), or
         nothing was kept.
         """
@@ -105,26 +116,35 @@ class Journal:
             record = _read_json(path)
             before = {name: value for name, value in json.loads(json.dumps(defaults or {})).items() if name in options}
             before |= record.get("options", {})
+            free = same_but | set(by_content if record.get("sources") else ())
             self._refuse(
                 f"--{name}: {before.get(name, 'nothing')} then, {options.get(name, 'nothing')} now"
                 for name in before | options
-                if name not in same_but and before.get(name) != options.get(name)
+                if name not in free and before.get(name) != options.get(name)
             )
         _write_json(path, record | {"options": options, "versions": versions(), "command": sys.argv})
 
-    def sources(self, sources: dict[str, str], *, same: bool) -> None:
-        """Keep what a run is made of: name -> description with a hash.
+    def sources(self, sources: dict[str, str], digests: dict[str, Digests], *, same: bool) -> None:
+        """Record what a run is made of: name -> description with a hash of content, and the digests of its files.
 
-        Raises: InputError if something was another then, and has to be the `same`.
+        Raises: InputError naming what changed, if the content is another than that of the record and has to be the
+        `same`. Where files lie does not count.
         """
         if not self.writes:
             return
-        path = self.folder / "options.json"
-        record = _read_json(path)
+        path, files = self.folder / "options.json", self.folder / "fingerprint.json"
+        record, found = _read_json(path), _read_or_nothing(files)
         before = record.get("sources", {}) if same else {}
-        self._refuse(
-            f"{name}: {before[name]} then, {now} now" for name, now in sources.items() if before.get(name, now) != now
-        )
+        differences = []
+        for name in before | sources:
+            now = sources.get(name, "nothing")
+            # An older record may not have every source; weight files it has always had.
+            was = before.get(name, "nothing" if before and name.endswith("_path") else now)
+            if not same_content(was, now):
+                changed = changes(found[name], digests[name]) if name in found and name in digests else ""
+                differences.append(f"{name}: {was} then, {now} now" + (f" ({changed})" if changed else ""))
+        self._refuse(differences)
+        _write_json(files, digests)
         _write_json(path, record | {"sources": sources})
 
     def _refuse(self, changes: Iterable[str]) -> None:
@@ -177,6 +197,8 @@ class Journal:
             return
         self.log(f"step {step}\n{as_text(rows)}")
         folder = self.folder / f"step-{step:07d}"
+        if (folder / "means.csv").is_file() and not self.has_table(step):
+            self.log(f"{folder}: the test data changed since this table was made; it is made again")
         means = [{"output": row, **line} for row, line in rows.items()]
         with self.writing("the table"):
             _write_json(folder / "about.json", self.about | {"step": step, "versions": versions()})
@@ -188,8 +210,12 @@ class Journal:
             _write_csv(folder / "means.csv", means)
 
     def has_table(self, step: int) -> bool:
-        """Say whether the table of a step was made."""
-        return (self.folder / f"step-{step:07d}" / "means.csv").is_file()
+        """Say whether the table of a step was made, of the content that the test data have now."""
+        folder = self.folder / f"step-{step:07d}"
+        if not (folder / "means.csv").is_file():
+            return False
+        made_of, now = _read_or_nothing(folder / "about.json").get("data"), self.about.get("data")
+        return not made_of or not now or same_content(made_of, now)
 
     def kept_table(self, step: int) -> Rows:
         """Return the table of a step that was made before; none without its file."""
@@ -206,6 +232,18 @@ class Journal:
     def close(self) -> None:
         if self.writer:
             self.writer.close()
+
+
+def same_content(before: str, now: str) -> bool:
+    """Compare two descriptions by the hashes of content that they end in, not by the paths that they begin with.
+
+    Descriptions of data sets in older records have a hash of names and sizes alone, which is compared there.
+    """
+    hashes = [HASHES.search(text) for text in (before, now)]
+    if not all(hashes):
+        return before == now
+    (names, content), (names_now, content_now) = (found.groups() for found in hashes)
+    return content == content_now if content and content_now else names == names_now
 
 
 def as_text(rows: Rows) -> str:
@@ -236,6 +274,13 @@ def versions() -> dict[str, str]:
 
 def _read_json(path: Path) -> dict:
     return manifest.read(path, otherwise="--force_resume writes a new one")
+
+
+def _read_or_nothing(path: Path) -> dict:
+    """Read a record that can be done without; empty if it is missing or damaged."""
+    with suppress(InputError):
+        return manifest.read(path)
+    return {}
 
 
 def _write_json(path: Path, record: dict) -> None:
