@@ -24,7 +24,8 @@ from codes.data import manifest
 from codes.data.batches import Batch
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import SEQUENCE_STEP, Exposure
-from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher, cache_labels
+from codes.distillation.label_cache import cache_labels
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
@@ -202,7 +203,15 @@ def main(o: Options) -> Rows:
 
     def label(samples: SpikeDataset) -> None:
         whole, place = stage.dataset(o, o.train_split, parts=("spikes",)), {"device": run.device} | stage.processes()
-        samples.ratios = cache_labels(teacher, whole, centers=centers, precision=run.precision, **place)
+        samples.ratios = cache_labels(
+            teacher,
+            whole,
+            centers=centers,
+            precision=run.precision,
+            wait=distributed.wait,
+            log=run.journal.log,
+            **place,
+        )
         distributed.wait()
 
     labels = ("ratios",) if o.teacher_cache and teacher else ()

@@ -24,10 +24,11 @@ from codes.data.batches import Batches, Packed
 from codes.data.dataset import SpikeDataset
 from codes.data.images import write_image
 from codes.data.spikes import write_spikes
-from codes.distillation.teachers import NetworkTeacher, cache_labels
+from codes.distillation.label_cache import cache_labels
+from codes.distillation.teachers import NetworkTeacher
 from codes.engine import distributed
 from codes.errors import InputError
-from codes.networks import BSN, EDSR, LDN
+from codes.networks import EDSR, LDN
 
 
 # BSN takes 5 steps a batch: 7 stops it in the middle of the second.
@@ -159,16 +160,6 @@ for _ in range(4):
     assert faults[-1] < 1000 < faults[0]
 
 
-def test_labels_older_than_their_spikes_are_made_again(data, weights, tmp_path):
-    labels = tmp_path / "labels"
-    run("deblur", data, weights, epochs=1, teacher_cache=str(labels))
-    before = {path: path.read_bytes() for path in labels.rglob("*.npy")}
-    stream = data / "train/spike_data/scene/000001.dat"
-    stream.write_bytes(stream.read_bytes()[::-1])
-    run("deblur", data, weights, exp_name="again", epochs=1, teacher_cache=str(labels))
-    assert [path.name for path, content in before.items() if path.read_bytes() != content] == ["000001.npy"]
-
-
 def test_a_finished_run_stays_as_it_is(data, weights):
     before = state(run("sr", data, weights))
     assert_same(state(run("sr", data, weights)), before)
@@ -297,14 +288,6 @@ def test_labels_in_memory_train_as_those_in_a_folder(data, weights, tmp_path):
     )
     assert_same(state(ram), state(folder))
     assert_same(state(both), state(folder))
-
-
-def test_labels_of_another_teacher_are_refused(data, weights, tmp_path):
-    run("deblur", data, weights, epochs=1, teacher_cache=str(tmp_path / "labels"))
-    torch.manual_seed(1)
-    torch.save(BSN().state_dict(), tmp_path / "bsn.pth")
-    with pytest.raises(InputError, match="another teacher, precision, instants or data"):
-        run("deblur", data, weights, exp_name="other", epochs=1, teacher_cache=str(tmp_path / "labels"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(data, weights, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 from codes.errors import InputError
 from codes.files import replacing
 
+PARTS = ("options", "sources", "versions", "code", "spikes")  # of a manifest or record, each a dictionary
 NOTES = ("manifest.json", "demo.json", "refilmed.json")  # of make_gopro.py, make_demo.py, refilm.py
 
 
@@ -47,7 +48,7 @@ def read(path: Path, *, otherwise: str = "delete it to make the set again") -> d
     """
     try:
         content = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        parts = [content, *(content.get(name, {}) for name in ("options", "sources", "versions"))]
+        parts = [content, *(content.get(name, {}) for name in PARTS)]
         if not all(isinstance(part, dict) for part in parts):
             raise ValueError("not what was written")
         return content

@@ -5,8 +5,6 @@
 """
 
 import hashlib
-import io
-import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -14,14 +12,9 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from codes.data import manifest
-from codes.data.batches import Packed
-from codes.data.dataset import SpikeDataset, refuse_what_does_not_fit
 from codes.data.spikes import Exposure
 from codes.errors import InputError
-from codes.files import replacing
 from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.motion.super_resolution import STEP, WindowMeans, super_resolve
 from codes.physics.intensity import LARGEST_RATIO, apply_ratios, estimate_intensity, intensity_ratios, upsample_bicubic
@@ -134,7 +127,7 @@ class ClosedFormTeacher(nn.Module):
 
     def key(self) -> dict[str, object]:
         """Say what its labels depend on."""
-        return {"teacher": "fused", "version": LABELS} if self.fused else {"teacher": "consistent", "short": self.short}
+        return {"teacher": "fused"} if self.fused else {"teacher": "consistent", "short": self.short}
 
 
 def super_resolved_intensity(
@@ -160,55 +153,3 @@ def super_resolved_intensity(
     with ThreadPoolExecutor(at_once) as pool:  # OpenCV and NumPy let other threads run meanwhile
         list(pool.map(fused, {*inside, *wanted}))
     return fused, torch.stack([fused(instant) for instant in inside]).mean(0)
-
-
-def cache_labels(
-    teacher: NetworkTeacher | ClosedFormTeacher,
-    dataset: SpikeDataset,
-    *,
-    centers: list[int],
-    device: torch.device,
-    precision: str = "fp32",
-    rank: int = 0,
-    world: int = 1,
-) -> dict[str, np.ndarray]:
-    """Write the ratios of whole pictures as NAME.npy into the ratio folder of the data set, float16.
-
-    They are [N,H,W], of `ClosedFormTeacher` [N+1,H,W]. Those that are there, and not older than their spikes, stay.
-    Without a folder they are returned, by name.
-
-    The samples are shared by `world` processes.
-    Raises: InputError if the folder holds the ratios of another teacher, other instants or another data set, or if
-    without one they do not fit into memory.
-    """
-
-    def label(index: int) -> np.ndarray:
-        spikes = Packed.collate([dataset[index]]).to(device).spikes
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy()
-
-    if dataset.ratio_folder is None:
-        if world > 1:
-            raise InputError("--teacher_cache ram: several processes share no memory; name a folder")
-        refuse_what_does_not_fit(
-            sum(2 * (len(centers) + 1) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
-        )
-        return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
-    key = teacher.key() | {"centers": centers, "data": str(dataset.root.resolve())}
-    key["precision"] = precision if isinstance(teacher, NetworkTeacher) else "fp32"  # of its networks
-    record = dataset.ratio_folder / "teacher.json"
-    held = manifest.read(record, otherwise="name a new folder")
-    if held and {"precision": "fp32"} | held != key:
-        raise InputError(
-            f"{record}: these labels are of another teacher, precision, instants or data; name a new folder"
-        )
-    with replacing(record) as file:
-        file.write(json.dumps(key).encode())
-    for index in tqdm(range(rank, len(dataset), world), "labels", disable=rank > 0):
-        path = record.parent / f"{dataset.names[index]}.npy"
-        if not path.exists() or path.stat().st_mtime_ns < dataset.spike_path(index).stat().st_mtime_ns:
-            content = io.BytesIO()
-            np.save(content, label(index))
-            with replacing(path) as file:
-                file.write(content.getvalue())
-    return {}

@@ -1,0 +1,164 @@
+"""Teacher labels, computed once for whole pictures and kept on disk or in memory."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from codes.data import manifest
+from codes.data.batches import Packed
+from codes.data.dataset import SpikeDataset, refuse_what_does_not_fit
+from codes.data.fingerprint import Digests, changes, fingerprint, source_fingerprint
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
+from codes.errors import InputError
+from codes.files import replacing
+
+RECORD = "teacher.json"
+# Before the content of spikes and of source code was recorded: the version that equals the present code.
+LAST_VERSION = 4
+FORMER = {"fused": "mfsr", "consistent": "sdm", "rates": "isi"}  # values in older records
+
+
+def cache_labels(
+    teacher: NetworkTeacher | ClosedFormTeacher,
+    dataset: SpikeDataset,
+    *,
+    centers: list[int],
+    device: torch.device,
+    precision: str = "fp32",
+    rank: int = 0,
+    world: int = 1,
+    wait: Callable[[], None] = lambda: None,
+    log: Callable[[str], None] = print,
+) -> dict[str, np.ndarray]:
+    """Write the intensity ratios of whole pictures as NAME.npy into the ratio folder of the data set, float16.
+
+    They are [N,H,W], of `ClosedFormTeacher` [N+1,H,W]. Without a folder they are returned, by name. Labels that are
+    there are used again if they were computed from the same spikes, by the same teacher and the same code.
+
+    The samples are shared by `world` processes; `wait` returns as soon as all have called it. `log` is told which
+    labels are computed again.
+    Raises: InputError if the folder holds labels of another teacher, precision, other times, other code or another data
+    set, naming what differs; or if without a folder they do not fit into memory.
+    """
+
+    def label(index: int) -> np.ndarray:
+        spikes = Packed.collate([dataset[index]]).to(device).spikes
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy()
+
+    if dataset.ratio_folder is None:
+        if world > 1:
+            raise InputError("--teacher_cache ram: several processes share no memory; name a folder")
+        refuse_what_does_not_fit(
+            sum(2 * (len(centers) + 1) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
+        )
+        return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
+    if rank == 0:
+        _claim(dataset, _key(teacher, centers, precision), log)
+    wait()
+    for index in tqdm(range(rank, len(dataset), world), "labels", disable=rank > 0):
+        path = _label_path(dataset, index)
+        if not path.exists():
+            content = io.BytesIO()
+            np.save(content, label(index))
+            with replacing(path) as file:
+                file.write(content.getvalue())
+    return {}
+
+
+def _key(teacher: NetworkTeacher | ClosedFormTeacher, centers: list[int], precision: str) -> dict[str, Any]:
+    """Return all that labels depend on, besides the spikes."""
+    modules = {type(module).__module__ for module in teacher.modules()}
+    return {
+        **teacher.key(),
+        "centers": centers,
+        "precision": precision if isinstance(teacher, NetworkTeacher) else "fp32",  # of its networks
+        "code": source_fingerprint(*(name for name in modules if name.startswith("codes."))),
+    }
+
+
+def _claim(dataset: SpikeDataset, key: dict[str, Any], log: Callable[[str], None]) -> None:
+    """Make the ratio folder one of labels for this key, and remove the labels of spikes that changed since.
+
+    The record is written before the labels are, so that a label which is there is always of the spikes recorded for it.
+    """
+    record = dataset.ratio_folder / RECORD
+    held = manifest.read(record, otherwise="name a new folder")
+    spikes = _spike_digests(dataset)
+    before = held.get("spikes", {})
+    if held:
+        before = before if "spikes" in held else _spikes_of_older_record(dataset, held, spikes)
+        _refuse_other(record, held, key)
+    if before.keys() & spikes.keys() and not before.items() & spikes.items():
+        raise InputError(f"{record}: labels of another data set ({changes(before, spikes)}); name a new folder")
+    stale = [
+        path
+        for index, (name, digest) in enumerate(spikes.items())
+        if before.get(name) != digest and (path := _label_path(dataset, index)).exists()
+    ]
+    for path in stale:
+        path.unlink()
+    if stale:
+        changed = changes({name: before.get(name, "") for name in spikes}, spikes)
+        log(f"{record.parent}: {len(stale)} labels are computed again, their spikes are not the same ({changed})")
+    with replacing(record) as file:
+        file.write(json.dumps(key | {"spikes": before | spikes}).encode())
+
+
+def _refuse_other(record: Path, held: dict[str, Any], key: dict[str, Any]) -> None:
+    """Raise InputError if labels were computed by another teacher, at other times or by other code."""
+    if "code" not in held:
+        held = {"precision": "fp32", "code": key["code"]} | held
+        if held.pop("version", LAST_VERSION) != LAST_VERSION:
+            raise InputError(f"{record}: labels of an older version of the code; name a new folder by --teacher_cache")
+    if held["code"] != key["code"]:
+        raise InputError(
+            f"{record}: labels of another version of the code ({changes(held['code'], key['code'])}); remove "
+            f"{record.parent} to compute them again, or name a new folder by --teacher_cache"
+        )
+    then, now = (
+        {name: FORMER.get(str(value), value) for name, value in one.items() if name not in ("code", "data", "spikes")}
+        for one in (held, key)
+    )
+    differences = [
+        f"{name} {then.get(name, 'nothing')} then, {now.get(name, 'nothing')} now"
+        for name in then | now
+        if then.get(name) != now.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"{record}: labels of another teacher, precision or other times ({'; '.join(differences)}); name a new "
+            "folder by --teacher_cache"
+        )
+
+
+def _spikes_of_older_record(dataset: SpikeDataset, held: dict[str, Any], spikes: Digests) -> Digests:
+    """Return the spikes whose labels an older record, of paths and times, lets count as theirs."""
+    if held.get("data") != str(dataset.root.resolve()):
+        raise InputError(
+            f"{dataset.ratio_folder / RECORD}: labels of the data in {held.get('data')}, not in {dataset.root}; name a "
+            "new folder by --teacher_cache"
+        )
+    return {
+        name: digest
+        for index, (name, digest) in enumerate(spikes.items())
+        if (path := _label_path(dataset, index)).exists()
+        and path.stat().st_mtime_ns >= dataset.spike_path(index).stat().st_mtime_ns
+    }
+
+
+def _spike_digests(dataset: SpikeDataset) -> Digests:
+    """Return digests of all spike files by their names below the root; the size of a stream decides how it is read."""
+    files = {dataset.spike_path(index).relative_to(dataset.root).as_posix(): index for index in range(len(dataset))}
+    digests = fingerprint({name: dataset.spike_path(index) for name, index in files.items()})
+    return {name: "{} {}x{}".format(digests[name], *dataset.sizes[index]) for name, index in files.items()}
+
+
+def _label_path(dataset: SpikeDataset, index: int) -> Path:
+    return dataset.ratio_folder / f"{dataset.names[index]}.npy"
