@@ -1,19 +1,19 @@
-"""Export LDN for other runtimes, as ONNX and as a program of torch.export: any size, any number of instants.
+"""Export LDN for other runtimes, as ONNX and as a torch.export program, for any size and number of target times.
 
     python scripts/export.py model/LDN.pth --out exported/
 
-Inputs:  blur    float32 [1,3,H,W], BGR in [0,1], H and W multiples of 4; of weights of the recipe "fused" [N,3,H,W],
-                 what fusion along motion made of it
-         spikes  float32 [N,21,H/4,W/4] of 0 and 1, N windows of spike frames, an instant in the middle of each
-         start   float32 [N,3,H,W], what the closed form makes of them; only of weights of the recipe "rates"
-         (instead of spikes, both recipes take rates in the scale of the picture: of "rates"
-         `codes.physics.intensity.ldn_input` makes all three; of "fused"
-         `codes.restoration.restorers.looks` shows how motion-compensated intensity is cut and given)
-Output:  sharp   float32 [N,3,H,W], around [0,1]: clip it; of the recipe "fused" after what the mean of instants over
-                 the exposure lacks of the blurry picture was added to all
-                 (`codes.physics.sdm.data_consistency_residual`)
+Inputs, by the recipe of the weight file:
+    blur    float32 [1,3,H,W]: the blurry picture, BGR in [0,1], H and W multiples of 4. For weights whose input is the
+            multi-frame super-resolved picture: [N,3,H,W], that picture at each of the N target times.
+    spikes  float32 [N,21,H/4,W/4]: windows of 21 spike frames centred at the N target times. Spikes of 0 and 1 for
+            weights on spike counts, else ISI intensity in the scale of the picture.
+    start   float32 [N,3,H,W]: the closed-form result at each target time; only for weights on ISI intensity that are
+            given the blurry picture (`codes.physics.intensity.ldn_input` computes all three inputs).
+Output:
+    sharp   float32 [N,3,H,W], to be clipped to [0,1]. For weights with data consistency, first add the residual of
+            `codes.physics.sdm.data_consistency_residual`.
 
-What was written is read again, run at other sizes than it was made at, and compared with torch.
+Every written file is read again, run at other sizes, and compared with PyTorch.
 """
 
 import io
@@ -44,10 +44,10 @@ TOLERANCE = 1e-4
 @dataclass(frozen=True)
 class Options:
     weights: str = option(MISSING, "weights of LDN", positional=True)
-    out: str = option("exported", "folder for LDN.onnx and LDN.pt2")
-    formats: tuple[str, ...] = option(("onnx", "pt2"), "what to write", choices=("onnx", "pt2"))
-    spike_deblur_len: int = option(21, "raw spike frames that LDN sees")
-    force: bool = option(False, "write over what is there")
+    out: str = option("exported", "folder of LDN.onnx and LDN.pt2")
+    formats: tuple[str, ...] = option(("onnx", "pt2"), "formats to write", choices=("onnx", "pt2"))
+    spike_deblur_len: int = option(21, "spike frames that LDN is given")
+    force: bool = option(False, "overwrite existing files")
 
 
 def main(o: Options) -> None:
@@ -56,22 +56,22 @@ def main(o: Options) -> None:
     paths = {name: Path(o.out, f"LDN.{name}") for name in o.formats}
     for path in paths.values():
         if path.exists() and not o.force:
-            raise InputError(f"{path}: exists; name another --out, or write over it with --force")
+            raise InputError(f"{path}: exists already; choose another --out, or overwrite it with --force")
     for name, path in paths.items():
         write, read = FORMATS[name]
         content = write(net, recipe)
         difference = compare(net, read(content), recipe)
         if difference > TOLERANCE:
-            raise InputError(f"{path}: not written, its output differs from torch's by {difference:.1e}")
+            raise InputError(f"{path}: not written: its output differs from PyTorch's by {difference:.1e}, more than {TOLERANCE:g}")
         with replacing(path) as file:
             file.write(content)
-        print(f"{path}: {len(content) / 1e6:.2f} MB, differs from torch by {difference:.1e} at most")
+        print(f"{path}: {len(content) / 1e6:.2f} MB, largest difference to PyTorch {difference:.1e}")
 
 
-def example(instants: int, height: int, width: int, frames: int, recipe: Recipe) -> tuple[Tensor, ...]:
-    """Return random pictures, windows of spikes of height x width, and, of the recipe "rates", where to start."""
-    spikes = torch.randint(2, (instants, frames, height, width)).float()
-    blur, start = (torch.rand(count, 3, UPSCALE * height, UPSCALE * width) for count in (1, instants))
+def example(times: int, height: int, width: int, frames: int, recipe: Recipe) -> tuple[Tensor, ...]:
+    """Return random inputs of LDN for spikes of height x width, as the recipe asks for them."""
+    spikes = torch.randint(2, (times, frames, height, width)).float()
+    blur, start = (torch.rand(count, 3, UPSCALE * height, UPSCALE * width) for count in (1, times))
     if recipe["picture"] == "fused":
         return start, spikes
     return (blur, spikes, start) if recipe["spike_input"] == "rates" else (blur, spikes)
@@ -79,7 +79,7 @@ def example(instants: int, height: int, width: int, frames: int, recipe: Recipe)
 
 @torch.inference_mode()
 def compare(net: LDN, run: Run, recipe: Recipe) -> float:
-    """Return the largest difference of what was exported to the network, over several sizes."""
+    """Return the largest difference of an exported program to the network, over several sizes."""
     frames = net.spike_enc[0].in_channels
     inputs = [example(*size, frames, recipe) for size in ((1, 45, 80), (3, 24, 32), (2, 33, 17))]
     return max((run(*given) - net(*given)).abs().max().item() for given in inputs)
@@ -87,22 +87,25 @@ def compare(net: LDN, run: Run, recipe: Recipe) -> float:
 
 def to_onnx(net: LDN, recipe: Recipe) -> bytes:
     sides = {2: "height", 3: "width"}
-    axes = {"blur": sides, "spikes": {0: "instants", 2: "height/4", 3: "width/4"}, "sharp": {0: "instants", **sides}}
+    axes = {"blur": sides, "spikes": {0: "times", 2: "height/4", 3: "width/4"}, "sharp": {0: "times", **sides}}
     axes["start"] = axes["sharp"]
     if recipe["picture"] == "fused":
         axes["blur"] = axes["sharp"]
-    content = io.BytesIO()
+    inputs, content = example(2, 24, 32, net.spike_enc[0].in_channels, recipe), io.BytesIO()
+    names = ["blur", "spikes", "start"][: len(inputs)]
     try:
         with warnings.catch_warnings():
-            # The exporter by tracing is called old; it is the one that all versions from 2.4 on have.
+            # The tracing exporter is deprecated, but the only one that PyTorch has from 2.4 on.
             warnings.simplefilter("ignore")
-            inputs = example(2, 24, 32, net.spike_enc[0].in_channels, recipe)
-            names = {
-                "input_names": ["blur", "spikes", "start"][: len(inputs)],
-                "output_names": ["sharp"],
-            }
-            names["dynamic_axes"] = {name: axes[name] for name in (*names["input_names"], "sharp")}
-            torch.onnx.export(net, inputs, content, dynamo=False, **names)
+            torch.onnx.export(
+                net,
+                inputs,
+                content,
+                dynamo=False,
+                input_names=names,
+                output_names=["sharp"],
+                dynamic_axes={name: axes[name] for name in (*names, "sharp")},
+            )
     except (ImportError, torch.onnx.errors.OnnxExporterError) as error:
         raise _missing(error) from None
     return content.getvalue()
@@ -121,14 +124,14 @@ def from_onnx(content: bytes) -> Run:
 
 
 def _missing(error: Exception) -> InputError:
-    return InputError(f"--formats onnx needs the packages onnx and onnxruntime ({error}); pip install onnx onnxruntime")
+    return InputError(f"--formats onnx needs the packages onnx and onnxruntime ({error}): pip install onnx onnxruntime, or --formats pt2")
 
 
 def to_program(net: LDN, recipe: Recipe) -> bytes:
     height, width = (torch.export.Dim(name, min=SMALLEST, max=LARGEST) for name in ("height", "width"))
-    instants, sides = torch.export.Dim("instants"), {2: UPSCALE * height, 3: UPSCALE * width}
-    each = {0: instants, **sides}
-    shapes = (each if recipe["picture"] == "fused" else sides, {0: instants, 2: height, 3: width}, each)
+    times, sides = torch.export.Dim("times"), {2: UPSCALE * height, 3: UPSCALE * width}
+    each = {0: times, **sides}
+    shapes = (each if recipe["picture"] == "fused" else sides, {0: times, 2: height, 3: width}, each)
     inputs, content = example(2, 24, 32, net.spike_enc[0].in_channels, recipe), io.BytesIO()
     torch.export.save(torch.export.export(net, inputs, dynamic_shapes=shapes[: len(inputs)]), content)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""What is exported is LDN, at any size and for any number of instants; what is there is not written over."""
+"""Exported programs compute LDN at any size and number of target times; existing files are not overwritten."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def exported(tmp_path_factory):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     again = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert again.returncode == 2 and again.stderr.startswith("error: out/LDN.onnx: exists")
+    assert again.returncode == 2 and again.stderr.startswith("error: out/LDN.onnx: exists already")
     return folder
 
 

@@ -1,10 +1,10 @@
-"""Watch a training for hours: does its memory grow, does it lose file handles, does it slow down?
+"""Record memory, open files and speed of a running training, to find leaks and slow-downs.
 
     python train_deblur.py ... 2> train.log &
     python scripts/dev/soak.py $! train.log --output log/soak
 
-TRAIN.LOG is where the progress bar goes. Every half minute a line is added to soak.csv; when the process ends (or this
-one is stopped by Ctrl-C) the curves are drawn and the beginning is compared with the end. Linux only.
+train.log is the file that receives the progress bar. Every 30 seconds a line is added to soak.csv. When the process
+ends, or this one is stopped by Ctrl-C, the curves are drawn and the beginning is compared with the end. Linux only.
 """
 
 import csv
@@ -30,8 +30,8 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Options:
-    pid: int = option(MISSING, "process to watch, with all that it starts", positional=True)
-    log: str = option(MISSING, "file that its progress bar is written to", positional=True)
+    pid: int = option(MISSING, "id of the process to observe, together with its child processes", positional=True)
+    log: str = option(MISSING, "file that receives its progress bar", positional=True)
     output: str = option("log/soak", "folder of soak.csv and the curves")
     every: float = option(30.0, "seconds between readings")
 
@@ -40,17 +40,17 @@ def main(o: Options) -> None:
     if not alive(o.pid):
         raise InputError(f"{o.pid}: no such process")
     if not Path(o.log).is_file():
-        raise InputError(f"{o.log}: no such file; it has to be what the progress bar of {o.pid} is written to")
+        raise InputError(f"{o.log}: no such file; name the file that receives the progress bar of process {o.pid}")
     output, start, rows = Path(o.output), time.monotonic(), []
     output.mkdir(parents=True, exist_ok=True)
     if (output / "soak.csv").exists():
-        raise InputError(f"{output}/soak.csv: there already; choose another --output")
+        raise InputError(f"{output}/soak.csv: exists already; choose another --output")
     try:
         with open(output / "soak.csv", "w", newline="") as file:
             while True:
                 row = {"minutes": round((time.monotonic() - start) / 60, 3), **reading(o.pid), "step": step(o.log)}
                 if not alive(o.pid):
-                    break  # it ended meanwhile: this was half of a reading
+                    break  # it ended during the reading
                 if not rows:
                     table = csv.DictWriter(file, row)
                     table.writeheader()
@@ -61,7 +61,7 @@ def main(o: Options) -> None:
     except KeyboardInterrupt:
         pass
     if len(rows) < 3:
-        raise InputError(f"{o.pid}: ended after {len(rows)} readings, too few to compare; lower --every")
+        raise InputError(f"{o.pid}: ended after {len(rows)} readings, at least 3 are needed; lower --every")
     draw(output, rows)
     print(summary(rows))
 
@@ -74,7 +74,7 @@ def alive(pid: int) -> bool:
 
 
 def reading(pid: int) -> dict[str, float]:
-    """Read the memory, open files and processor time of a process and all that it has started."""
+    """Read memory, open files and CPU time of a process and its descendants."""
     resident, own, files, seconds, count = 0, 0, 0, 0.0, 0
     for process in family(pid):
         try:
@@ -82,13 +82,13 @@ def reading(pid: int) -> dict[str, float]:
             files += len(os.listdir(f"/proc/{process}/fd"))
             fields = stat(process)
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has ended
         resident, own = resident + pages[1] * PAGE, own + (pages[1] - pages[2]) * PAGE
-        # With the children that ended: what they did counts too.
+        # Including the CPU time of children that have ended.
         seconds, count = seconds + sum(map(int, fields[11:15])) / TICK, count + 1
     return {
         "resident MiB": round(resident / MIB, 1),
-        "own MiB": round(own / MIB, 1),  # of it, without the mapped files, which the system may drop
+        "own MiB": round(own / MIB, 1),  # without mapped files, which the system may drop
         "open files": files,
         "processes": count,
         "CPU seconds": round(seconds, 2),
@@ -111,12 +111,12 @@ def family(pid: int) -> list[int]:
 
 
 def stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the state on; the name before it may hold anything."""
+    """Return the fields of /proc/PID/stat from the state on; the name before it may contain any character."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def step(log: str) -> int:
-    """Return the last step that the progress bar shows, 0 before the first."""
+    """Return the last step shown by the progress bar, 0 before the first."""
     with open(log, "rb") as file:
         file.seek(max(0, os.path.getsize(log) - 65536))
         found = STEP.findall(file.read())
@@ -124,7 +124,7 @@ def step(log: str) -> int:
 
 
 def speeds(rows: list[dict], *, stride: int = 1) -> list[tuple[float, float]]:
-    """Return (minute, steps per CPU second) between every `stride`-th reading, where steps were taken."""
+    """Return (minute, steps per CPU second) between every `stride`-th reading, where steps were made."""
     pairs = zip(rows[::stride], rows[stride::stride], strict=False)
     return [
         (b["minutes"], (b["step"] - a["step"]) / (b["CPU seconds"] - a["CPU seconds"]))
@@ -147,10 +147,7 @@ def draw(output: Path, rows: list[dict]) -> None:
 
 
 def summary(rows: list[dict]) -> str:
-    """Compare the second tenth of the time with the last: in the first a program is still getting what it needs.
-
-    By medians: an evaluation takes memory, files and time for a while, and no step.
-    """
+    """Compare medians of the second and of the last tenth of the time; the first tenth is the start of the program."""
     tenth = max(1, len(rows) // 10)
     begin, end = rows[tenth : 2 * tenth + 1], rows[-tenth - 1 :]
     lines = [f"{rows[-1]['minutes']:.0f} minutes, {rows[-1]['step'] - rows[0]['step']} steps"]
