@@ -62,7 +62,9 @@ def main(o: Options) -> None:
         content = write(net, recipe)
         difference = compare(net, read(content), recipe)
         if difference > TOLERANCE:
-            raise InputError(f"{path}: not written: its output differs from PyTorch's by {difference:.1e}, more than {TOLERANCE:g}")
+            raise InputError(
+                f"{path}: not written, its output differs from PyTorch's by {difference:.1e}; {TOLERANCE:g} is accepted"
+            )
         with replacing(path) as file:
             file.write(content)
         print(f"{path}: {len(content) / 1e6:.2f} MB, largest difference to PyTorch {difference:.1e}")
@@ -124,7 +126,10 @@ def from_onnx(content: bytes) -> Run:
 
 
 def _missing(error: Exception) -> InputError:
-    return InputError(f"--formats onnx needs the packages onnx and onnxruntime ({error}): pip install onnx onnxruntime, or --formats pt2")
+    return InputError(
+        f"--formats onnx needs the packages onnx and onnxruntime ({error}): pip install onnx onnxruntime, or choose "
+        "--formats pt2"
+    )
 
 
 def to_program(net: LDN, recipe: Recipe) -> bytes:

@@ -1,0 +1,86 @@
+"""Device code of training, run on a CUDA device that does not exist.
+
+Proves, for every stage, recipe and loss: no operation mixes devices, no training step waits for the GPU, and what a
+step needs up to its backward pass stays under a stated size.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from fake_cuda import fake_cuda, needs_cuda_build
+
+from codes import stage
+from codes.data.batches import Packed
+from codes.data.spikes import UPSCALE, Exposure
+
+pytestmark = needs_cuda_build
+GIB = 2**30
+BATCH, SIDE = 4, 512  # as published
+
+NETWORKS = {"bsn_path": "bsn.pth", "sr_path": "sr.pth"}
+# Script, options, and bounds of the live memory in GiB, in fp32 and in bf16: a fifth above what the forward pass needs.
+STAGES = {
+    "BSN": ("train_bsn", {}, 3.0, 1.6),
+    "BSN, ISI": ("train_bsn", {"spike_input": "rates"}, 3.0, 1.6),
+    "SR": ("train_sr", {}, 1.4, 0.8),
+    "LDN published, SSIM": ("train_deblur", {"recipe": "published", "tea_loss": "ssim"} | NETWORKS, 3.4, 2.7),
+    "LDN ISI": ("train_deblur", {"recipe": "rates", "tea_loss": "ssim", "teacher": "consistent"}, 3.4, 2.7),
+    "LDN ISI, cached labels": ("train_deblur", {"recipe": "rates", "tea_loss": "ssim"}, 3.4, 2.7),
+    "LDN resim, SSIM": ("train_deblur", {"recipe": "fused", "tea_loss": "ssim"}, 4.6, 3.7),
+}
+
+
+@pytest.fixture
+def cuda(monkeypatch, tmp_path, weights):
+    monkeypatch.chdir(tmp_path)
+    Path("GOPRO").mkdir()
+    for name in ("refilmed", "resimulated"):
+        Path(f"GOPRO/{name}.json").write_text('{"complete": true}')
+    for name in ("vgg16", "alexnet"):
+        real = getattr(torchvision.models, name)
+        monkeypatch.setattr(torchvision.models, name, lambda *_, real=real, **__: real(weights=None))
+    with fake_cuda(monkeypatch) as monitor:
+        yield monitor
+
+
+def packed(fields: tuple[str, ...], exposure: Exposure, *, target_times: int) -> Packed:
+    """Return a batch in CPU memory, as the loader makes it; cached ratios are those of a closed-form teacher."""
+    side = SIDE // UPSCALE
+    tensors = {
+        "spikes": torch.zeros(BATCH, exposure.total, side, side // 8, dtype=torch.uint8),
+        "blur": torch.zeros(BATCH, SIDE, SIDE, 3, dtype=torch.uint8),
+        "sequence": torch.zeros(BATCH, 7, SIDE, SIDE, 3, dtype=torch.uint8),
+        "ratios": torch.zeros(BATCH, target_times + 1, SIDE, SIDE, dtype=torch.float16),
+    }
+    return Packed(["sample"] * BATCH, side, [0] * BATCH, {name: tensors[name] for name in fields})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", STAGES)
+def test_a_training_step_stays_on_the_device_and_within_its_memory(name, precision, cuda, monkeypatch, tmp_path):
+    script, options, *bounds = STAGES[name]
+    module, captured = import_module(script), {}
+    monkeypatch.setattr(stage, "load", lambda net, path: net)
+    monkeypatch.setattr(stage, "train_or_evaluate", lambda *given, **settings: captured.update(settings, given=given))
+    module.main(module.Options(device="cuda", precision=precision, save_folder=str(tmp_path), **options))
+    _, run, net, losses, _ = captured["given"]
+    target_times = 7 if "resim" in name else 5
+    batch = packed(captured["parts"]["train"], captured["exposure"], target_times=target_times).to(run.device)
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+        terms = next(losses(net, batch))
+    assert all(term.is_cuda and term.shape == () and term.requires_grad for term in terms.values())
+    bound = bounds[precision == "bf16"]
+    assert cuda.peak < bound * GIB, f"{cuda.peak / GIB:.2f} GiB live, {bound} are accepted"
+
+
+def test_waiting_for_the_gpu_and_mixed_devices_are_seen(cuda):
+    x = torch.rand(4, device="cuda")
+    for wait in (x.sum().item, x.nonzero, x.cpu, x.tolist, lambda: bool(x.any()), lambda: torch.zeros(4).copy_(x)):
+        with pytest.raises((AssertionError, RuntimeError)):
+            wait()
+    with pytest.raises(RuntimeError):
+        x + torch.rand(4)
+    assert cuda.live == x.untyped_storage().nbytes()
