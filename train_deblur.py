@@ -180,16 +180,16 @@ def main(o: Options) -> Rows:
             long, short = tfp(light, middle, exposure.length), tfp(light, middle, o.bsn_len)
             clean = upsample_bilinear(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, upsample_bilinear(long), clean), "teacher": taught("published")}
-        outputs["SDM rates"] = taught("consistent")
+        outputs["SDM ISI"] = taught("consistent")
         found = list(looks(net, batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, recipe=recipe))
         first, last = found[0](), found[-1]()
         restorers = {"LDN": last.sharp}
         if is_fused:
-            restorers = {"SDM fused": first.fused, "LDN first look": first.sharp} | restorers
+            restorers = {"SDM MFSR": first.fused, "LDN, 1 iteration": first.sharp} | restorers
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
-            outputs["SDM fused"] = taught("fused")
+            outputs["SDM MFSR"] = taught("fused")
         if is_consistent:
-            outputs["LDN free"] = last.free(middle)
+            outputs["LDN without consistency"] = last.free(middle)
         outputs |= {name: restore(middle) for name, restore in restorers.items()}
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
         if batch.sequence is not None:

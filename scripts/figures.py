@@ -25,7 +25,7 @@ from codes.reporting.html import html_report
 from codes.reporting.run_record import Curves, Record, read_curves, read_options, read_record
 
 # Outputs shown side by side: the first list that a run has completely.
-SIDE_BY_SIDE = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM fused", "LDN", "truth")
+SIDE_BY_SIDE = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM MFSR", "LDN", "truth")
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,10 @@ MODULES = {
     "SDM": "SDM",
     "SDM+BSN": "SDM + BSN",
     "teacher": "SDM + BSN + SR (teacher)",
-    "SDM rates": "SDM on firing rates (ours)",
-    "SDM fused": TEACHER,
-    "LDN first look": "LDN, after one look at the spikes (ours)",
-    "LDN free": "LDN, before data consistency (ours)",
+    "SDM ISI": "SDM on firing rates (ours)",
+    "SDM MFSR": TEACHER,
+    "LDN, 1 iteration": "LDN, after one look at the spikes (ours)",
+    "LDN without consistency": "LDN, before data consistency (ours)",
     "LDN": "LDN (student)",
 }
 OURS = {"blurry": "LDN, recipe rates (ours)", "fused": "LDN, recipe fused (ours)"}  # by the picture it looks at
@@ -182,14 +182,14 @@ def _short(data: bytes) -> str:
 def sequence_table(rows: dict[float, dict[str, Rows]], notes: list[str]) -> Table:
     """PSNR and SSIM over the sequence at each V_th."""
     columns, lines = ["method"], {method: [] for method in published.SEQUENCE}
-    ours = OURS["fused" if any("SDM fused sequence" in of_set["deblur"] for of_set in rows.values()) else "blurry"]
-    if any("SDM fused" in of_set["deblur"] for of_set in rows.values()):
+    ours = OURS["fused" if any("SDM MFSR sequence" in of_set["deblur"] for of_set in rows.values()) else "blurry"]
+    if any("SDM MFSR" in of_set["deblur"] for of_set in rows.values()):
         lines |= {ours: []} | ({TEACHER: []} if ours == OURS["fused"] else {})
     for threshold, of_set in rows.items():
         columns += [f"PSNR, V_th {threshold:g}", f"SSIM, V_th {threshold:g}", f"PSNR, V_th {threshold:g}, published"]
         for method, line in lines.items():
-            row = "SDM fused sequence" if method == TEACHER else "LDN sequence"
-            is_measured = method in (TEACHER, ours if "SDM fused" in of_set["deblur"] else "S-SDM (LDN)")
+            row = "SDM MFSR sequence" if method == TEACHER else "LDN sequence"
+            is_measured = method in (TEACHER, ours if "SDM MFSR" in of_set["deblur"] else "S-SDM (LDN)")
             found = of_set["deblur"].get(row, {}) if is_measured else {}
             line += [found.get("psnr"), found.get("ssim"), published.SEQUENCE.get(method, {}).get(threshold)]
     protocol = (

@@ -37,9 +37,9 @@ def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
     assert found == read_recipe(Path(path).parent / "state.pth") and found.items() >= RATES.items()
     assert found["threshold"] == "unknown" and found["bsn_len"] == "9" and found["commit"]
     rows = train_deblur.main(train_deblur.Options(**options | {"test_mode": True, "deblur_path": path}))
-    assert list(rows) == ["blurry", "TFP_9", "TFI", "SDM", "SDM rates", "SDM fused", "LDN"]
-    assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM rates"]["psnr"], abs=1.0)  # where it starts
-    assert rows["SDM rates"]["psnr"] > rows["SDM"]["psnr"]
+    assert list(rows) == ["blurry", "TFP_9", "TFI", "SDM", "SDM ISI", "SDM MFSR", "LDN"]
+    assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM ISI"]["psnr"], abs=1.0)  # where it starts
+    assert rows["SDM ISI"]["psnr"] > rows["SDM"]["psnr"]
 
 
 def test_labels_kept_and_computed_live_train_the_same(options, data):

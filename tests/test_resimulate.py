@@ -113,8 +113,8 @@ def test_ldn_of_the_fused_recipe_starts_at_fusion_and_is_the_default_there(filme
     assert read_recipe(path).items() >= FUSED.items()
     test = options(filmed, exp_name="tiny", test_mode=True, deblur_path=str(path))
     rows = train_deblur.main(train_deblur.Options(**test))
-    assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM fused"]["psnr"], abs=1.0)
-    assert rows["LDN"]["psnr"] != rows["SDM fused"]["psnr"]
+    assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM MFSR"]["psnr"], abs=1.0)
+    assert rows["LDN"]["psnr"] != rows["SDM MFSR"]["psnr"]
 
 
 def test_training_on_them_stops_and_goes_on_bit_for_bit(filmed):

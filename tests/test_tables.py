@@ -88,7 +88,7 @@ def test_weights_of_the_rates_recipe_need_no_bsn(options, tmp_path, monkeypatch)
     own = {"bsn_path": (), "sr_path": (), "deblur_path": (str(tmp_path / "rates.pth"),)}
     _, modules, _, networks = tables.main(tables.Options(**options | own | {"cost_size": (0,)}))
     found = {line[0]: line[1] for line in modules.rows}
-    assert found[tables.MODULES["SDM fused"]] > found["blurry picture"] and found["SDM + BSN"] is None
+    assert found[tables.MODULES["SDM MFSR"]] > found["blurry picture"] and found["SDM + BSN"] is None
     assert [line[0] for line in networks.rows if line[1] is not None] == ["LDN, colour"]
 
 

@@ -177,7 +177,7 @@ def test_a_run_with_other_options_is_refused_and_named(data, weights):
     [
         ("bsn", ["TFP_9", "BSN"]),
         ("sr", ["TFP_97 nearest", "SR against blur"]),
-        ("deblur", ["blurry", "TFP_9", "TFI", "SDM", "SDM+BSN", "teacher", "SDM rates", "LDN"]),
+        ("deblur", ["blurry", "TFP_9", "TFI", "SDM", "SDM+BSN", "teacher", "SDM ISI", "LDN"]),
     ],
 )
 def test_a_run_leaves_options_log_curves_tables_pictures_and_weights(data, weights, stage, rows):

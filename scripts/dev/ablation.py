@@ -293,7 +293,7 @@ def train_table(o: Options) -> Table:
         found = [trained(o, name, change, seed) for seed in range(o.seeds)]
         if None in found:
             continue
-        lines = {name: "LDN"} | ({FIRST_LOOK: "LDN first look"} if change == {"recipe": "fused"} else {})
+        lines = {name: "LDN"} | ({FIRST_LOOK: "LDN, 1 iteration"} if change == {"recipe": "fused"} else {})
         for title, measured in lines.items():
             cells = []
             for place in range(len(columns) // 4):
