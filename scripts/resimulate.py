@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from codes.cli import option, program
 from codes.data import manifest
 from codes.data.batches import Packed
-from codes.data.dataset import PICTURE_SUFFIXES, SpikeDataset
+from codes.data.dataset import SPIKE_SIZES, SpikeDataset
 from codes.data.images import write_image
 from codes.data.spikes import SEQUENCE_STEP, Exposure, write_spikes
 from codes.distillation.teachers import LABELS, ClosedFormTeacher
@@ -40,9 +40,7 @@ OLD = ("data_type", "GOPRO")
 @dataclass(frozen=True)
 class Options:
     base_folder: tuple[str, ...] = option(("data/demo",), "data sets; their training splits are filmed again")
-    data_type: str = option(
-        "GOPRO", "GOPRO: png pictures in train/; real: jpg, no truth", choices=tuple(PICTURE_SUFFIXES)
-    )
+    data_type: str = option("GOPRO", "GOPRO: png pictures in train/; real: jpg, no truth", choices=tuple(SPIKE_SIZES))
     output: str = option("data/refilmed", "folder to make")
     threshold: tuple[float, ...] = option((1.0, 4.0), "smallest and largest V_th, drawn evenly on a logarithmic scale")
     seed: int = option(0, "other phases, noise, thresholds and speeds")

@@ -94,7 +94,7 @@ MATRIX = {
     "nothing but spikes": (SPIKES, light(1), "sr", {"check_data": True}, ": a spike of every pixel in any frame: no "
                            "recording of light, make or copy it again"),
     "picture missing": (BLUR, Path.unlink, "sr", {}, ": missing; {root}/train/spike_data/scene/000001.dat needs it "
-                        "(.png)"),
+                        "(.png, .jpg, .jpeg)"),
     "picture truncated": (BLUR, truncated, "sr", {}, ": picture is truncated (no end marker); copy it or make it again"),
     "picture empty": (BLUR, empty, "sr", {}, ": not a readable picture (0 bytes); PNG and JPEG are accepted"),
     "picture is a text": (BLUR, text, "sr", {}, ": not a readable picture (13 bytes); PNG and JPEG are accepted"),
@@ -109,7 +109,7 @@ MATRIX = {
     "picture not a multiple of 4": (BLUR, picture(30, 64, 3), "sr", {}, ": its picture is 30x64, both must be multiples "
                                     "of 4: crop the picture, and the spikes to a quarter of it"),
     "truth missing": (SHARP.replace("train", "test"), Path.unlink, "bsn", {"evaluate_every": 1}, ": missing; "
-                      "{root}/test/spike_data/scene/000001.dat needs it (.png). Without test data: --evaluate_every 0"),
+                      "{root}/test/spike_data/scene/000001.dat needs it (.png, .jpg, .jpeg). Without test data: --evaluate_every 0"),
     "truth of another size": (SHARP.replace("train", "test"), picture(32, 32, 3), "bsn", {"evaluate_every": 1}, ": is "
                               "32x32, expected 32x64 as its spikes. Without test data: --evaluate_every 0"),
     "weights missing": ("../bsn.pth", Path.unlink, "deblur", {}, ": no such weight file"),
@@ -209,8 +209,8 @@ PICTURES_WITHOUT_SPIKES = [
     [
         ("sr", SPIKES, PICTURES_WITHOUT_SPIKES),
         ("bsn", SPIKES, PICTURES_WITHOUT_SPIKES),
-        ("sr", BLUR, [f"{{root}}/{BLUR}: missing; {{root}}/{SPIKES} needs it (.png)"]),
-        ("bsn", BLUR, [f"{{root}}/{BLUR}: missing; {{root}}/{SPIKES} needs it (.png)"]),
+        ("sr", BLUR, [f"{{root}}/{BLUR}: missing; {{root}}/{SPIKES} needs it (.png, .jpg, .jpeg)"]),
+        ("bsn", BLUR, [f"{{root}}/{BLUR}: missing; {{root}}/{SPIKES} needs it (.png, .jpg, .jpeg)"]),
     ],
 )
 def test_a_partner_that_is_missing_is_named_by_any_of_the_others(

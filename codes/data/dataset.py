@@ -14,11 +14,11 @@ from tqdm import tqdm
 from codes.archives import read_arrays
 from codes.data.fingerprint import combined, fingerprint
 from codes.data.images import check_image, image_size, read_image
+from codes.data.listing import PICTURES, STREAMS, files_in
 from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_packed
 from codes.errors import InputError
 
 SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
-PICTURE_SUFFIXES = {"GOPRO": (".png",), "real": (".jpg", ".png")}
 SMALL = 20  # samples a split with `small`
 RECORDED = Exposure()  # what a file holds
 Part = np.ndarray | Tensor
@@ -57,10 +57,11 @@ class SpikeDataset(Dataset):
         self.root = root / split if (root / split).is_dir() or data_type == "GOPRO" else root
         self.parts, self.crop, self.seed, self.augment, self.exposure = parts, crop, seed, augment, exposure
         self.scale = 1 if spike_full else UPSCALE
-        self.suffixes = PICTURE_SUFFIXES[data_type]
         self.ratio_folder = Path(ratio_folder) / split if ratio_folder else None
         self.spike_folder = self.root / ("spike_full" if spike_full else "spike_data")
-        self.names = sorted(_found(self.spike_folder, (".dat",)))[: SMALL if small else None]
+        self.streams = files_in(self.spike_folder, STREAMS, depth=2)
+        self.pictures = {part: files_in(self.root / f"{part}_data", PICTURES, depth=2) for part in ("blur", "sharp")}
+        self.names = list(self.streams)[: SMALL if small else None]
         if not self.names:
             raise InputError(
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
@@ -112,14 +113,10 @@ class SpikeDataset(Dataset):
         return height * UPSCALE, width * UPSCALE
 
     def _picture(self, part: str, name: str, must_exist: bool = True) -> Path | None:
-        folder = self.root / f"{part}_data"
-        for suffix in self.suffixes:
-            if (folder / (name + suffix)).is_file():
-                return folder / (name + suffix)
-        if must_exist:
-            accepted = " or ".join(self.suffixes)
-            raise InputError(f"{folder / name}{self.suffixes[0]}: missing; {self._spikes(name)} needs it ({accepted})")
-        return None
+        if must_exist and name not in self.pictures[part]:
+            missing, accepted = self.root / f"{part}_data" / name, ", ".join(PICTURES)
+            raise InputError(f"{missing}.png: missing; {self._spikes(name)} needs it ({accepted})")
+        return self.pictures[part].get(name)
 
     def _sequence(self, name: str) -> list[Path]:
         """List the seven pictures of a sample, none if it has no sequence."""
@@ -131,7 +128,7 @@ class SpikeDataset(Dataset):
         return self._spikes(self.names[index])
 
     def _spikes(self, name: str) -> Path:
-        return self.spike_folder / f"{name}.dat"
+        return self.streams[name]
 
     def _spike_size(self, index: int) -> tuple[int, int]:
         height, width = self.sizes[index]
@@ -139,11 +136,11 @@ class SpikeDataset(Dataset):
 
     def left_over(self) -> Iterator[str]:
         """Name the pictures that are of no sample, for want of spikes."""
-        spikes = _found(self.spike_folder, (".dat",))
         for part in ("blur", "sharp"):
-            for name, picture in _found(self.root / f"{part}_data", self.suffixes).items():
-                if name not in spikes:
-                    yield f"{picture}: left out for want of {self._spikes(name)}; copy that too, or remove the picture"
+            for name, picture in self.pictures[part].items():
+                if name not in self.streams:
+                    missing = self.spike_folder / f"{name}.dat"
+                    yield f"{picture}: left out for want of {missing}; copy that too, or remove the picture"
 
     def faults(self) -> Iterator[str]:
         """Read every file once, whole, and yield what is wrong: at most one fault a sample, and what is of none."""
@@ -258,12 +255,6 @@ class SpikeDataset(Dataset):
         height, width = min(h, self.crop[0] // self.scale), min(w, self.crop[1] // self.scale)
         rng = np.random.default_rng((self.seed, epoch, index))
         return int(rng.integers(h - height + 1)), 8 * int(rng.integers((w - width) // 8 + 1)), height, width
-
-
-def _found(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """List the files of a folder that end in one of the suffixes, by their SEQUENCE/NAME, in order."""
-    paths = sorted(path for path in folder.glob("*/*") if path.suffix in suffixes)
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
 def refuse_what_does_not_fit(size: int, flag: str, device: torch.device | None = None) -> None:

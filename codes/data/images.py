@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from codes.data.listing import has_suffix
 from codes.errors import InputError
 from codes.files import replacing
 
@@ -55,7 +56,7 @@ def check_image(path: str | Path) -> tuple[int, int]:
             if image.mode != "RGB" or bits != 8:
                 found = f"{bits}-bit {MODES.get(image.mode, image.mode)}"
                 raise InputError(f"{path}: a picture of {found}; 8-bit RGB is expected: convert it")
-            if Path(path).suffix.lower() not in SUFFIXES[image.format]:
+            if not has_suffix(path, SUFFIXES[image.format]):
                 raise InputError(f"{path}: a {image.format} by its content; name it {SUFFIXES[image.format][0]}")
     return size
 

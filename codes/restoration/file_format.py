@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from codes.archives import read_arrays
+from codes.data.listing import ARRAYS, has_suffix
 from codes.data.spikes import Exposure, file_size, map_bytes
 from codes.errors import InputError
 
@@ -166,7 +167,7 @@ def _array_readings(path: Path) -> Iterator[tuple[Reading, np.ndarray]]:
 
 
 def _is_array(path: Path) -> bool:
-    return path.suffix in (".npz", ".npy")
+    return has_suffix(path, ARRAYS)
 
 
 def _array(path: Path) -> np.ndarray:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codes.data.listing import ARRAYS, has_suffix
 from codes.data.spikes import UPSCALE, Exposure, frames_in
 from codes.errors import InputError
 from codes.restoration.file_format import KNOWN, Reading, guess
 
 SURE = 0.9  # a reading this likely is believed against the custom of the format
-ARRAYS = (".npz", ".npy")
 
 
 def find_reading(
@@ -33,7 +33,7 @@ def find_reading(
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such spike file")
-    is_array = path.suffix in ARRAYS
+    is_array = has_suffix(path, ARRAYS)
     if geometry and not is_array:
         frames_in(path, *geometry)
     if geometry and not align and geometry not in _quarters(picture):

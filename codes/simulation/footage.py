@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 
 import cv2
 import numpy as np
 
 from codes.data.images import image_size, read_image
+from codes.data.listing import PICTURES, VIDEOS, files_in, has_suffix, is_ignored
 from codes.errors import InputError
 
-PICTURES, VIDEOS = (".png", ".jpg", ".jpeg"), (".mp4", ".avi", ".mov")
 SPLITS = ("train", "test")
 
 
@@ -27,10 +29,11 @@ class Footage:
     def count(self) -> int:
         """Count the frames; a video is walked through, since its header cannot be relied on.
 
-        Raises: InputError if a video ends before its header says.
+        Raises: InputError if a video ends before its header says, or frames of a folder are missing.
         """
         if self.path.is_dir():
-            return len(_pictures(self.path))
+            _refuse_gaps(pictures := _pictures(self.path))
+            return len(pictures)
         frames, promised = _walked(self.path), self.promised()
         if frames < promised - 2:
             raise InputError(f"{self.path}: the video breaks off after {frames} of {promised} frames; mend or cut it")
@@ -97,19 +100,52 @@ def find(root: str | Path, *, test_sequences: Iterable[str] = ()) -> list[Footag
 
 
 def _sequences(folder: Path | None) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if _is_sequence(path)] if folder else []
+    paths = sorted(folder.iterdir()) if folder else []
+    return [path for path in paths if not is_ignored(path.name) and _is_sequence(path)]
 
 
 def _is_sequence(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    return bool(_pictures(path)) if path.is_dir() else path.suffix.lower() in VIDEOS
+    if path.is_dir():
+        return any(has_suffix(file, PICTURES) and not is_ignored(file.name) for file in path.iterdir())
+    return has_suffix(path, VIDEOS)
 
 
 def _pictures(folder: Path) -> list[Path]:
     """List the pictures in the order of the numbers in their names: 2.png before 10.png."""
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")]
-    return sorted(paths, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.stem)])
+    return sorted(files_in(folder, PICTURES).values(), key=lambda path: _pieces(path.stem))
+
+
+def _pieces(name: str) -> list[str | int]:
+    """Split a name into text and numbers, alternately, text first and last."""
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", name)]
+
+
+def _refuse_gaps(pictures: list[Path]) -> None:
+    """Refuse frames that are not numbered evenly, up to the jitter of time stamps.
+
+    Interpolation would otherwise bridge frames that are missing.
+    Raises: InputError naming the two frames around the gap, or a frame without a number.
+    """
+    names = [_pieces(path.stem) for path in pictures]
+    numbered = [len(pieces) > 1 for pieces in names]
+    if any(numbered) and not all(numbered):
+        path = pictures[numbered.index(False)]
+        raise InputError(f"{path}: has no number, unlike the other frames of the sequence; move it elsewhere")
+    neighbours = [
+        (before[-2], after[-2], index)
+        for index, (before, after) in enumerate(pairwise(names))
+        if len(before) == len(after) > 1 and before[:-2] == after[:-2]
+    ]
+    usual = median_low([after - before for before, after, _ in neighbours if after > before] or [1])
+    for before, after, index in neighbours:
+        paths = f"{pictures[index]} and {pictures[index + 1].name}"
+        if before == after:
+            raise InputError(f"{paths}: two frames of number {before}; remove one of them")
+        if after - before >= 1.5 * usual:
+            raise InputError(
+                f"{paths}: the frames between them are missing (numbers rise by {usual} elsewhere); "
+                "copy them again, or make a sequence of each part"
+            )
 
 
 def _pictures_of(folder: Path, first: int, last: int) -> Iterator[tuple[Path, np.ndarray]]:
