@@ -74,5 +74,12 @@ def golden() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def golden64() -> dict[str, np.ndarray]:
+    """Outputs of the networks on the same inputs, in float64."""
+    with np.load(GOLDEN / "golden64.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
 def facts() -> dict:
     return json.loads((GOLDEN / "golden.json").read_text())

@@ -92,17 +92,16 @@ def into_square(x: Tensor) -> tuple[Tensor, int, int]:
         return x, 0, 0
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    # The mirror shows pixels a second time. Held constant, no gradient finds its way back to a pixel through them.
-    square = x.detach()[..., mirror(height, side, x.device), :][..., mirror(width, side, x.device)]
-    square[..., top : top + height, left : left + width] = x
+    square = x[..., mirror(height, side, x.device), :][..., mirror(width, side, x.device)]
     return square, top, left
 
 
 class BSN(nn.Module):
     """Denoise one picture channel without seeing the pixel that is predicted: [B,1,h,w] -> [B,1,h,w].
 
-    Sizes are free; a non-square picture is reflected into a square for its rotations and cut back. Near its border the
-    reflection lets a pixel see its own mirror image, as in the published network: train on square crops.
+    Any size is accepted. A non-square picture is reflected into the square around it and the result is cut back.
+    A square picture: no pixel has any influence on its own output. A non-square picture: the reflection repeats pixels,
+    so a pixel influences its own output through its mirror image, as in the published network. Train on square crops.
     """
 
     def __init__(self) -> None:
