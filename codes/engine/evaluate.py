@@ -98,13 +98,13 @@ def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: 
 
 @cache
 def _has_lpips(journal: Journal) -> bool:
-    if fault := _lpips_fault():
+    if fault := lpips_fault():
         journal.log(f"the table is without LPIPS: {fault}")
     return not fault
 
 
 @cache
-def _lpips_fault() -> str:
+def lpips_fault() -> str:
     """Say why LPIPS cannot be had, once: where there is no network, trying takes long."""
     try:
         metrics.lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))

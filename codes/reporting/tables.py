@@ -37,7 +37,7 @@ class Table:
         writer = csv.writer(text)
         writer.writerow(self.columns)
         writer.writerows(self.rows)
-        return text.getvalue() + "".join(f"# {note}\n" for note in self.notes)
+        return text.getvalue() + "".join(f"# {' '.join(note.split())}\n" for note in self.notes)
 
     def latex(self) -> str:
         """A table environment; it needs the package booktabs."""
@@ -46,7 +46,7 @@ class Table:
         )
         return "\n".join(
             [
-                *(f"% {note}" for note in self.notes),
+                *(f"% {' '.join(note.split())}" for note in self.notes),
                 r"\begin{table}\centering",
                 rf"\caption{{{_escaped(self.title)}}}",
                 rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}",
@@ -66,5 +66,11 @@ def shown(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+LATEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
+
+
 def _escaped(text: str) -> str:
-    return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text)
+    """Write text for LaTeX: every letter that is a command there, or another letter, is shown as itself."""
+    return "".join(LATEX.get(letter, letter) for letter in text)

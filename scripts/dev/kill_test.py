@@ -31,7 +31,7 @@ import train_sr
 from codes.archives import read_tensors
 from codes.cli import option, program
 from codes.engine.checkpoint import digest
-from codes.engine.evaluate import _lpips_fault
+from codes.engine.evaluate import lpips_fault
 from codes.files import replacing
 from codes.networks import BSN, EDSR
 from scripts import make_demo, refilm
@@ -60,7 +60,7 @@ def main(o: Options) -> None:
         torch.manual_seed(0)
         for name, net in (("bsn", BSN()), ("sr", EDSR())):
             torch.save(net.state_dict(), folder / f"{name}.pth")
-        _lpips_fault()  # where its weights cannot be had, trying takes long
+        lpips_fault()  # where its weights cannot be had, trying takes long
         expected, duration = {}, {}
         for stage in o.stages:
             start = time.monotonic()
