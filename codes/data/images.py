@@ -1,6 +1,8 @@
-"""Pictures on disk: BGR, whole, with names in any alphabet."""
+"""Pictures on disk, BGR: PNG and JPEG, decoded strictly, with names in any alphabet."""
 
 import io
+import re
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,9 +14,8 @@ from codes.data.listing import has_suffix
 from codes.errors import InputError
 from codes.files import replacing
 
-PNG_HEAD, PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
-JPEG_HEAD, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-TAIL = 4096  # cameras may write a few bytes after the end marker
+PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
+TAIL = 4096  # bytes at the end of a file in which its end marker usually lies
 LARGEST = 10**8  # pixels
 MODES = {"L": "gray", "LA": "gray with alpha", "I;16": "gray", "RGBA": "RGB with alpha", "P": "palette"}
 SUFFIXES = {
@@ -23,12 +24,17 @@ SUFFIXES = {
     "MPO": (".jpg", ".jpeg"),
 }  # MPO: of several pictures, of telephones
 Image.MAX_IMAGE_PIXELS = None  # the limit above, told in our words
+WHITE = 2**16 - 1  # of a 16-bit picture
+DARK = 2**14  # no pixel of a 16-bit picture reaches it: its values have fewer bits
+MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG segment; not escaped data, padding, or a restart marker
+START_OF_SCAN, HUFFMAN_TABLES = 0xDA, 0xC4
+ZEROS = bytes(8)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) from the header of a picture, without decoding it.
 
-    Raises: InputError if there is no such file or it is no picture.
+    Raises: InputError if the file is missing or is not a picture.
     """
     try:
         with open(path, "rb") as file, _header(path, file) as image:
@@ -40,44 +46,48 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def check_image(path: str | Path) -> tuple[int, int]:
-    """Return (height, width) of a picture that is there, 8-bit colour, what its name says, and ends where it should.
+    """Check that a picture is 8-bit RGB, has the suffix of its format, and is complete; return (height, width).
 
-    It costs two small reads.
-    Raises: InputError if it is missing, no such picture, or truncated.
+    Usually it reads the header and the last bytes alone; `read_image` finds damage between them.
+    Raises: InputError naming what is wrong.
     """
     size = image_size(path)
-    with open(path, "rb") as file:
-        head = file.read(26)
+    with open(path, "rb") as file, _header(path, file) as image:
+        bits = _bits(file) if image.format == "PNG" else 8
+        if image.mode != "RGB" or bits != 8:
+            found = f"{bits}-bit {MODES.get(image.mode, image.mode)}"
+            raise InputError(f"{path}: a picture of {found}; 8-bit RGB is expected: convert it")
+        if not has_suffix(path, SUFFIXES[image.format]):
+            raise InputError(f"{path}: a {image.format} by its content; name it {SUFFIXES[image.format][0]}")
         file.seek(-min(TAIL, Path(path).stat().st_size), 2)
-        _refuse_truncated(path, head, file.read())
-        file.seek(0)
-        with _header(path, file) as image:
-            bits = head[24] if image.format == "PNG" else 8
-            if image.mode != "RGB" or bits != 8:
-                found = f"{bits}-bit {MODES.get(image.mode, image.mode)}"
-                raise InputError(f"{path}: a picture of {found}; 8-bit RGB is expected: convert it")
-            if not has_suffix(path, SUFFIXES[image.format]):
-                raise InputError(f"{path}: a {image.format} by its content; name it {SUFFIXES[image.format][0]}")
+        if (PNG_END if image.format == "PNG" else JPEG_END) not in file.read():
+            file.seek(0)
+            _check_structure(path, image.format, file.read())
     return size
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture as [H,W,3] uint8 BGR; gray, transparent and 16-bit ones are made so.
+def read_image(path: str | Path, *, white: int = 0) -> np.ndarray:
+    """Read a picture as [H,W,3] uint8 BGR; gray, transparent and 16-bit pictures are converted.
 
-    Its rows are those of the sensor, beside which the spikes lie: how a camera says it was held is not heeded.
-
-    Raises: InputError if the file is missing, is no picture, or ends too early (decoders fill the rest with gray).
+    Rows and columns are those of the sensor, as the spikes have them: an orientation tag is ignored.
+    white: the value of white in a 16-bit picture; 0 stands for 65535, and pictures that are far darker are refused.
+    Raises: InputError if the file is missing, is not a picture, or is damaged.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: picture cannot be read ({error.strerror})") from None
-    _refuse_truncated(path, data[:4], data[-TAIL:])
-    _header(path, io.BytesIO(data)).close()
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    with _header(path, io.BytesIO(data)) as header:
+        kind, mode = header.format, header.mode
+    _check_structure(path, kind, data)
+    if kind != "PNG":
+        return _decode_jpeg(path, data, mode)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    is_deep = _bits(io.BytesIO(data)) == 16
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | (cv2.IMREAD_ANYDEPTH if is_deep else 0))
     if image is None:
-        raise InputError(_unreadable(path, len(data)))
-    return image
+        raise InputError(f"{path}: the data of the PNG are damaged; copy it or make it again")
+    return _to_8_bits(path, image, white) if is_deep else image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -92,24 +102,110 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def _header(path: str | Path, file: BinaryIO) -> Image.Image:
-    """Read the header of a picture, PNG or JPEG.
+    """Read the header of a PNG or JPEG.
 
-    Raises: InputError if it is none, or says to be larger than any camera's.
+    Raises: InputError if there is none, or its size exceeds that of any camera.
     """
     try:
         image = Image.open(file, formats=("PNG", "JPEG"))
-    except Exception:  # by where the header is broken; of reading it is not, the file is open
-        raise InputError(_unreadable(path, file.seek(0, 2))) from None
+    except Exception:  # its type depends on where the header is broken; the file itself is open and readable
+        size = file.seek(0, 2)
+        raise InputError(f"{path}: not a readable picture ({size} bytes); PNG and JPEG are accepted") from None
     if image.height * image.width > LARGEST:
         raise InputError(f"{path}: says that it is {image.height}x{image.width}; at most {LARGEST:,} pixels are read")
     return image
 
 
-def _unreadable(path: str | Path, size: int) -> str:
-    return f"{path}: not a readable picture ({size} bytes); PNG and JPEG are accepted"
+def _bits(file: BinaryIO) -> int:
+    """Return the bits per channel of a PNG."""
+    file.seek(24)
+    return file.read(1)[0]
 
 
-def _refuse_truncated(path: str | Path, head: bytes, tail: bytes) -> None:
-    end = PNG_END if head[:4] == PNG_HEAD else JPEG_END if head[:2] == JPEG_HEAD else b""
-    if end not in tail:
+def _check_structure(path: str | Path, kind: str, data: bytes) -> None:
+    """Walk through the chunks of a PNG or the segments of a JPEG up to its end; bytes behind that are ignored.
+
+    Raises: InputError if the end is missing, or a chunk of a PNG does not have its checksum.
+    """
+    is_whole = _png_is_whole(path, data) if kind == "PNG" else _jpeg_segments(data)[-1][0] == JPEG_END[1]
+    if not is_whole:
         raise InputError(f"{path}: picture is truncated (no end marker); copy it or make it again")
+
+
+def _png_is_whole(path: str | Path, data: bytes) -> bool:
+    at, view = 8, memoryview(data)
+    while (end := at + 12 + int.from_bytes(data[at : at + 4], "big")) <= len(data):
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise InputError(f"{path}: damaged at byte {at} (checksum of a PNG chunk); copy it or make it again")
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at = end
+    return False
+
+
+def _jpeg_segments(data: bytes) -> list[tuple[int, int, int]]:
+    """List the segments of a JPEG up to the end of the picture: (marker, first byte, behind the last byte).
+
+    The segment of a scan reaches to the end of its entropy-coded data.
+    """
+    segments = [(0, 0, 2)]
+    while (found := MARKER.search(data, segments[-1][2])) and segments[-1][0] != JPEG_END[1]:
+        marker, start = data[found.start() + 1], found.end()
+        end = start if marker == JPEG_END[1] else start + int.from_bytes(data[start : start + 2], "big")
+        if marker == START_OF_SCAN:
+            behind = MARKER.search(data, end)
+            end = behind.start() if behind else len(data)
+        segments.append((marker, start, min(end, len(data))))
+    return segments
+
+
+def _decode_jpeg(path: str | Path, data: bytes, mode: str) -> np.ndarray:
+    """Decode a JPEG as OpenCV does, bit for bit, but refuse what libjpeg warns of: OpenCV and Pillow hide it."""
+    try:
+        from simplejpeg import decode_jpeg  # data sets of PNG do without
+    except ImportError:
+        raise InputError(f"{path}: reading JPEG needs simplejpeg: pip install -r requirements.txt") from None
+    if mode not in ("RGB", "L"):
+        raise InputError(f"{path}: a JPEG in {mode}; RGB and gray are accepted: convert it")
+    try:
+        if _has_zeroed_data(data):
+            raise ValueError("zeros in the place of data")
+        return decode_jpeg(data, colorspace="BGR", strict=True)
+    except ValueError as error:
+        raise InputError(f"{path}: the data of the JPEG are damaged ({error}); copy it or make it again") from None
+
+
+def _has_zeroed_data(data: bytes) -> bool:
+    """Tell whether a part of a JPEG was overwritten with zeros, as by a copy that broke off.
+
+    Zero bits are the first code of the Huffman table. Unless that ends a block, as it may in a flat picture, they
+    would be 20 equal coefficients in a row, which pictures do not have.
+    Source: ITU-T T.81, annexes B, F and G.
+    """
+    first_codes: dict[int, int] = {}
+    for marker, start, end in _jpeg_segments(data):
+        if marker == HUFFMAN_TABLES:
+            at = start + 2
+            while at + 17 < end:
+                first_codes[data[at]] = data[at + 17]
+                at += 17 + sum(data[at + 1 : at + 17])
+        elif marker == START_OF_SCAN and start + 5 < end:
+            header = data[start + 2 : start + 6 + 2 * data[start + 2]]  # components, and what it holds of coefficients
+            table, last, is_refinement = header[2], header[-2], header[-1] >> 4
+            has_value = first_codes.get(0x10 | table & 0x0F, 0) & 0x0F
+            if last > 0 and not is_refinement and has_value and ZEROS in data[start:end]:
+                return True
+    return False
+
+
+def _to_8_bits(path: str | Path, image: np.ndarray, white: int) -> np.ndarray:
+    """Scale [H,W,3] uint16 so that `white` becomes 255."""
+    if white:
+        return np.rint(np.minimum(image, white) * (255 / white)).astype(np.uint8)
+    if 0 < (brightest := int(image.max())) < DARK:
+        bits = max(brightest.bit_length(), 8)
+        raise InputError(
+            f"{path}: a 16-bit picture with values up to {brightest}, nearly black: if they have {bits} bits, multiply "
+            f"them by {2 ** (16 - bits)} (make_gopro.py --white {2**bits - 1} does it), if it is so dark, save 8 bits"
+        )
+    return (image >> 8).astype(np.uint8)
