@@ -315,7 +315,7 @@ def test_tiles_give_what_the_whole_gives(height, width, tile, reach):
         return F.conv2d(x, kernel, padding=reach)
 
     torch.testing.assert_close(tiled(near, picture, tile=tile, reach=reach), near(picture), rtol=1e-5, atol=1e-5)
-    kept = [index for span in spans(height, tile, reach) for index in range(span.kept.start, span.kept.stop)]
+    kept = [index for span in spans(height, tile, reach) for index in range(span.written.start, span.written.stop)]
     assert kept == list(range(height))
 
 

@@ -88,7 +88,7 @@ def test_ldn_is_compiled_in_its_parts(monkeypatch):
     for tile in (0, 16):
         calls.clear()
         torch.testing.assert_close(tiling.ldn(compiled, blur, tile=tile)(spikes), whole, rtol=0, atol=1e-5)
-        assert set(calls) == {(part, "default") for part in ("look", "encode", "decode")}
+        assert set(calls) == {(part, "default") for part in ("encode_blur", "encode", "decode")}
 
 
 @needs_gpu

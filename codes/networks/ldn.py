@@ -1,4 +1,4 @@
-"""LDN: the lightweight deblurring network, student of BSN, EDSR and the closed-form model.
+"""LDN: the lightweight deblurring network, distilled from BSN, EDSR and the closed-form model.
 
 Source: SpikeReveal (arXiv 2403.09486), section 4.3; attention after Woo et al., "CBAM", ECCV 2018.
 """
@@ -59,10 +59,10 @@ def up(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class LDN(nn.Module):
-    """Restore the picture at the instant in the middle of a spike window.
+    """Restore the picture at the time in the middle of a spike window.
 
-    blur [B,3,4h,4w] BGR in [0,1], spikes [B*N,spike_frames,h,w] -> [B*N,3,4h,4w], not clipped: N instants of each
-    picture, those of one picture together. The picture is looked at once for all of its instants.
+    blur [B,3,4h,4w] BGR in [0,1], spikes [B*N,spike_frames,h,w] -> [B*N,3,4h,4w], not clipped: N target times of each
+    picture, one picture after the other. The picture is encoded once for all of its target times.
     """
 
     def __init__(self, spike_frames: int = 21):
@@ -86,28 +86,28 @@ class LDN(nn.Module):
         nn.init.zeros_(self.pred.bias)
         return self
 
-    def look(self, blur: Tensor) -> Tensor:
-        """Return what the blurry picture gives to every instant of it, [B,32,h,w]."""
+    def encode_blur(self, blur: Tensor) -> Tensor:
+        """Return the features of the blurry picture, [B,32,h,w]: the same for all of its target times."""
         return self.blur_enc2(self.blur_enc(blur))
 
-    def encode(self, seen: Tensor, spikes: Tensor) -> Tensor:
-        """Return features [B*N,64,h,w]; they see a neighbourhood, only the channel attention sees the whole picture."""
-        return torch.cat((each(seen, spikes), self.spike_enc2(self.spike_enc(spikes))), 1)
+    def encode(self, blur_features: Tensor, spikes: Tensor) -> Tensor:
+        """Join the features of the picture and of the spikes, [B*N,64,h,w], before channel attention pools them."""
+        return torch.cat((each(blur_features, spikes), self.spike_enc2(self.spike_enc(spikes))), 1)
 
     def decode(self, start: Tensor, x: Tensor) -> Tensor:
-        """Return what features [B*N,64,h,w] after channel attention make of pictures [B,3,4h,4w] or [B*N,3,4h,4w]."""
+        """Decode features [B*N,64,h,w] after channel attention; `start` is [B,3,4h,4w] or [B*N,3,4h,4w]."""
         x = x * self.sa(x)
         x = self.resBlock2(self.resBlock1(x))
-        # The last layer sees both pictures; each by its own weights, they need not be copied into one of 19 channels.
+        # The last layer is linear in both pictures: two convolutions save their copy into one tensor of 19 channels.
         of_start, of_decoded = self.pred.weight.split((3, self.pred.in_channels - 3), 1)
         decoded = F.conv2d(self.decoder2(self.decoder1(x)), of_decoded)
         return decoded + F.conv2d(each(start, x), of_start, self.pred.bias)
 
     def forward(self, blur: Tensor, spikes: Tensor, start: Tensor | None = None) -> Tensor:
-        x = self.encode(self.look(blur), spikes)
+        x = self.encode(self.encode_blur(blur), spikes)
         return self.decode(blur if start is None else start, x * self.ca(x))
 
 
-def each(x: Tensor, instants: Tensor) -> Tensor:
-    """Repeat what belongs to a picture, [B,...], for each of its instants, of which there are B*N."""
-    return x.unsqueeze(1).expand(-1, instants.shape[0] // x.shape[0], -1, -1, -1).flatten(0, 1)
+def each(x: Tensor, at_times: Tensor) -> Tensor:
+    """Repeat a tensor of each picture, [B,...], for its target times: [B*N,...], as long as `at_times`."""
+    return x.unsqueeze(1).expand(-1, at_times.shape[0] // x.shape[0], -1, -1, -1).flatten(0, 1)
