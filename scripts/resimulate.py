@@ -1,13 +1,12 @@
-"""Make scenes whose sharp truth is known out of recordings that have none: film once more what the teacher restored.
+"""Make a training set with exact truth from recordings that have none, by simulating new spikes of restored scenes.
 
-    python scripts/resimulate.py --base_folder data/demo data/films --output data/refilmed
-    python train_deblur.py --base_folder data/refilmed --lr 6e-4 --roi_size 96 --bs 2 --tea_loss ssim --augment
+    python scripts/resimulate.py --base_folder data/demo data/films --output data/resimulated
+    python train_deblur.py --base_folder data/resimulated --lr 6e-4 --roi_size 96 --bs 2 --tea_loss ssim --augment
 
-The teacher (closed form, light fused along motion) restores instants of every sample of the training split. Shrunk to
-half, where most of its faults are smaller than a pixel, and played up to twice as fast, so that motion is about as many
-pixels as it was, they are a scene like any other: the simulator films it with fresh phases, noise and threshold. What
-LDN is then taught is exact and carries other noise than what it is fed; no sharp picture is read. Stopped, the same
-command makes what is missing. What is tested on are the recordings of the first data set.
+The closed form on multi-frame super-resolution restores every sample of the training split. Reduced by 2, which makes
+most of its errors smaller than a pixel, and played at 1 to 2 times its speed, the sequence is a scene from which the
+simulator makes a blurry picture and spikes with new phases, noise and threshold. No sharp picture is read. The same
+command continues an interrupted run. The test split is that of the first data set.
 """
 
 import sys
@@ -26,62 +25,87 @@ from codes.cli import option, program
 from codes.data import manifest
 from codes.data.batches import Packed
 from codes.data.dataset import SPIKE_SIZES, SpikeDataset
-from codes.data.images import write_image
-from codes.data.spikes import SEQUENCE_STEP, Exposure, write_spikes
-from codes.distillation.teachers import LABELS, ClosedFormTeacher
+from codes.data.fingerprint import fingerprint, source_fingerprint
+from codes.data.spikes import SEQUENCE_STEP, Exposure
+from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
-from codes.simulation.camera import add_noise, integrate, sense
-from codes.simulation.demo_scenes import blurry
-from codes.simulation.resimulation import FASTEST, NOTE, played, restored
+from codes.simulation import resimulation
+from codes.simulation.resimulation import restored_scene, write_sample
 
-OLD = ("data_type", "GOPRO")
+FORMER_DEFAULT = ("data_type", "GOPRO")  # older records do not have this option
 
 
 @dataclass(frozen=True)
 class Options:
-    base_folder: tuple[str, ...] = option(("data/demo",), "data sets; their training splits are filmed again")
-    data_type: str = option("GOPRO", "GOPRO: png pictures in train/; real: jpg, no truth", choices=tuple(SPIKE_SIZES))
-    output: str = option("data/refilmed", "folder to make")
+    base_folder: tuple[str, ...] = option(("data/demo",), "data sets; their training splits are re-simulated")
+    data_type: str = option(
+        "GOPRO",
+        "GOPRO: samples in train/; real: in the folder itself, without truth",
+        choices=tuple(SPIKE_SIZES),
+    )
+    output: str = option("data/resimulated", "folder of the new set")
     threshold: tuple[float, ...] = option((1.0, 4.0), "smallest and largest V_th, drawn evenly on a logarithmic scale")
-    seed: int = option(0, "other phases, noise, thresholds and speeds")
+    seed: int = option(0, "seed of phases, noise, thresholds and speeds")
 
 
 def main(o: Options) -> None:
-    """Film the samples that are not there yet."""
-    if len(o.threshold) != 2 or not 0 < o.threshold[0] <= o.threshold[1]:
+    """Simulate all samples that do not exist yet."""
+    if len(o.threshold) != 2 or not 0 < o.threshold[0] <= o.threshold[1] < float("inf"):
         raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest, above 0, are accepted")
-    folder, teacher, exposure = Path(o.output), ClosedFormTeacher(), Exposure()
+    folder, teacher = Path(o.output), ClosedFormTeacher()
     sources = [SpikeDataset(base, "train", parts=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
-    # Written as sets were before there were types.
-    held = {name: value for name, value in asdict(o).items() if name != "output" and (name, value) != OLD}
-    versions = {package: version(package) for package in ("numpy", "torch")}
-    versions |= {"opencv": cv2.__version__, "teacher": str(LABELS)}
-    manifest.claim(folder, held, versions, name=NOTE)
+    begin(o, sources)
     tested = Path(o.base_folder[0], "test")
     if tested.is_dir() and not (folder / "test").exists():
+        (folder / "test").unlink(missing_ok=True)  # a link whose target was moved
         (folder / "test").symlink_to(tested.resolve())
     jobs = [(source, number, index) for number, source in enumerate(sources) for index in range(len(source))]
     for source, number, index in tqdm(jobs, str(folder), unit="sample"):
-        name = f"{number}-{source.names[index]}"
-        blur, sharp, spikes = (
-            folder / "train" / kind / f"{name}{suffix}"
-            for kind, suffix in (("blur_data", ".png"), ("sharp_data", ".png"), ("spike_data", ".dat"))
-        )
-        sequence = {t: folder / "train/sharp_sequence" / name / f"{t:03d}.png" for t in exposure.centers(SEQUENCE_STEP)}
-        if all(path.exists() for path in (blur, sharp, spikes, *sequence.values())):
-            continue
-        rng = np.random.default_rng((o.seed, number, index))
-        sample = Packed.collate([source[index]]).to(torch.device("cpu"))
-        scene = restored(teacher, sample.blur, sample.spikes)
-        frames = scene[played(rng.uniform(1, FASTEST), exposure, len(scene))]
-        light = np.stack([sense(frame) for frame in frames])
-        threshold = float(np.exp(rng.uniform(*np.log(o.threshold))))
-        fired = integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32))
-        for instant, path in sequence.items():
-            write_image(path, frames[instant])
-        write_image(sharp, frames[exposure.center])
-        write_image(blur, blurry(frames[exposure.margin : -exposure.margin]))
-        write_spikes(spikes, add_noise(fired, rng))
+        files = sample_files(folder, f"{number}-{source.names[index]}")
+        if not all(path.exists() for path in files.values()):
+            rng = np.random.default_rng((o.seed, number, index))
+            sample = Packed.collate([source[index]]).to(torch.device("cpu"))
+            write_sample(restored_scene(teacher, sample.blur, sample.spikes), files, o.threshold, rng)
+
+
+def begin(o: Options, sources: list[SpikeDataset]) -> None:
+    """Record options, sources and code, or check that the set was begun with the same."""
+    folder = Path(o.output)
+    options = asdict(o)
+    del options["output"]
+    if FORMER_DEFAULT in options.items():
+        del options[FORMER_DEFAULT[0]]
+    former = (folder / resimulation.FORMER_RECORD).is_file()
+    several = len(sources) > 1
+    files = {
+        f"{number}/{name}" if several else name: path
+        for number, source in enumerate(sources)
+        for name, path in source.files().items()
+    }
+    versions = {package: version(package) for package in ("numpy", "torch")} | {"opencv": cv2.__version__}
+    changed = manifest.claim(
+        folder,
+        options,
+        versions,
+        name=resimulation.FORMER_RECORD if former else resimulation.RECORD,
+        sources=fingerprint(files),
+        by_content=("base_folder",),
+        code=source_fingerprint("codes.simulation.resimulation"),
+    )
+    for name, was in changed.items():
+        now = f", this is {versions[name]}" if name in versions else ""
+        print(f"note: {folder} was begun with another {name} ({was}{now}); samples made now may differ")
+
+
+def sample_files(folder: Path, name: str) -> dict[str | int, Path]:
+    """Return the files of a sample: blur, sharp, spikes, and the sharp sequence by its times."""
+    train = folder / "train"
+    return {
+        "blur": train / "blur_data" / f"{name}.png",
+        "sharp": train / "sharp_data" / f"{name}.png",
+        "spikes": train / "spike_data" / f"{name}.dat",
+        **{t: train / "sharp_sequence" / name / f"{t:03d}.png" for t in Exposure().centers(SEQUENCE_STEP)},
+    }
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
-"""What is filmed again has a known truth: the blurry picture and the spikes of a sample agree with its sequence."""
+"""Re-simulated samples have an exact truth: blurry picture and spikes agree with the sharp sequence."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from conftest import make_data
 
 import train_deblur
+from codes.data import manifest
 from codes.data.batches import Packed
 from codes.data.dataset import SpikeDataset
 from codes.data.images import write_image
@@ -17,7 +20,7 @@ from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
 from codes.networks import read_recipe, read_weights
 from codes.recipe import FUSED
-from codes.simulation.resimulation import played, restored
+from codes.simulation.resimulation import frame_order, is_resimulated, restored_scene
 from scripts import resimulate
 from scripts.dev import ablation
 
@@ -39,9 +42,9 @@ def options(filmed: Path, **more: object) -> dict:
 
 def test_a_scene_is_played_back_and_forth_within_its_frames():
     exposure = Exposure()
-    assert played(1.0, exposure, 137).tolist() == list(range(137))
+    assert frame_order(1.0, exposure, 137).tolist() == list(range(137))
     for speed in (1.3, 2.0):
-        frames = played(speed, exposure, 129)
+        frames = frame_order(speed, exposure, 129)
         assert frames.min() >= 0 and frames.max() <= 128 and frames[exposure.center] == 64
         assert np.abs(np.diff(frames)).max() <= np.ceil(speed)
         middle = frames[exposure.center - 20 : exposure.center + 21]
@@ -50,7 +53,7 @@ def test_a_scene_is_played_back_and_forth_within_its_frames():
 
 def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(filmed):
     sample = Packed.collate([SpikeDataset(filmed / "data", "train")[0]]).to(torch.device("cpu"))
-    frames = restored(ClosedFormTeacher(), sample.blur, sample.spikes)
+    frames = restored_scene(ClosedFormTeacher(), sample.blur, sample.spikes)
     assert frames.shape[1:] == (32, 64, 3) and frames.dtype == np.uint8
     sharp = torch.nn.functional.avg_pool2d(sample.sharp, 2)[0].permute(1, 2, 0).numpy()
     blurry = torch.nn.functional.avg_pool2d(sample.blur, 2)[0].permute(1, 2, 0).numpy()
@@ -93,6 +96,62 @@ def test_the_same_command_makes_what_is_missing_and_nothing_else(filmed):
     for path, (content, time) in before.items():
         assert after[path][0] == content
         assert after[path][1] == time or sample in path.parts
+
+
+@pytest.fixture
+def copied(filmed, tmp_path) -> tuple[Path, Path]:
+    """A copy of the recordings and of what was made from them, elsewhere and at a later time."""
+    for name in ("data", "filmed"):
+        shutil.copytree(filmed / name, tmp_path / name, copy_function=shutil.copyfile, symlinks=True)
+    return tmp_path / "data", tmp_path / "filmed/again"
+
+
+def test_a_set_of_moved_recordings_is_continued(copied):
+    data, made = copied
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*.*") if path.is_file()}
+    (made / "test").unlink()
+    (made / "test").symlink_to(data / "gone")
+    resimulate.main(resimulate.Options(base_folder=(str(data),), output=str(made)))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (made / "test").resolve() == data / "test"
+
+
+@pytest.mark.parametrize("kind", ["spike_data/scene/000001.dat", "blur_data/scene/000001.png"])
+def test_a_set_of_recordings_that_changed_is_not_continued_and_they_are_named(copied, kind):
+    data, made = copied
+    path, other = data / "train" / kind, data / "train" / kind.replace("1.", "0.")
+    before = path.stat()
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=rf"made from files that changed since \({re.escape(kind)} changed\); choose"):
+        resimulate.main(resimulate.Options(base_folder=(str(data),), output=str(made)))
+
+
+def test_a_set_that_other_code_began_is_continued_with_a_note(copied, capsys):
+    data, made = copied
+    record = manifest.read(made / "resimulated.json")
+    manifest.write(made / "resimulated.json", record | {"code": record["code"] | {"codes.physics.sdm": "0" * 32}})
+    resimulate.main(resimulate.Options(base_folder=(str(data),), output=str(made)))
+    assert (
+        "was begun with another code (codes.physics.sdm changed); samples made now may differ"
+        in capsys.readouterr().out
+    )
+
+
+def test_an_older_record_is_read_and_completed(copied):
+    """It has another name and tells its sources by their paths alone."""
+    data, made = copied
+    record = manifest.read(made / "resimulated.json")
+    (made / "resimulated.json").unlink()
+    older = {"options": record["options"], "versions": record["versions"] | {"teacher": "4"}}
+    manifest.write(made / "refilmed.json", older)
+    assert is_resimulated(made) and manifest.thresholds(made) == [1.0, 4.0]
+    with pytest.raises(InputError, match=r"base_folder was .*, now .*choose another --output"):
+        resimulate.main(resimulate.Options(base_folder=(str(data),), output=str(made)))
+    manifest.write(made / "refilmed.json", older | {"options": record["options"] | {"base_folder": [str(data)]}})
+    resimulate.main(resimulate.Options(base_folder=(str(data),), output=str(made)))
+    assert manifest.read(made / "refilmed.json")["sources"] == record["sources"]
+    assert not (made / "resimulated.json").exists()
 
 
 def test_the_sharp_pictures_of_a_recording_are_never_opened(filmed, monkeypatch):

@@ -1,44 +1,66 @@
-"""What a data set was made of: options and versions in manifest.json, and a record of each finished sequence."""
+"""Records of how a data set was made: options, versions, sources, and the samples of each finished sequence."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from codes.data.fingerprint import Digests, changes
 from codes.errors import InputError
 from codes.files import replacing
 
 PARTS = ("options", "sources", "versions", "code", "spikes")  # of a manifest or record, each a dictionary
-NOTES = ("manifest.json", "demo.json", "refilmed.json")  # of make_gopro.py, make_demo.py, refilm.py
+# Of make_gopro.py, make_demo.py and resimulate.py; the last name is of older re-simulated sets.
+NOTES = ("manifest.json", "demo.json", "resimulated.json", "refilmed.json")
 
 
 def claim(
-    folder: Path, options: dict[str, Any], versions: dict[str, str], *, name: str = "manifest.json"
+    folder: Path,
+    options: dict[str, Any],
+    versions: dict[str, str],
+    *,
+    name: str = "manifest.json",
+    sources: Digests | None = None,
+    by_content: tuple[str, ...] = (),
+    code: Digests | None = None,
 ) -> dict[str, str]:
-    """Make `folder` a data set of these options, or find that it is one; return the versions that have changed since.
+    """Make `folder` a data set of these options and sources, or check that it is one.
 
-    name: of the file in it that says so.
-    Raises: InputError naming each difference if it was made with other options, or holds data of unknown making.
+    name: file in the folder that records it. sources: fingerprint of the files that it is made from, which are compared
+    instead of the options `by_content`, their paths. code: fingerprint of the source code that makes it.
+    Returns: what changed since among versions and code, by name.
+    Raises: InputError naming each difference if it was made with other options or from other sources, or if it holds
+    data that no record describes.
     """
     path = folder / name
     options = json.loads(json.dumps(options))
+    added = {part: value for part, value in (("sources", sources), ("code", code)) if value is not None}
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: not a folder; choose another --output")
     if not path.exists():
         if any(folder.glob("**/blur_data")):
             raise InputError(f"{folder}: holds a data set without a {name}; choose another --output")
-        write(path, {"options": options, "versions": versions})
+        write(path, {"options": options, "versions": versions} | added)
         return {}
     held = read(path)
     before = held.get("options", {})
     differences = [
         f"{name} was {before.get(name)!r}, now {options.get(name)!r}"
         for name in {**options, **before}
-        if before.get(name) != options.get(name)
+        if before.get(name) != options.get(name) and not (name in by_content and "sources" in held)
     ]
     if differences:
         raise InputError(f"{folder}: made with other options ({'; '.join(differences)}); choose another --output")
-    return {name: version for name, version in held.get("versions", {}).items() if versions.get(name) != version}
+    if "sources" in held and sources is not None and held["sources"] != sources:
+        raise InputError(
+            f"{folder}: made from files that changed since ({changes(held['sources'], sources)}); choose another "
+            "--output, or remove this set to make it again"
+        )
+    write(path, added | held)  # an older record has neither sources nor code
+    found = {name: was for name, was in held.get("versions", {}).items() if name in versions and versions[name] != was}
+    if code is not None and held.get("code", code) != code:
+        found["code"] = changes(held["code"], code)
+    return found
 
 
 def read(path: Path, *, otherwise: str = "delete it to make the set again") -> dict[str, Any]:
@@ -57,7 +79,7 @@ def read(path: Path, *, otherwise: str = "delete it to make the set again") -> d
 
 
 def thresholds(folder: str | Path) -> list[float]:
-    """Return the V_th that a data set was filmed at, the lowest and the highest: by its name, else as its maker noted.
+    """Return the lowest and highest V_th that a data set was simulated at: by its folder name, else by its record.
 
     Empty if neither says.
     """

@@ -1,9 +1,9 @@
-"""Scenes with a known truth out of recordings that have none: what the teacher restored, to be filmed once more.
+"""Re-simulation: scenes with exact truth, from the restored sequences of recordings that have no sharp truth.
 
-A student that is shown the spikes that its label was made of learns the label's faults. Of a scene that was filmed
-again the truth is exact, whatever was restored, and its spikes have phases and noise of their own. Images look alike at
-all scales: shrunk, a restored picture is as sharp as one of a camera (the idea of Shocher et al., "Zero-shot
-super-resolution using deep internal learning", CVPR 2018).
+A label computed from the input's own spikes carries the input's noise, and the student learns to reproduce it. New
+spikes are therefore simulated from the restored sequence, whose truth is exact and whose phases and noise are new.
+Image statistics recur across scales, so a restored picture reduced by 2 is as sharp as a camera's.
+Source of the idea of scales: Shocher et al., "Zero-shot super-resolution using deep internal learning", CVPR 2018.
 """
 
 from itertools import pairwise
@@ -13,39 +13,63 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from codes.data.spikes import UPSCALE, Exposure
+from codes.data.images import write_image
+from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, write_spikes
 from codes.distillation.teachers import OWN_STEP, ClosedFormTeacher
 from codes.motion.interpolation import between, dis_flow
+from codes.simulation.camera import add_noise, integrate, sense
+from codes.simulation.demo_scenes import blurry
 
-NOTE = "refilmed.json"  # in a folder that scripts/resimulate.py made
-SHRINK = 2
-FASTEST = 2.0  # as often as they are shrunk: motion is at most as many pixels as it was
+RECORD = "resimulated.json"  # in a folder that scripts/resimulate.py made
+FORMER_RECORD = "refilmed.json"
+REDUCTION = 2
+MAX_SPEED = 2.0  # equal to the reduction: motion in pixels is at most what it was
 
 
 def is_resimulated(folder: str | Path) -> bool:
-    """Say whether scripts/resimulate.py made a data set: then its sharp pictures are no truth of a camera."""
-    return Path(folder, NOTE).is_file()
+    """Return whether scripts/resimulate.py made a data set."""
+    return any(Path(folder, name).is_file() for name in (RECORD, FORMER_RECORD))
 
 
-def restored(teacher: ClosedFormTeacher, blur: Tensor, spikes: Tensor) -> np.ndarray:
-    """Restore a picture [1,3,H,W] at the ticks of its spikes [1,T,h,w], shrunk: [T',H/2,W/2,3] uint8 BGR.
+def restored_scene(teacher: ClosedFormTeacher, blur: Tensor, spikes: Tensor) -> np.ndarray:
+    """Restore a picture [1,3,H,W] in [0,1] at every spike frame of [1,T,h,w], reduced by 2: [T',H/2,W/2,3] uint8 BGR.
 
-    The instants are those that the teacher looks at anyway, so a few ticks at either end are left out.
+    The teacher restores every eighth spike frame and the frames between are interpolated, so a few spike frames at
+    either end have none: T' <= T.
     """
-    side = SHRINK * UPSCALE
-    instants = list(range(Exposure().margin % OWN_STEP, spikes.shape[1], OWN_STEP))
-    pictures = teacher(blur, spikes, instants)[0].mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    side = REDUCTION * UPSCALE
+    times = list(range(Exposure().margin % OWN_STEP, spikes.shape[1], OWN_STEP))
+    pictures = teacher(blur, spikes, times)[0].mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     height, width = (length // side * UPSCALE for length in pictures.shape[1:3])
-    pictures = pictures[:, : SHRINK * height, : SHRINK * width]
+    pictures = pictures[:, : REDUCTION * height, : REDUCTION * width]
     small = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
-    frames, times = small[:1], [number / OWN_STEP for number in range(1, OWN_STEP)]
+    frames, fractions = small[:1], [number / OWN_STEP for number in range(1, OWN_STEP)]
     for before, after in pairwise(small):
-        frames += [*between(before, after, times, dis_flow), after]
+        frames += [*between(before, after, fractions, dis_flow), after]
     return np.stack(frames)
 
 
-def played(speed: float, exposure: Exposure, frames: int) -> np.ndarray:
-    """Return which frame of a scene is shown at each tick of a film of it, back and forth where it is too short."""
+def frame_order(speed: float, exposure: Exposure, frames: int) -> np.ndarray:
+    """Return the frame of a scene at each spike frame when it moves at `speed`, back and forth where it is too short.
+
+    The middle of the scene is at the middle of the exposure.
+    """
     last = frames - 1
-    place = last / 2 + speed * (np.arange(exposure.total) - exposure.center)
-    return np.rint(last - np.abs(place % (2 * last) - last)).astype(int)
+    position = last / 2 + speed * (np.arange(exposure.total) - exposure.center)
+    return np.rint(last - np.abs(position % (2 * last) - last)).astype(int)
+
+
+def write_sample(
+    scene: np.ndarray, files: dict[str | int, Path], thresholds: tuple[float, ...], rng: np.random.Generator
+) -> None:
+    """Write blurry picture, sharp pictures and spikes of a scene [T,H,W,3] uint8 BGR, at a random speed and V_th."""
+    exposure = Exposure()
+    frames = scene[frame_order(rng.uniform(1, MAX_SPEED), exposure, len(scene))]
+    intensity = np.stack([sense(frame) for frame in frames])
+    threshold = float(np.exp(rng.uniform(*np.log(thresholds))))
+    spikes = integrate(intensity, threshold=threshold, first=rng.random(intensity.shape[1:], np.float32))
+    for t in exposure.centers(SEQUENCE_STEP):
+        write_image(files[t], frames[t])
+    write_image(files["sharp"], frames[exposure.center])
+    write_image(files["blur"], blurry(frames[exposure.margin : -exposure.margin]))
+    write_spikes(files["spikes"], add_noise(spikes, rng))
