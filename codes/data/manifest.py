@@ -56,7 +56,7 @@ def claim(
             f"{folder}: made from files that changed since ({changes(held['sources'], sources)}); choose another "
             "--output, or remove this set to make it again"
         )
-    write(path, added | held)  # an older record has neither sources nor code
+    write(path, held | {part: value for part, value in added.items() if part not in held})  # of an older record
     found = {name: was for name, was in held.get("versions", {}).items() if name in versions and versions[name] != was}
     if code is not None and held.get("code", code) != code:
         found["code"] = changes(held["code"], code)
