@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from codes.data.batches import Packed
@@ -92,6 +92,27 @@ def step_flops(name: str, *, side: int, batch: int) -> int:
     with FlopCounterMode(display=False) as counter:
         net(*inputs).sum().backward()
     return counter.get_total_flops()
+
+
+def predicted_step_memory(name: str, *, side: int, batch: int) -> int:
+    """Predict the memory of a step on crops of side x side pixels in float32, in bytes.
+
+    It is that of weights, gradients and the two moments of Adam, of the inputs, and of all tensors that the forward
+    pass keeps for the backward pass.
+    """
+    net, inputs = NETWORKS[name]().to("meta"), _training_inputs(name, side, batch, "meta")
+    kept: dict[int, UntypedStorage] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.untyped_storage()._cdata] = x.untyped_storage()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        net(*inputs).square().mean()
+    weights = {parameter.untyped_storage()._cdata: parameter.nbytes for parameter in net.parameters()}
+    given = {x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in inputs}
+    activations = sum(storage.nbytes() for key, storage in kept.items() if key not in weights | given)
+    return 4 * sum(weights.values()) + sum(given.values()) + activations
 
 
 def step_cost(

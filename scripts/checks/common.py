@@ -1,0 +1,131 @@
+"""What the checks of a device share: its setting, their results, and a training run."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from codes.cli import parse
+from codes.recipe import RECIPES
+from codes.reporting.run_record import read_curves
+
+PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run"
+NETWORK_STAGES = {"BSN": "train_bsn", "SR": "train_sr"}
+STAGES = (*NETWORK_STAGES, *(f"LDN {recipe}" for recipe in RECIPES))
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the report."""
+
+    check: str
+    verdict: str
+    found: str
+    accepted: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The device, its reference (the CPU), and the data that were rendered for the checks."""
+
+    device: torch.device
+    folder: Path
+    short: bool
+    steps: int
+    side: int  # of the crops of a training, in picture pixels
+    losses: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)  # of finished runs
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def precisions(self) -> tuple[str, ...]:
+        """List the precisions of the device; a CPU has no TF32."""
+        return PRECISIONS if self.is_cuda else ("fp32", "bf16")
+
+
+def judge(check: str, value: float, limit: float, *, unit: str = "") -> Result:
+    """Return a result that passed if `value` is at most `limit`."""
+    verdict = PASSED if value <= limit else FAILED
+    return Result(check, verdict, f"{value:.3g}{unit}", f"at most {limit:g}{unit}")
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def train(setting: Setting, stage: str, name: str, *words: str, device: str = "", precision: str = "fp32") -> Path:
+    """Run the training script of a stage with these flags; return the folder of the run. Its output goes to a log."""
+    folder, options = stage_command(setting, stage)
+    arguments = ["--save_folder", str(setting.folder / "log"), "--exp_name", name, "--precision", precision]
+    arguments += ["--device", device or str(setting.device), *options, *words]
+    module = import_module(NETWORK_STAGES.get(stage, "train_deblur"))
+    quietly(setting, module.main, parse(module.Options, "", arguments))
+    return setting.folder / "log" / folder / name
+
+
+def stage_command(setting: Setting, stage: str) -> tuple[str, list[str]]:
+    """Return the name of the run folder of a stage, and its flags."""
+    recipe = RECIPES.get(stage.removeprefix("LDN "), {})
+    data = "resimulated" if recipe and is_resimulated(recipe) else "demo"
+    options = ["--base_folder", str(setting.folder / data), "--workers", "0", "--evaluate_every", "0", "--bs", "2"]
+    options += ["--roi_size", str(setting.side), "--steps", str(setting.steps), "--epochs", "1000", "--augment"]
+    if stage in NETWORK_STAGES:
+        return {"BSN": "bsn", "SR": "sr"}[stage], options
+    options += ["--recipe", stage.removeprefix("LDN "), "--tea_loss", "ssim"]
+    if recipe["teacher"] == "published":
+        options += ["--bsn_path", str(setting.folder / "bsn.pth"), "--sr_path", str(setting.folder / "sr.pth")]
+    return "deblur", options
+
+
+def is_resimulated(recipe: dict[str, str]) -> bool:
+    """Say whether a recipe trains on re-simulated scenes."""
+    return recipe["teacher"] in ("resim", "refilmed")
+
+
+def losses_of(run: Path) -> list[float]:
+    """Return the sum of the losses of a run at every recorded step."""
+    curves = [points for name, points in read_curves(run).items() if name.startswith("train/") and name != "train/lr"]
+    return [sum(value for _, value in points) for points in zip(*curves, strict=True)]
+
+
+def trained_losses(setting: Setting, stage: str, precision: str, *, reference: bool = False) -> list[float]:
+    """Return the losses of a stage trained on the device, or as reference on one thread of the CPU; trains once."""
+    key = (stage, precision, "reference" if reference else "device")
+    if key not in setting.losses:
+        name = "-".join(key).replace(" ", "_")
+        if reference:
+            with threads(1):
+                run = train(setting, stage, name, device="cpu", precision=precision)
+        else:
+            run = train(setting, stage, name, precision=precision)
+        setting.losses[key] = losses_of(run)
+    return setting.losses[key]
+
+
+def largest_difference(losses: list[float], reference: list[float]) -> float:
+    """Return the largest relative difference of two series of losses."""
+    return max(abs(one - other) / max(abs(other), 1e-12) for one, other in zip(losses, reference, strict=True))
+
+
+def quietly(setting: Setting, call: object, *arguments: object) -> object:
+    """Call a function; what it prints is appended to check.log."""
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            return call(*arguments)
+    finally:
+        with open(setting.folder / "check.log", "a", encoding="utf-8") as file:
+            file.write(text.getvalue())

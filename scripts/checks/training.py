@@ -1,0 +1,111 @@
+"""Checks of training on the device: losses in every precision, compilation, caches, resuming, several processes."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from codes.engine import distributed
+from codes.errors import InputError
+from scripts.checks.common import (
+    NETWORK_STAGES,
+    NOT_RUN,
+    STAGES,
+    Result,
+    Setting,
+    judge,
+    largest_difference,
+    losses_of,
+    stage_command,
+    train,
+    trained_losses,
+)
+from scripts.checks.equality import restore
+
+# Largest relative difference of a loss to the CPU's in float32, over all recorded steps, by precision.
+ACCEPTED = {"fp32": 0.02, "tf32": 0.1, "bf16": 0.15}
+SAME = 1e-3  # relative difference of losses of two runs of one device, which may add up in another order
+READ_EVERY = 10  # steps between recorded losses
+COMPILED = 0.5  # root mean square difference of compiled restoration, in grey levels of 255
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def losses(setting: Setting) -> list[Result]:
+    """Train every stage in every precision next to a float32 training on the CPU."""
+    results = []
+    for stage in STAGES:
+        try:
+            expected = trained_losses(setting, stage, "fp32", reference=True)
+        except InputError as error:
+            results.append(Result(f"training of {stage}", NOT_RUN, str(error)))
+            continue
+        for precision in setting.precisions():
+            found = trained_losses(setting, stage, precision)
+            result = judge(
+                f"training of {stage}, {precision}", largest_difference(found, expected), ACCEPTED[precision]
+            )
+            text = f"last loss {found[-1]:.4g}, CPU fp32 {expected[-1]:.4g}; largest difference {result.found}"
+            results.append(Result(result.check, result.verdict, text, result.accepted))
+    return results
+
+
+def device_cache(setting: Setting) -> list[Result]:
+    """Train from data held on the device: the losses are those of data read from disk."""
+    expected = trained_losses(setting, "SR", "fp32")
+    cache = "device" if setting.is_cuda else "ram"
+    found = losses_of(train(setting, "SR", "cached", "--cache", cache))
+    return [judge(f"--cache {cache}: losses", largest_difference(found, expected), SAME)]
+
+
+def resume(setting: Setting) -> list[Result]:
+    """Stop a training and resume it: the losses are those of an uninterrupted one."""
+    expected = trained_losses(setting, "SR", "fp32")
+    train(setting, "SR", "resumed", "--steps", str(READ_EVERY * (setting.steps // (2 * READ_EVERY))))
+    found = losses_of(train(setting, "SR", "resumed"))
+    limit = SAME if setting.is_cuda else 0.0  # exact on a CPU
+    return [judge("stop and resume: losses", largest_difference(found, expected), limit)]
+
+
+def compilation(setting: Setting) -> list[Result]:
+    """Train and restore with --compile, on a GPU by CUDA graphs."""
+    if setting.short:
+        return [Result("--compile", NOT_RUN, "takes minutes; not in the short form")]
+    try:
+        distributed.check_compiler(setting.device)
+    except InputError as error:
+        return [Result("--compile", NOT_RUN, str(error))]
+    results = []
+    for stage in (*NETWORK_STAGES, STAGES[2]):
+        expected = trained_losses(setting, stage, "fp32")
+        found = losses_of(train(setting, stage, "compiled", "--compile"))
+        results.append(judge(f"--compile, training of {stage}", largest_difference(found, expected), ACCEPTED["fp32"]))
+    eager, compiled = (restore(setting, "ldn", str(setting.device), "fp32", *words) for words in ((), ("--compile",)))
+    difference = float(((compiled - eager) ** 2).mean() ** 0.5)
+    return [*results, judge("--compile, deblur.py", difference, COMPILED, unit="/255")]
+
+
+def two_processes(setting: Setting) -> list[Result]:
+    """Train on two GPUs, or in two processes of the CPU: the losses are those of one process."""
+    check = "two processes: losses"
+    if setting.short:
+        return [Result(check, NOT_RUN, "not in the short form")]
+    if setting.is_cuda and torch.cuda.device_count() < 2:
+        return [Result(check, NOT_RUN, f"{torch.cuda.device_count()} GPU, two are needed")]
+    expected = trained_losses(setting, "SR", "fp32")
+    folder, options = stage_command(setting, "SR")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(ROOT / "train_sr.py"), *options, "--exp_name", "processes", "--precision", "fp32"]
+    command += ["--save_folder", str(setting.folder / "log"), "--device", setting.device.type]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
+    found = losses_of(setting.folder / "log" / folder / "processes")
+    return [judge(check, abs(found[-1] - expected[-1]) / abs(expected[-1]), ACCEPTED["fp32"])]
+
+
+def import_stages() -> None:
+    """Import the training scripts, so that a missing package is reported before anything is measured."""
+    for name in (*NETWORK_STAGES.values(), "train_deblur"):
+        import_module(name)
