@@ -170,7 +170,8 @@ def test_any_size_all_black_and_all_white(shape, spike):
     torch.testing.assert_close(found, torch.full(shape, float(spike or 1 / (2 * shape[0]))))
 
 
-def test_a_thread_more_changes_nothing():
+def test_results_do_not_depend_on_the_number_of_threads():
+    """To the bit, on any processor: torch does not split arrays this small, and OpenCV splits pictures between rows."""
     spikes = torch.from_numpy((np.random.default_rng(0).random((40, 12, 16)) < 0.2).astype(np.uint8))
     threads = torch.get_num_threads(), cv2.getNumThreads()
     found = []
