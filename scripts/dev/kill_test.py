@@ -1,11 +1,11 @@
-"""Kill trainings at random moments, resume them, and compare all that they leave with a run that was never touched.
+"""Kill trainings at random times, resume them, and compare the results with an uninterrupted training.
 
     OMP_NUM_THREADS=1 python scripts/dev/kill_test.py --kills 200 --output log/kills.txt
 
-Every stage, LDN by each recipe, trains on tiny scenes on the CPU. A run is killed (SIGKILL) after a random time, every
-other one in the middle of a save; the same command then goes on to its end. Weights, optimiser, tables, pictures and
-curves have to be those of the untouched run, bit for bit, so the repository must not change meanwhile: weights note its
-commit. Python and torch are started once: each trial is a fork.
+Every stage, and LDN by every recipe, trains on tiny scenes on the CPU. A run is killed (SIGKILL) at a random time, each
+second one during a save; the same command then resumes it. Weights, optimiser, tables, pictures and curves must equal
+those of the uninterrupted run bit for bit. Do not change the repository meanwhile: weights hold its commit. Each trial
+is a fork of this process, so that Python and PyTorch start only once.
 """
 
 import os
@@ -29,98 +29,126 @@ import train_bsn
 import train_deblur
 import train_sr
 from codes.archives import read_tensors
-from codes.cli import option, program
+from codes.cli import option, parse, program
 from codes.engine.checkpoint import digest
 from codes.engine.evaluate import lpips_fault
+from codes.errors import InputError
 from codes.files import replacing
 from codes.networks import BSN, EDSR
-from scripts import make_demo, refilm
+from codes.recipe import RECIPES
+from scripts import make_demo, resimulate
 
-# What is trained, and the folder of its runs; LDN by each recipe.
+# Training script and folder of its runs; LDN by each recipe.
 STAGES = {"bsn": (train_bsn, "bsn"), "sr": (train_sr, "sr")}
-STAGES |= {name: (train_deblur, "deblur") for name in ("deblur", "rates", "fused")}
+STAGES |= {recipe: (train_deblur, "deblur") for recipe in RECIPES}
+RENAMED = {"deblur": "published", "rates": "isi", "fused": "resim"}
 
 
 @dataclass(frozen=True)
 class Options:
-    kills: int = option(200, "runs to kill, over the stages in turn")
+    kills: int = option(200, "number of kills, distributed over the stages")
     stages: tuple[str, ...] = option(
-        tuple(STAGES), "what to train; deblur: the published recipe", choices=tuple(STAGES)
+        tuple(STAGES),
+        "stages and recipes of stage 3 to train",
+        choices=tuple(STAGES),
+        renamed={old: new for old, new in RENAMED.items() if new in STAGES},
     )
-    seed: int = option(0, "of the moments")
-    output: str = option("log/kills.txt", "where what happened is written")
+    seed: int = option(0, "seed of the times of the kills")
+    output: str = option("log/kills.txt", "file of the results")
+    force: bool = option(False, "overwrite --output")
 
 
 def main(o: Options) -> None:
-    rng, lines, wrong = random.Random(o.seed), [], 0
+    if o.kills < 1:
+        raise InputError(f"--kills {o.kills}: at least 1")
+    if Path(o.output).exists() and not o.force:
+        raise InputError(f"{o.output}: exists already; choose another --output, or overwrite it with --force")
+    rng, lines = random.Random(o.seed), []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        make_demo.main(make_demo.Options(output=str(folder / "data"), train=3, test=2, size=32))
-        refilm.main(refilm.Options(base_folder=(str(folder / "data"),), output=str(folder / "refilmed")))
-        torch.manual_seed(0)
-        for name, net in (("bsn", BSN()), ("sr", EDSR())):
-            torch.save(net.state_dict(), folder / f"{name}.pth")
-        lpips_fault()  # where its weights cannot be had, trying takes long
+        make_inputs(folder)
         expected, duration = {}, {}
-        for stage in o.stages:
+        for stage in dict.fromkeys(o.stages):
             start = time.monotonic()
-            finish(train(stage, folder, f"{stage}-through"), folder)
+            finish(train(stage, folder, f"{stage}-reference"), folder)
             duration[stage] = time.monotonic() - start
-            expected[stage] = content(folder / "log" / STAGES[stage][1] / f"{stage}-through")
+            expected[stage] = content(folder / "log" / STAGES[stage][1] / f"{stage}-reference")
         for number in range(o.kills):
             stage, saving = o.stages[number % len(o.stages)], number // len(o.stages) % 2 == 1
-            while not (moment := kill(stage, folder, rng, duration[stage], saving=saving)):
-                pass  # it had ended before
-            run = folder / "log" / STAGES[stage][1] / f"{stage}-run"
-            left = len(list(run.rglob("*.partial")))
-            finish(train(stage, folder, f"{stage}-run"), folder)
-            found = content(run)
-            differ = sorted(
-                name for name in expected[stage].keys() | found if expected[stage].get(name) != found.get(name)
-            )
-            differ += [str(path.relative_to(run)) for path in run.rglob("*.partial")]
-            wrong += bool(differ)
-            lines.append(
-                f"{number + 1:3d} {stage:6s} killed {moment}{', a file half written' * bool(left)}; resumed: "
-                + (f"DIFFERS in {', '.join(differ)}" if differ else f"{len(found)} files and curves equal")
-            )
+            trial = try_kill(stage, folder, rng, duration[stage], expected[stage], saving=saving)
+            lines.append(f"{number + 1:3d} {stage:9s} {trial}")
             print(lines[-1], flush=True)
-    totals = Counter(line.split()[1] for line in lines)
-    half = sum("half written" in line for line in lines)
-    stages = ", ".join(f"{name} {count}" for name, count in totals.items())
-    head = (
-        f"{len(lines)} kills ({stages}; {half} left a file half written): {len(lines) - wrong} exact resumes, "
-        f"{wrong} others. torch {torch.__version__}, seed {o.seed}"
-    )
+    head = summary(lines, o.seed)
     print(head)
     with replacing(o.output) as file:
         file.write("\n".join([head, "", *lines, ""]).encode())
-    if wrong:
+    if any("DIFFERS" in line for line in lines):
         sys.exit(1)
+
+
+def make_inputs(folder: Path) -> None:
+    """Render tiny scenes, re-simulate them, and write random weights of BSN and EDSR."""
+    make_demo.main(make_demo.Options(output=str(folder / "data"), train=3, test=2, size=32))
+    resimulate.main(resimulate.Options(base_folder=(str(folder / "data"),), output=str(folder / "resimulated")))
+    torch.manual_seed(0)
+    for name, net in (("bsn", BSN()), ("sr", EDSR())):
+        torch.save(net.state_dict(), folder / f"{name}.pth")
+    lpips_fault()  # once for all forks: if its weights cannot be downloaded, trying takes long
+
+
+def try_kill(
+    stage: str, folder: Path, rng: random.Random, duration: float, expected: dict[str, object], *, saving: bool
+) -> str:
+    """Kill a run, resume it and compare it with the expected content; return a description."""
+    while not (moment := kill(stage, folder, rng, duration, saving=saving)):
+        pass  # the run had ended before
+    run = folder / "log" / STAGES[stage][1] / f"{stage}-run"
+    unfinished = len(list(run.rglob("*.partial")))
+    finish(train(stage, folder, f"{stage}-run"), folder)
+    found = content(run)
+    differ = sorted(name for name in expected.keys() | found if expected.get(name) != found.get(name))
+    differ += [str(path.relative_to(run)) for path in run.rglob("*.partial")]
+    verdict = f"DIFFERS in {', '.join(differ)}" if differ else f"{len(found)} files and curves equal"
+    return f"killed {moment}{', one file incomplete' * bool(unfinished)}; resumed: {verdict}"
+
+
+def summary(lines: list[str], seed: int) -> str:
+    """Count the trials, by stage, and those that differ."""
+    stages = ", ".join(f"{name} {count}" for name, count in Counter(line.split()[1] for line in lines).items())
+    incomplete, wrong = (sum(word in line for line in lines) for word in ("file incomplete", "DIFFERS"))
+    return (
+        f"{len(lines)} kills ({stages}; {incomplete} left an incomplete file): {len(lines) - wrong} exact resumes, "
+        f"{wrong} differ. torch {torch.__version__}, seed {seed}"
+    )
+
+
+def command(stage: str, folder: Path, name: str) -> list[str]:
+    """Return the flags of a training."""
+    data = folder / ("resimulated" if stage in ("resim", "fused") else "data")
+    side = "16" if stage in ("resim", "fused") else "32"
+    flags = ["--base_folder", str(data), "--save_folder", str(folder / "log"), "--exp_name", name, "--device", "cpu"]
+    flags += ["--epochs", "3", "--evaluate_every", "2", "--bs", "2", "--roi_size", side, "--workers", "0"]
+    flags += ["--save_every", "0"]
+    if stage in RECIPES:
+        flags += ["--recipe", stage, "--tea_loss", "ssim"]
+    if stage in RECIPES and RECIPES[stage]["teacher"] == "published":
+        flags += ["--bsn_path", f"{folder}/bsn.pth", "--sr_path", f"{folder}/sr.pth"]
+    return flags
 
 
 def train(stage: str, folder: Path, name: str) -> int:
     """Start a training as another process; return its id."""
-    options = {"base_folder": f"{folder}/data", "save_folder": f"{folder}/log", "exp_name": name, "device": "cpu"}
-    options |= {"epochs": 3, "evaluate_every": 2, "bs": 2, "roi_size": (32,), "workers": 0, "save_every": 0.0}
-    if stage == "deblur":
-        options |= {"bsn_path": f"{folder}/bsn.pth", "sr_path": f"{folder}/sr.pth"}
-    if stage in ("rates", "fused"):
-        options |= {"recipe": stage}
-    if stage == "fused":
-        options |= {"base_folder": f"{folder}/refilmed", "roi_size": (16,)}
     module, _ = STAGES[stage]
-    if module is train_deblur:
-        options |= {"tea_loss": "ssim"}
+    options = parse(module.Options, "", command(stage, folder, name))
     process = os.fork()
     if process:
         return process
     code = 1
     try:
-        with open(folder / "told.txt", "w") as told:
-            os.dup2(told.fileno(), 1)
-            os.dup2(told.fileno(), 2)
-            module.main(module.Options(**options))
+        with open(folder / "output.txt", "w") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            module.main(options)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -129,7 +157,7 @@ def train(stage: str, folder: Path, name: str) -> int:
 
 
 def kill(stage: str, folder: Path, rng: random.Random, duration: float, *, saving: bool) -> str:
-    """Start a run anew and kill it; say when, nothing if it ended before."""
+    """Start a new run and kill it; return when, or nothing if it ended before."""
     run = folder / "log" / STAGES[stage][1] / f"{stage}-run"
     shutil.rmtree(run, ignore_errors=True)
     process, start = train(stage, folder, run.name), time.monotonic()
@@ -156,11 +184,11 @@ def kill(stage: str, folder: Path, rng: random.Random, duration: float, *, savin
 def finish(process: int, folder: Path) -> None:
     """Wait for a training to end."""
     if code := os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]):
-        sys.exit(f"exit code {code}\n{(folder / 'told.txt').read_text()}")
+        sys.exit(f"exit code {code}\n{(folder / 'output.txt').read_text()}")
 
 
 def content(run: Path) -> dict[str, object]:
-    """Return what a run left, without times, paths and speed: tensors, tables, pictures, curves."""
+    """Return the results of a run: tensors, tables, pictures, curves; without times, paths and speed."""
     found: dict[str, object] = {}
     for path in run.rglob("*"):
         name = str(path.relative_to(run))
