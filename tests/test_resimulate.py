@@ -1,5 +1,7 @@
 """Re-simulated samples have an exact truth: blurry picture and spikes agree with the sharp sequence."""
 
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -22,7 +24,7 @@ from codes.networks import read_recipe, read_weights
 from codes.recipe import FUSED
 from codes.simulation.resimulation import frame_order, is_resimulated, restored_scene
 from scripts import resimulate
-from scripts.dev import ablation
+from scripts.dev.ablations import train as ablation
 
 
 @pytest.fixture(scope="module")
@@ -195,25 +197,28 @@ def test_thresholds_that_are_no_range_are_refused(filmed, threshold):
         resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output="unused", threshold=threshold))
 
 
-def test_the_ablation_trains_on_it_and_measures_on_every_set(filmed):
-    settings = {
-        "base_folder": (str(filmed / "data"),),
-        "refilmed": str(filmed / "filmed/again"),
-        "steps": 2,
-        "seeds": 1,
-    }
-    settings |= {"test_folder": (str(filmed / "data"),) * 2, "roi_size": 32, "output": str(filmed / "ablation")}
-    table = ablation.main(ablation.Options("train", **settings, only=("fused picture",)))
-    (row,) = table.rows
-    assert row[0].startswith("fused picture") and len(row) == len(table.columns) == 9
-    assert row[1] == row[5] > 0 and row[2] == 0 and row[3] is None  # the same set twice, one seed, no sequence
-    with pytest.raises(InputError, match="--refilmed is missing"):
-        ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("fused picture",)))
-    with pytest.raises(InputError, match="--bsn_path and --sr_path are needed"):
-        ablation.main(ablation.Options("train", **settings, only=("published",)))
-    # What was measured is shown beside what is asked for, whatever made it being given or not.
-    both = ablation.main(ablation.Options("train", **settings | {"refilmed": ""}, only=("rates, consistent",)))
-    assert row in both.rows and len(both.rows) == 3
+def test_the_ablation_trains_on_it(filmed):
+    options = ablation.Options(
+        base_folder=str(filmed / "data"),
+        resimulated=str(filmed / "filmed/again"),
+        steps=2,
+        seeds=1,
+        roi_size=32,
+        output=str(filmed / "ablation"),
+        only=("input mfsr, teacher resim",),
+    )
+    first, second, third = ablation.main(options).rows
+    assert [row[0] for row in (first, second, third)] == [
+        "input mfsr, teacher resim",
+        "input mfsr, teacher resim, data consistency (recipe resim)",
+        "recipe resim, 1 iteration",
+    ]
+    assert first[1] > 0 and first[2] == 0 and first[3] is None  # one seed, no sequence
+    runs = sorted(path.name for path in (filmed / "ablation/runs/deblur").iterdir())
+    record = json.loads((filmed / f"ablation/runs/deblur/{runs[0]}/options.json").read_text())
+    assert record["options"]["base_folder"] == str(filmed / "filmed/again")
+    with pytest.raises(InputError, match="--resimulated is missing"):
+        ablation.main(dataclasses.replace(options, resimulated=""))
 
 
 @pytest.mark.parametrize(
