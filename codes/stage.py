@@ -165,6 +165,9 @@ def train_or_evaluate(
         sources = files | {"training data": samples.describe()}
         if hasattr(o, "teacher_cache"):  # kept labels are float16 and of whole pictures: others than live ones
             sources["--teacher_cache"] = "labels kept" if "ratios" in parts["train"] else "labels computed live"
+        # A copy of the data may lack the record by which its recipe was chosen.
+        chosen = [f"{name} {recipe[name]}" for name in ("spike_input", "picture", "input", "teacher") if name in recipe]
+        sources["recipe"] = ", ".join(chosen)
         digests = {"training data": fingerprint(samples.files())}
         run.journal.sources(sources, digests, same=_goes_on(o, run.journal))
         if prepare:

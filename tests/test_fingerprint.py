@@ -107,10 +107,15 @@ def test_a_damaged_cache_is_computed_anew(files, read, damage):
     assert len(json.loads(cached.read_bytes())) == 3
 
 
-def test_without_a_place_for_the_cache_files_are_read_again(files, read, monkeypatch, tmp_path):
+@pytest.mark.parametrize("place", ["file", "relative", ""])
+def test_without_a_place_for_the_cache_files_are_read_again(files, read, monkeypatch, tmp_path, place):
+    """A cache that cannot be written; a path that the standard does not allow; a user without a home directory."""
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file") if place == "file" else place)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
     assert fingerprint(files) == fingerprint(files) and len(read) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "set"]
 
 
 def test_a_missing_file_is_named(files):

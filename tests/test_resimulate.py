@@ -186,6 +186,16 @@ def test_training_on_them_stops_and_goes_on_bit_for_bit(filmed):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_copy_without_its_record_does_not_change_the_recipe_of_a_run(copied):
+    """By the record the recipe is chosen; where it is missing the default is another."""
+    data, made = copied
+    settings = options(data.parent, base_folder=str(made), exp_name="copied")
+    train_deblur.main(train_deblur.Options(**settings | {"steps": 1}))
+    (made / "resimulated.json").unlink()
+    with pytest.raises(InputError, match=r"recipe: spike_input .* then, spike_input .* now"):
+        train_deblur.main(train_deblur.Options(**settings))
+
+
 def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
     with pytest.raises(InputError, match=r"data: this recipe is taught by .* scripts/resimulate\.py --base_folder"):
         train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="fused")))

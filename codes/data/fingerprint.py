@@ -49,7 +49,7 @@ def fingerprint(files: Mapping[str, str | Path]) -> Digests:
         digests |= tqdm(read, "fingerprint", total=len(unknown), unit="file", leave=False, delay=2)
     oldest = time_ns() - SETTLED
     new = {path: [*states[path], digests[path]] for path in unknown if states[path][2] < oldest}
-    if new:
+    if new and place:
         with suppress(OSError), replacing(place) as file:  # without a cache files are read again, nothing is lost
             file.write(json.dumps(_read_cache(place) | new).encode())
     return {name: digests[path] for name, path in paths.items()}
@@ -75,7 +75,7 @@ def source_fingerprint(*modules: str) -> Digests:
 def combined(digests: Digests) -> str:
     """Return one short digest of all names and digests."""
     listed = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(listed.encode()).hexdigest()[:16]
+    return hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def changes(before: Digests, now: Digests, *, shown: int = 3) -> str:
@@ -105,16 +105,17 @@ def _digest(path: str) -> str:
     return found.hexdigest()[:DIGITS]
 
 
-def _cache_file(folder: str) -> Path:
-    """Return the file that caches the digests of files below a folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "s-sdm" / "fingerprints" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGITS]}.json"
+def _cache_file(folder: str) -> Path | None:
+    """Return the file that caches the digests of files below a folder; None for a user without a home directory."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    name = f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:DIGITS]}.json"
+    return base / "s-sdm" / "fingerprints" / name if base.is_absolute() else None
 
 
-def _read_cache(place: Path) -> dict[str, list]:
+def _read_cache(place: Path | None) -> dict[str, list]:
     """Read cached states and digests by path; none if the file is missing or damaged."""
     with suppress(OSError, ValueError, RecursionError):
-        found = json.loads(place.read_bytes())
+        found = json.loads(place.read_bytes()) if place else {}
         if isinstance(found, dict) and all(_is_entry(entry) for entry in found.values()):
             return found
     return {}
