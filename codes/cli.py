@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import sys
 import types
 import typing
@@ -122,6 +123,19 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
     except KeyboardInterrupt:
         print("stopped: interrupted; finished files are complete", file=sys.stderr)
         sys.exit(130)
+
+
+def check_range(options: Any, names: str | tuple[str, ...], least: float, most: float = math.inf) -> None:
+    """Check that every value of the named options is finite and lies within least..most.
+
+    Raises: InputError naming the flag, its value and what is accepted.
+    """
+    for name in (names,) if isinstance(names, str) else names:
+        value = getattr(options, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if not (least <= one <= most and math.isfinite(one)):  # NaN is in no range
+                accepted = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+                raise InputError(f"--{name} {shown(value)}: accepted is {accepted}")
 
 
 def shown(default: Any) -> str:

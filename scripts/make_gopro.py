@@ -1,7 +1,7 @@
 """Make a data set of blurry pictures, spikes and sharp pictures out of sharp video.
 
     python scripts/make_gopro.py GOPRO_Large_all --output GOPRO --workers 8           # the published set
-    python scripts/make_gopro.py clip.mp4 --output data/clip --factor 32              # a film of one's own, 24-30 fps
+    python scripts/make_gopro.py clip.mp4 --output data/clip --factor 32              # a video of your own, 24-30 fps
     python scripts/make_gopro.py FRAMES --output OUT --interpolator none              # already interpolated, by 8
 
 The same command again makes what is missing and nothing else. See scripts/GOPRO_dataset.md.
@@ -23,11 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from codes import parallel
-from codes.cli import option, program
+from codes.cli import check_range, option, program, shown
 from codes.data import manifest
 from codes.errors import InputError
 from codes.motion.interpolation import INTERPOLATORS, raft_flow
-from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, Window
+from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, THRESHOLDS, Window
 from codes.simulation.footage import Footage, find
 from codes.simulation.gopro import FACTORS, bytes_needed, convert, cropped, files, samples, spans
 
@@ -45,8 +45,9 @@ class Options:
     weights: str = option("", "file with RAFT weights; without it torchvision downloads them")
     test_sequences: tuple[str, ...] = option((), "sequences for test, where the input has no folders train and test")
     threshold: tuple[float, ...] = option((1.0,), "V_th in the paper's units; several make a set for each")
-    noise: bool = option(True, "false spikes of the sensor")
-    noise_mean: float = option(NOISE_GAP_MEAN, "mean gap between false spikes, in pixels times spike frames")
+    white: int = option(0, "value of white in 16-bit pictures, 4095 for 12 bits [65535]")
+    noise: bool = option(True, "noise spikes of the sensor")
+    noise_mean: float = option(NOISE_GAP_MEAN, "mean gap between noise spikes, in pixels times spike frames")
     noise_std: float = option(NOISE_GAP_STD, "its standard deviation")
     seed: int = option(0, "seed of phases and noise")
     spike_full: bool = option(False, "also spikes at the size of the picture")
@@ -61,21 +62,40 @@ def main(o: Options) -> None:
     footage = find(o.input, test_sequences=o.test_sequences)
     keep_off_raw(o, footage)
     if o.interpolator == "raft":
-        raft_flow(o.weights, "cpu")  # refuses weights that cannot be had, before anything is begun
+        raft_flow(o.weights, "cpu")  # weights that are missing are named before anything is written
     begin(o)
-    unfinished, failures = {}, {}
-    for sequence in footage[share - 1 :: shares]:
-        try:
-            size, unfinished[sequence] = sequence.size(), missing(o, sequence)
-            if cropped(*size) != size:
-                print("{}: the middle of {}x{} is kept, {}x{}".format(label(sequence), *size, *cropped(*size)))
-        except InputError as error:
-            failures[sequence] = error
+    unfinished, failures = list_unfinished(o, footage[share - 1 :: shares])
     jobs = split(unfinished, o.workers)
     count = sum(len(windows) for _, windows in jobs)
     print(f"{len(unfinished)} sequences, {count} samples to make")
     check_space(o, jobs)
+    failures |= run(o, unfinished, jobs)
+    print(f"{o.output}: {len(unfinished.keys() - failures.keys())} sequences complete")
+    if failures:
+        print(f"{len(failures)} incomplete; repair them and run the same command again:", file=sys.stderr)
+        for sequence, error in failures.items():
+            print(f"  {label(sequence)}: {error}", file=sys.stderr)
+        sys.exit(1)
 
+
+def list_unfinished(o: Options, footage: list[Footage]) -> tuple[dict[Footage, list[Window]], dict[Footage, Exception]]:
+    """List the samples to make of each sequence, and the sequences that cannot be read."""
+    unfinished, failures = {}, {}
+    for sequence in footage:
+        try:
+            size, windows = sequence.size(), missing(o, sequence)
+            if (kept := cropped(*size)) != size:
+                print(f"{label(sequence)}: {size[0]}x{size[1]} is cropped to its middle, {kept[0]}x{kept[1]}")
+            unfinished[sequence] = windows
+        except InputError as error:
+            failures[sequence] = error
+    return unfinished, failures
+
+
+def run(
+    o: Options, unfinished: dict[Footage, list[Window]], jobs: list[tuple[Footage, list[Window]]]
+) -> dict[Footage, Exception]:
+    """Make the samples in several processes and record each finished sequence; return the sequences that failed."""
     task = partial(
         convert,
         folders=folders(o),
@@ -87,8 +107,10 @@ def main(o: Options) -> None:
         seed=o.seed,
         spike_full=o.spike_full,
         sequence=o.sequence,
+        white=o.white,
     )
-    left_out = {sequence: {} for sequence in unfinished}
+    failures: dict[Footage, Exception] = {}
+    left_out: dict[Footage, dict[int, str]] = {sequence: {} for sequence in unfinished}
     open_jobs = [sequence for sequence, _ in jobs]
     for sequence in unfinished.keys() - set(open_jobs):
         finish(o, sequence, {})
@@ -106,24 +128,22 @@ def main(o: Options) -> None:
                 bar.write(f"{label(sequence)}: sample {name:06d} left out: {why}")
             if sequence not in failures and sequence not in open_jobs:
                 finish(o, sequence, left_out[sequence])
-    print(f"{o.output}: {len(unfinished.keys() - failures.keys())} sequences complete")
-    if failures:
-        print(f"{len(failures)} not; mend them and run the same command again:", file=sys.stderr)
-        for sequence, error in failures.items():
-            print(f"  {label(sequence)}: {error}", file=sys.stderr)
-        sys.exit(1)
+    return failures
 
 
 def check(o: Options) -> tuple[int, int]:
-    """Refuse values that make no data; return the share and the number of shares."""
-    if min(o.threshold) <= 0 or len(set(o.threshold)) < len(o.threshold):
-        raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: different values above 0 are accepted")
-    if o.noise_mean <= 0 or o.noise_std < 0 or o.noise_std > o.noise_mean:
-        raise InputError(f"--noise_mean {o.noise_mean} --noise_std {o.noise_std}: mean > 0, 0 <= std <= mean")
-    if o.workers < 1:
-        raise InputError(f"--workers {o.workers}: at least 1")
+    """Refuse values out of range; return the share and the number of shares."""
+    check_range(o, "threshold", *THRESHOLDS)
+    check_range(o, "seed", 0)
+    check_range(o, "workers", 1, 1024)
+    check_range(o, "noise_mean", 1)
+    check_range(o, "noise_std", 0, o.noise_mean)
+    if o.white:
+        check_range(o, "white", 255, 65535)
+    if not o.threshold or len(set(o.threshold)) < len(o.threshold):
+        raise InputError(f"--threshold {shown(o.threshold)}: one or several different values are accepted")
     share, _, shares = o.shard.partition("/")
-    if not (share.isdigit() and shares.isdigit() and 1 <= int(share) <= int(shares)):
+    if not (share.isdecimal() and shares.isdecimal() and 1 <= int(share) <= int(shares)):
         raise InputError(f"--shard {o.shard}: i/n with 1 <= i <= n is accepted, as 3/8")
     return int(share), int(shares)
 
@@ -140,6 +160,8 @@ def keep_off_raw(o: Options, footage: list[Footage]) -> None:
 def begin(o: Options) -> None:
     """Write the manifest, or compare it."""
     options = {name: value for name, value in asdict(o).items() if name not in CHANGES_NOTHING}
+    if not o.white:
+        del options["white"]  # records of older sets do not have it
     options["input"] = str(Path(o.input).resolve())
     # The same raw data on a disk that is mounted elsewhere now: nothing is where it was, but its name is the same.
     before = manifest.read(Path(o.output) / "manifest.json").get("options", {}).get("input", "")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codes.cli import option, program
+from codes.cli import check_range, option, program
 from codes.data import manifest
 from codes.data.batches import Packed
 from codes.data.dataset import SPIKE_SIZES, SpikeDataset
@@ -30,6 +30,7 @@ from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
 from codes.simulation import resimulation
+from codes.simulation.camera import THRESHOLDS
 from codes.simulation.resimulation import restored_scene, write_sample
 
 FORMER_DEFAULT = ("data_type", "GOPRO")  # older records do not have this option
@@ -50,8 +51,10 @@ class Options:
 
 def main(o: Options) -> None:
     """Simulate all samples that do not exist yet."""
-    if len(o.threshold) != 2 or not 0 < o.threshold[0] <= o.threshold[1] < float("inf"):
-        raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest, above 0, are accepted")
+    check_range(o, "threshold", *THRESHOLDS)
+    check_range(o, "seed", 0)
+    if len(o.threshold) != 2 or o.threshold[0] > o.threshold[1]:
+        raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest are accepted")
     folder, teacher = Path(o.output), ClosedFormTeacher()
     sources = [SpikeDataset(base, "train", parts=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
     begin(o, sources)

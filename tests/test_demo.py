@@ -198,6 +198,8 @@ def test_data_of_another_making_are_refused(tmp_path):
         {"size": 16},
         {"threshold": (0.0,)},
         {"threshold": (float("nan"),)},
+        {"threshold": (float("inf"),)},
+        {"size": 10**6},
         {"threshold": (4.0, 1.0)},
         {"threshold": (1.0, 2.0, 4.0)},
         {"threshold": ()},
@@ -269,4 +271,4 @@ def test_the_script_runs_from_the_repository_and_says_what_it_made(tmp_path):
     command = [sys.executable, "scripts/make_demo.py", "--train", "0", "--test", "1", "--size", "32"]
     done = subprocess.run([*command, "--output", str(tmp_path / "set")], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 to test on" in done.stdout and " dB" in done.stdout and str(tmp_path / "set") in done.stdout
+    assert "1 test scenes" in done.stdout and " dB" in done.stdout and str(tmp_path / "set") in done.stdout

@@ -68,7 +68,7 @@ def whole(raw, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("whole")
     before = {path: path.stat().st_mtime_ns for path in sorted(raw.rglob("*"))}
     told = make(raw, "--output", output, *OPTIONS).stdout
-    assert "the middle of 53x75 is kept, 48x64" in told
+    assert "53x75 is cropped to its middle, 48x64" in told
     assert {path: path.stat().st_mtime_ns for path in sorted(raw.rglob("*"))} == before, "raw data are read only"
     return output
 
@@ -260,10 +260,23 @@ def test_an_output_among_the_raw_data_is_refused(raw, place):
     [
         ("--shard", "3/2"),
         ("--threshold", "0"),
+        ("--threshold", "-1"),
+        ("--threshold", "nan"),
+        ("--threshold", "inf"),
+        ("--threshold", "1", "nan"),
         ("--threshold", "1", "1"),
+        ("--threshold",),
         ("--factor", "7"),
         ("--workers", "0"),
+        ("--seed", "-1"),
+        ("--shard", "²/2"),
+        ("--white", "-1"),
         ("--noise_mean", "-1"),
+        ("--noise_mean", "nan"),
+        ("--noise_mean", "inf"),
+        ("--noise_mean", "1e-9"),
+        ("--noise_std", "nan"),
+        ("--noise_std", "1000"),
         ("--test_sequences", "first"),
     ],
 )
@@ -406,3 +419,32 @@ def test_raw_data_that_were_moved_are_the_same_data(tmp_path):
     write(here / "other", scene(9, 1))
     refused = make(there, "--output", tmp_path / "set", "--factor", "32", "--interpolator", "none", check=False)
     assert refused.returncode == 2 and "made with other options (input was" in refused.stderr
+
+
+def test_frames_of_12_bits_are_refused_unless_the_value_of_white_is_given(tmp_path):
+    frames = scene(5, 0)
+    write(tmp_path / "raw/film", [frame.astype(np.uint16) * 16 for frame in frames])
+    write(tmp_path / "plain/film", frames)
+    ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
+    assert ended.returncode == 1 and re.search(r"0\.png: a 16-bit picture .* nearly black: .* 12 bits", ended.stderr)
+    make(tmp_path / "raw", "--output", tmp_path / "white", "--factor", 32, "--white", 4080)
+    make(tmp_path / "plain", "--output", tmp_path / "wanted", "--factor", 32)
+    found, wanted = content(tmp_path / "white/train"), content(tmp_path / "wanted/train")
+    assert found == wanted
+    other = make(tmp_path / "raw", "--output", tmp_path / "white", "--factor", 32, "--white", 4095, check=False)
+    assert other.returncode == 2 and "white was 4080, now 4095" in other.stderr
+
+
+@pytest.mark.parametrize("size, message", [((6, 10), "frames of 6x10: at least 16x16 are needed"), ((16, 16), "")])
+def test_the_smallest_frames_are_named(tmp_path, size, message):
+    write(tmp_path / "raw/film", scene(5, 0, size=size))
+    ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
+    assert ended.returncode == (1 if message else 0), ended.stderr
+    assert message in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_missing_frame_is_named_and_not_interpolated(tmp_path):
+    (write(tmp_path / "raw/film", scene(8, 0)) / "5.png").unlink()
+    ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
+    assert ended.returncode == 1 and "4.png and 6.png: the frames between them are missing" in ended.stderr
+    assert not list(tmp_path.glob("set/train/*/film/*"))

@@ -201,9 +201,9 @@ def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
         train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="fused")))
 
 
-@pytest.mark.parametrize("threshold", [(1.0,), (2.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize("threshold", [(1.0,), (2.0, 1.0), (0.0, 1.0), (1.0, float("nan")), (1.0, float("inf")), ()])
 def test_thresholds_that_are_no_range_are_refused(filmed, threshold):
-    with pytest.raises(InputError, match="smallest and largest, above 0"):
+    with pytest.raises(InputError, match=r"--threshold .* accepted"):
         resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output="unused", threshold=threshold))
 
 

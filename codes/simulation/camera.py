@@ -13,6 +13,7 @@ from codes.errors import InputError
 # Charge a clock step of a white pixel: photocurrent 2e-7 * 1.09e-13 A s over the capacitance, 250 steps a spike frame.
 CHARGE_PER_FRAME = 250 * (2e-7 * 1.09e-13) / (1.83e-4 * 15e-15)
 CHARGE_AT_THRESHOLD_1 = 2.0  # V_th = 1 of the paper: a white pixel fires in 99.3 % of the frames
+THRESHOLDS = (0.1, 100.0)  # V_th that make a usable stream of 137 frames: the paper has 1, 2 and 4
 NOISE_GAP_MEAN, NOISE_GAP_STD = 140.0, 50.0
 
 

@@ -49,14 +49,15 @@ class Footage:
         """Return (height, width) of the first picture or by the video's header."""
         return _size(self.path)
 
-    def read(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Yield the frames first..last as [H,W,3] uint8 BGR.
+    def read(self, first: int, last: int, *, white: int = 0) -> Iterator[np.ndarray]:
+        """Yield the frames first..last as [H,W,3] uint8 BGR; `white` as in `read_image`.
 
         Raises: InputError naming a frame that is broken or has another size than the first of the sequence.
         """
         height, width = self.size()
-        frames = _pictures_of if self.path.is_dir() else _video_of
-        for name, frame in frames(self.path, first, last):
+        is_folder = self.path.is_dir()
+        frames = _pictures_of(self.path, first, last, white) if is_folder else _video_of(self.path, first, last)
+        for name, frame in frames:
             if frame.shape[:2] != (height, width):
                 found = f"{frame.shape[0]}x{frame.shape[1]}"
                 raise InputError(f"{name}: a frame of {found} in a sequence of {height}x{width}")
@@ -148,9 +149,9 @@ def _refuse_gaps(pictures: list[Path]) -> None:
             )
 
 
-def _pictures_of(folder: Path, first: int, last: int) -> Iterator[tuple[Path, np.ndarray]]:
+def _pictures_of(folder: Path, first: int, last: int, white: int) -> Iterator[tuple[Path, np.ndarray]]:
     for path in _pictures(folder)[first : last + 1]:
-        yield path, read_image(path)
+        yield path, read_image(path, white=white)
 
 
 def _video_of(path: Path, first: int, last: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from codes.data.images import write_image
 from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, pack
+from codes.errors import InputError
 from codes.files import replacing
 from codes.motion.interpolation import interpolator, is_cut
 from codes.simulation.camera import Integrator, Window, draw_noise, exposures, sense
@@ -22,6 +23,7 @@ from codes.simulation.footage import Footage
 EXPOSURE = Exposure()
 INSTANTS = EXPOSURE.centers(SEQUENCE_STEP)  # of the 7-frame protocol, in spike frames: 20, 36, ..., 116
 PNG_BYTES_A_PIXEL = 1.6  # of a photograph in colour
+SMALLEST = 16  # pixels along a side of a frame
 FACTORS = tuple(factor for factor in range(1, EXPOSURE.length) if (EXPOSURE.length - 1) % factor == 0)
 
 
@@ -33,7 +35,12 @@ def samples(raw_frames: int, *, factor: int, interpolated: bool) -> list[Window]
 
 
 def cropped(height: int, width: int) -> tuple[int, int]:
-    """Return the largest (height, width) whose spike frames are whole bytes: multiples of 8 and 16."""
+    """Return the largest (height, width) whose spike frames are whole bytes: multiples of 8 and 16.
+
+    Raises: InputError if frames are smaller than optical flow needs.
+    """
+    if min(height, width) < SMALLEST:
+        raise InputError(f"frames of {height}x{width}: at least {SMALLEST}x{SMALLEST} are needed")
     return height // 8 * 8, width // 16 * 16
 
 
@@ -87,21 +94,29 @@ def convert(
     seed: int = 0,
     spike_full: bool = False,
     sequence: bool = False,
+    white: int = 0,
 ) -> dict[int, str]:
     """Write what is missing of the samples `windows` of one sequence.
 
-    folders: V_th -> folder of the data set; noise: mean and standard deviation of the gaps between false spikes;
-    `advance` is told of the interpolated frames that are behind. Returns the samples that a scene cut leaves out:
-    name -> why. The bytes of a sample depend on its frames, the options and the seed alone.
-    Raises: InputError naming a broken frame.
+    folders: V_th -> folder of the data set. noise: mean and standard deviation of the gaps between noise spikes.
+    white: value of white in 16-bit pictures, as in `read_image`. `advance` is called with numbers of interpolated
+    frames that are done. Returns the samples that a scene cut leaves out: name -> why. The bytes of a sample depend on
+    its frames, the options and the seed alone.
+    Raises: InputError naming a damaged frame.
     """
-    settings = {"noise": noise, "seed": seed, "spike_full": spike_full, "sequence": sequence}
     left_out, filling = {}, []
     for first, last in spans(windows):
         waiting = deque(window for window in windows if first <= window.begin <= last)
         behind = first
         for index, frame, cut in frames(
-            footage, first, last, factor=factor, interpolation=interpolation, weights=weights, device=device
+            footage,
+            first,
+            last,
+            factor=factor,
+            interpolation=interpolation,
+            weights=weights,
+            device=device,
+            white=white,
         ):
             if cut:
                 why = f"a scene cut before raw frame {index if interpolation == 'none' else index // factor}"
@@ -112,10 +127,22 @@ def convert(
                 if window.begin < index:
                     left_out[window.name] = why  # it would begin among the frames that the cut leaves out
                 else:
-                    filling.append(Sample(window, footage, folders, frame.shape[:2], **settings))
-            lights: dict[bool, np.ndarray] = {}
+                    size = frame.shape[:2]
+                    filling.append(
+                        Sample(
+                            window,
+                            footage,
+                            folders,
+                            size,
+                            noise=noise,
+                            seed=seed,
+                            spike_full=spike_full,
+                            sequence=sequence,
+                        )
+                    )
+            intensities: dict[bool, np.ndarray] = {}
             for sample in filling:
-                sample.add(index, frame, lights)
+                sample.add(index, frame, intensities)
             filling = [sample for sample in filling if not sample.write_if_full(index)]
             advance(max(0, min(index, last) + 1 - behind))
             behind = max(behind, index + 1)
@@ -134,7 +161,15 @@ def spans(windows: Iterable[Window]) -> list[tuple[int, int]]:
 
 
 def frames(
-    footage: Footage, first: int, last: int, *, factor: int, interpolation: str, weights: str = "", device: str = ""
+    footage: Footage,
+    first: int,
+    last: int,
+    *,
+    factor: int,
+    interpolation: str,
+    weights: str = "",
+    device: str = "",
+    white: int = 0,
 ) -> Iterator[tuple[int, np.ndarray, bool]]:
     """Yield the interpolated frames first..last, cropped, and the raw ones around them: (index, frame, cut).
 
@@ -143,7 +178,7 @@ def frames(
     between = None if interpolation == "none" else interpolator(interpolation, weights=weights, device=device)
     step = factor if between else 1
     before = None
-    for number, after in enumerate(footage.read(first // step, -(-last // step)), first // step):
+    for number, after in enumerate(footage.read(first // step, -(-last // step), white=white), first // step):
         after = _crop(after)
         cut = before is not None and is_cut(before, after)
         if between and before is not None and not cut:
@@ -189,17 +224,17 @@ class Sample:
                     shape = (EXPOSURE.total, size[0] // scale, size[1] // scale)
                     self.streams[folder / path] = Stream(shape, full, threshold, noise, rng)
 
-    def add(self, index: int, frame: np.ndarray, lights: dict[bool, np.ndarray]) -> None:
-        """Take one frame [H,W,3] uint8; `lights` keeps what the spike camera sees of it, for the next sample."""
+    def add(self, index: int, frame: np.ndarray, intensities: dict[bool, np.ndarray]) -> None:
+        """Take one frame [H,W,3] uint8; `intensities` keeps what the spike camera sees of it, for the next sample."""
         if index in self.pictures.values():
             self.kept[index] = frame
         if None in self.pictures.values() and self.window.first <= index <= self.window.last:
             total = self.kept.setdefault(None, np.zeros(frame.shape, np.uint16))
             np.add(total, frame, out=total)
         for stream in self.streams.values():
-            if stream.full not in lights:
-                lights[stream.full] = sense(frame, full=stream.full)
-            stream.add(lights[stream.full])
+            if stream.full not in intensities:
+                intensities[stream.full] = sense(frame, full=stream.full)
+            stream.add(intensities[stream.full])
 
     def write_if_full(self, index: int) -> bool:
         """Write the files if the frame `index` is the last one; say whether it is."""
@@ -235,9 +270,9 @@ class Stream:
             order = np.argsort(times, kind="stable")
             self.noise = np.split(pixels[order], np.searchsorted(times[order], np.arange(1, shape[0])))
 
-    def add(self, light: np.ndarray) -> None:
-        """Fire for one frame of light [h,w], false spikes among them."""
-        spikes = self.integrator.step(light)
+    def add(self, intensity: np.ndarray) -> None:
+        """Fire for one frame of intensity [h,w], and add its noise spikes."""
+        spikes = self.integrator.step(intensity)
         spikes.reshape(-1)[self.noise[len(self.packed)]] = 1
         self.packed.append(pack(spikes).tobytes())
 
