@@ -1,5 +1,7 @@
 """Tensors and arrays in files from anywhere: nothing in them is executed, and no more memory taken than they hold."""
 
+import pickletools
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ LARGEST = 2**32  # bytes of an array in a compressed file, which may be far smal
 def read_tensors(path: str | Path) -> Any:
     """Read what torch.save wrote: tensors, numbers, and dicts and lists of them.
 
-    Raises: ValueError saying why, if the file is anything else: damaged, of classes, or a bomb.
+    Raises: ValueError saying why, if the file is anything else: damaged, with Python objects in it, or a bomb.
     """
     import torch  # it is slow to import, and readers of arrays do without
 
@@ -29,7 +31,29 @@ def read_tensors(path: str | Path) -> Any:
     except ValueError:
         raise
     except Exception as error:  # any of a dozen types, by where the file is damaged
-        raise ValueError(f"{type(error).__name__}: damaged, or no file of PyTorch") from None
+        if name := _object_in(path, str(error)):
+            raise ValueError(
+                f"it holds Python objects ({name}), which are not read since they could run code; save its state_dict "
+                "instead: torch.save(net.state_dict(), path)"
+            ) from None
+        raise ValueError(f"damaged, or not a file of PyTorch ({type(error).__name__})") from None
+
+
+def _object_in(path: str | Path, refusal: str) -> str:
+    """Return the class or function that torch refused in a file, empty if the file is damaged instead."""
+    named = re.search(r"(?:GLOBAL|[Uu]nsupported (?:global|class)[: ]+(?:GLOBAL )?)\s*([\w.]+)", refusal)
+    if not named:
+        return ""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return "" if archive.testzip() else named[1]
+        with open(path, "rb") as file:
+            for _ in pickletools.genops(file):  # raises where the pickle is cut short or is none
+                pass
+        return named[1]
+    except Exception:  # as many types as above
+        return ""
 
 
 def read_arrays(path: str | Path) -> list[np.ndarray]:

@@ -113,8 +113,8 @@ MATRIX = {
     "truth of another size": (SHARP.replace("train", "test"), picture(32, 32, 3), "bsn", {"evaluate_every": 1}, ": is "
                               "32x32, expected 32x64 as its spikes. Without test data: --evaluate_every 0"),
     "weights missing": ("../bsn.pth", Path.unlink, "deblur", {}, ": no such weight file"),
-    "weights damaged": ("../bsn.pth", truncated, "deblur", {}, ": not a weight file of PyTorch (RuntimeError: damaged, "
-                        "or no file of PyTorch)"),
+    "weights damaged": ("../bsn.pth", truncated, "deblur", {}, ": weights cannot be read: damaged, or not a file of PyTorch "
+                        "(RuntimeError)"),
     "weights not finite": ("../bsn.pth", nan_weights, "deblur", {}, ": weights that are not finite, in unet.enc1.conv1.conv.weight"
                            ": of a training that failed"),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """The networks are the reference's, number for number, and load nothing but their own weights."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from conftest import ROOT, needs_compiler
 
 from codes.engine.distributed import check_compiler
+from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, load
 from codes.networks.bsn import UpwardConv
 
@@ -179,5 +181,58 @@ def test_weights_of_a_training_that_failed_are_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 broken"])
 def test_rubbish_is_named(tmp_path, content):
     (tmp_path / "rubbish.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"rubbish\.pth: not a weight file"):
+    with pytest.raises(ValueError, match=r"rubbish\.pth: weights cannot be read: damaged"):
         load(LDN(), tmp_path / "rubbish.pth")
+
+
+def wrapped(state: dict) -> dict[str, object]:
+    """The weights of a network as programs save them."""
+
+    def prefixed(prefix: str) -> dict:
+        return {prefix + name: value for name, value in state.items()}
+
+    return {
+        "bare": state,
+        "state_dict": {"state_dict": state, "epoch": 3},
+        "params": {"params": state},
+        "average first": {"params": {name: value + 1 for name, value in state.items()}, "params_ema": state},
+        "nested": {"model": {"state_dict": state}, "optimizer": {"state": {0: {"exp_avg": torch.zeros(1)}}}},
+        "alone under any name": {"deblurring_network": state, "step": 7},
+        "DataParallel": prefixed("module."),
+        "compiled": prefixed("_orig_mod."),
+        "compiled, then parallel": {"model_state_dict": prefixed("module._orig_mod.")},
+        "parallel, then compiled": {"net": prefixed("_orig_mod.module.")},
+        "parts compiled": {name.replace("unet.", "unet._orig_mod."): value for name, value in state.items()},
+        "member of a class": {"state_dict": prefixed("model.")},
+        "member of a member": prefixed("system.generator."),
+    }
+
+
+@pytest.mark.parametrize("way", wrapped({}))
+@pytest.mark.parametrize("network", [BSN, LDN])
+def test_weights_are_unwrapped(way, network, tmp_path):
+    state = filled(network()).state_dict()
+    torch.save(wrapped(state)[way], tmp_path / "weights.pth")
+    loaded = load(network(), tmp_path / "weights.pth").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_several_networks_in_a_file_are_named(tmp_path):
+    torch.save({"first": LDN().state_dict(), "second": {"of": LDN().state_dict()}}, tmp_path / "two.pth")
+    with pytest.raises(InputError, match=r"two\.pth: holds several state dicts \(first, second/of\); save the one"):
+        load(LDN(), tmp_path / "two.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("content", [LDN(), {"state_dict": LDN().state_dict(), "options": Path("options")}])
+def test_python_objects_are_refused_as_such_and_damaged_files_as_damaged(content, legacy, tmp_path):
+    path = tmp_path / "objects.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(InputError, match=r"objects\.pth: .* holds Python objects \([\w.]+\).* save its state_dict"):
+        load(LDN(), path)
+    if legacy:
+        return  # its pickle comes first, and is whole where the tensors behind it are cut short
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"objects\.pth: weights cannot be read: damaged"):
+        load(LDN(), path)

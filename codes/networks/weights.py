@@ -1,5 +1,6 @@
 """Weight files: ours, with the input specification that they were trained for, and the published state dicts."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from codes.networks.ldn import LDN
 from codes.recipe import CONSISTENCIES, PICTURES, PUBLISHED, SPIKE_INPUTS, TEACHERS, Recipe
 
 STAGES = {"BSN": BSN, "SR (EDSR)": EDSR, "LDN": LDN}
+# Names under which training programs keep the state dict of a network; the first that a file has is read.
+WRAPPINGS = ("net", "params_ema", "params", "state_dict", "model_state_dict", "model", "net_state_dict", "generator")
+ADDED = re.compile(r"^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")  # to names, by DataParallel and torch.compile
 
 
 def load(net: nn.Module, path: str | Path) -> nn.Module:
@@ -22,7 +26,8 @@ def load(net: nn.Module, path: str | Path) -> nn.Module:
     Every tensor must be there with its shape and finite, and no other.
     Raises: InputError naming the file, the stage it seems to belong to, and what is missing, unexpected or misshapen.
     """
-    found, wanted = read_weights(path), net.state_dict()
+    wanted = net.state_dict()
+    found = _without_prefix(read_weights(path), wanted)
     missing, unexpected = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     misshapen = {
         f"{name} {list(found[name].shape)} for {list(wanted[name].shape)}"
@@ -42,16 +47,46 @@ def load(net: nn.Module, path: str | Path) -> nn.Module:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the state dict of a network from a weight file or a checkpoint of a run, executing nothing.
+    """Read the state dict of a network from a weight file or a checkpoint, executing nothing.
 
-    Raises: InputError if the file is missing or holds no state dict.
+    A state dict that other programs wrap is unwrapped: one that lies in dicts under WRAPPINGS, or alone in dicts of any
+    name. The prefixes that torch.compile and DataParallel add to names are removed.
+    Raises: InputError if the file is missing, or holds no state dict or several.
     """
-    found = _read(path)
-    if isinstance(found, dict) and isinstance(found.get("net"), dict):
-        found = found["net"]
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(f"{path}: holds no state dict (tensors by name) and no checkpoint of ours")
-    return {name.removeprefix("module."): value for name, value in found.items()}  # "module.": saved from DataParallel
+    found = _state_dicts(_read(path))
+    if not found:
+        raise InputError(f"{path}: holds no state dict (tensors by name); save net.state_dict() of the network alone")
+    named = [name for name in WRAPPINGS if name in map(_last, found)]
+    if len(found) > 1 and not named:
+        listed = ", ".join(map("/".join, found))
+        raise InputError(f"{path}: holds several state dicts ({listed}); save the one of the network alone")
+    chosen = next(state for place, state in found.items() if not named or _last(place) == named[0])
+    return {ADDED.sub("", name): value for name, value in chosen.items()}
+
+
+def _state_dicts(content: Any, place: tuple[str, ...] = ()) -> dict[tuple[str, ...], dict[str, Tensor]]:
+    """Return the dicts of tensors in nested dicts, by the names that lead to each."""
+    if not isinstance(content, dict) or not content or not all(isinstance(name, str) for name in content):
+        return {}
+    if all(isinstance(value, Tensor) for value in content.values()):
+        return {place: content}
+    inner = (_state_dicts(value, (*place, name)) for name, value in content.items())
+    return {name: state for states in inner for name, state in states.items()}
+
+
+def _last(place: tuple[str, ...]) -> str:
+    return place[-1] if place else ""
+
+
+def _without_prefix(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefix that all names share, such as "model.", if that makes them the wanted ones."""
+    parts = next(iter(found)).split(".")
+    for length in range(1, len(parts)):
+        prefix = ".".join(parts[:length]) + "."
+        stripped = {name.removeprefix(prefix): value for name, value in found.items()}
+        if stripped.keys() == wanted.keys() and all(name.startswith(prefix) for name in found):
+            return stripped
+    return found
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -71,7 +106,7 @@ def _read(path: str | Path) -> Any:
     try:
         return read_tensors(path)
     except ValueError as error:
-        raise InputError(f"{path}: not a weight file of PyTorch ({error})") from None
+        raise InputError(f"{path}: weights cannot be read: {error}") from None
 
 
 def _stage(names: dict[str, Tensor]) -> str:
