@@ -1,4 +1,4 @@
-"""The overview drawing: one file that a browser can show."""
+"""The overview drawing is well-formed SVG in one file, with all boxes inside."""
 
 from xml.etree import ElementTree
 

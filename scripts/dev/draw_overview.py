@@ -1,9 +1,9 @@
-"""Draw the overview of the method, imgs/overview.svg, around the pictures of a demo scene.
+"""Draw the overview of the method, imgs/overview.svg, with pictures of a demo scene.
 
     python scripts/make_demo.py
     python scripts/dev/draw_overview.py
 
-LDN's pictures are made with the weights in model/. The drawing needs no other file, and stands on a ground of its own.
+The pictures of LDN come from the weights in model/. The drawing embeds all pictures and has a white background.
 """
 
 import base64
@@ -25,31 +25,31 @@ from codes.files import replacing
 from codes.reporting.curves import COLOURS
 from scripts import deblur
 
-AROUND = (52, Exposure().center, 84)  # the spike frames that are shown
+SHOWN = (52, Exposure().center, 84)  # spike frames
 WIDTH, HEIGHT = 1080, 668
 PUBLISHED, OURS, STUDENT, INK, GRAY = *COLOURS[:3], "#1f2933", "#667380"
 
 # Left, top, width, height, colour, title.
 PANELS = (
-    (246, 24, 574, 196, PUBLISHED, "NetworkTeacher, as published: spikes counted, networks trained"),
-    (246, 238, 574, 126, OURS, "NetworkTeacher, ours: spikes timed, nothing trained"),
-    (246, 382, 574, 172, STUDENT, "Student: what runs on your footage"),
+    (246, 24, 574, 196, PUBLISHED, "Teacher, as published: spike counts, trained networks"),
+    (246, 238, 574, 126, OURS, "Teacher, ours: inter-spike intervals, nothing trained"),
+    (246, 382, 574, 172, STUDENT, "Student: restores the sequence"),
 )
-# Left, top, width, height, colour, whether it is a network, lines: the first is larger, *italic*.
+# Left, top, width, height, colour, whether it is a network, two lines; *italic*.
 BOXES = (
     (270, 64, 116, 52, PUBLISHED, False, "TFP", "9 frames around t"),
     (410, 64, 96, 52, PUBLISHED, True, "BSN", "denoise"),
     (530, 64, 96, 52, PUBLISHED, True, "EDSR", "enlarge x4"),
     (270, 148, 116, 52, PUBLISHED, False, "TFP", "97 frames"),
     (530, 148, 96, 52, PUBLISHED, True, "EDSR", "enlarge x4"),
-    (676, 106, 120, 52, PUBLISHED, False, "*B* · *S* / *M*", "ratio"),
-    (270, 284, 116, 56, OURS, False, "Firing rates", "1 / interval"),
-    (422, 284, 148, 56, OURS, False, "Fusion along motion", "97 ticks, x4 finer"),
-    (606, 284, 190, 56, OURS, False, "½ *B* · *S* / *M* + ½ (*B* + *S* \u2212 *M*)", "half ratio, half difference"),
-    (270, 424, 170, 52, STUDENT, False, "21 ticks around t", "spikes as they are, or rates"),
+    (676, 106, 120, 52, PUBLISHED, False, "*B* · *S* / *M*", "SDM"),
+    (270, 284, 116, 56, OURS, False, "ISI intensity", "1 / interval"),
+    (422, 284, 148, 56, OURS, False, "Super-resolution", "flow-guided, 97 frames"),
+    (606, 284, 190, 56, OURS, False, "½ *B* · *S* / *M* + ½ (*B* + *S* \u2212 *M*)", "multiplicative, additive"),
+    (270, 424, 170, 52, STUDENT, False, "21 frames around t", "spikes, or ISI intensity"),
     (530, 426, 170, 102, STUDENT, True, "LDN", "234,158 parameters"),
 )
-# Colour, then the corners.
+# Colour, corners.
 ARROWS = (
     (INK, (184, 150), (216, 150), (216, 90), (270, 90)),
     (INK, (216, 150), (216, 174), (270, 174)),
@@ -74,10 +74,10 @@ ARROWS = (
     (GRAY, (614, 620), (420, 620)),
     (GRAY, (104, 562), (104, 620), (246, 620)),
 )
-# Middle, baseline, size, colour, words.
+# Centre, baseline, size, colour, text.
 WORDS = (
     (106, 64, 14, INK, "**Spikes**"),
-    (106, 250, 12, GRAY, "137 ticks, 1 bit a pixel"),
+    (106, 250, 12, GRAY, "137 frames of 1 bit"),
     (104, 402, 14, INK, "**Blurry picture** *B*"),
     (640, 84, 12, PUBLISHED, "*S*"),
     (640, 190, 12, PUBLISHED, "*M*"),
@@ -85,21 +85,21 @@ WORDS = (
     (484, 494, 12, INK, "*B*"),
     (950, 114, 14, INK, "**Label** for t"),
     (844, 199, 12, GRAY, "or"),
-    (702, 412, 12, OURS, "or, in *B*'s place"),
-    (894, 284, 12, OURS, "or filmed again"),
+    (702, 412, 12, OURS, "or, instead of *B*"),
+    (894, 284, 12, OURS, "or re-simulated"),
     (950, 566, 14, INK, "**Sharp pictures** *L*(t), any t"),
 )
 # Left, top, width, two lines.
 LOSSES = (
-    (860, 304, 180, "NetworkTeacher loss", "LPIPS, or 1 \u2212 SSIM"),
+    (860, 304, 180, "Distillation loss", "LPIPS, or SSIM and L1"),
     (246, 596, 174, "Reblur loss", "mean squared error"),
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    sample: str = option("data/demo/test/blur_data/chelsea-000/000019.png", "blurry picture of a set laid out as GOPRO")
-    output: str = option("imgs/overview.svg", "the drawing")
+    sample: str = option("data/demo/test/blur_data/chelsea-000/000019.png", "blurry picture in a data set of the GOPRO layout")
+    output: str = option("imgs/overview.svg", "SVG file to write")
     deblur_path: str = option("", "weights of LDN [as in deblur.py]")
 
 
@@ -109,18 +109,18 @@ def main(o: Options) -> None:
     spikes = read_spikes(path, *(side // UPSCALE for side in blur.shape[:2]))
     with tempfile.TemporaryDirectory() as folder:
         restored = []
-        for method, times in (("fused", AROUND[1:2]), ("ldn", AROUND)):
+        for method, times in (("fused", SHOWN[1:2]), ("ldn", SHOWN)):
             out = f"{folder}/{method}"
             options = deblur.Options(o.sample, str(path), out=out, method=method, times=times)
             deblur.main(replace(options, deblur_path=o.deblur_path if method == "ldn" else ""))
             restored += [read_image(f"{out}/{time:03d}.png") for time in times]
     with replacing(o.output) as file:
-        file.write(overview(blur, spikes[list(AROUND)], *restored).encode())
+        file.write(overview(blur, spikes[list(SHOWN)], *restored).encode())
     print(f"{o.output}: {Path(o.output).stat().st_size / 1e3:.0f} kB")
 
 
 def overview(blur: np.ndarray, spikes: np.ndarray, label: np.ndarray, *sharp: np.ndarray) -> str:
-    """Draw the method as SVG around square pictures [H,W,3] uint8 BGR and spike frames [T,h,w] 0/1."""
+    """Draw the method as SVG with square pictures [H,W,3] uint8 BGR and spike frames [T,h,w] of 0 and 1."""
     parts = [_rectangle(0.5, 0.5, WIDTH - 1, HEIGHT - 1, "#d5dbe1", "#fff")]
     for left, top, width, height, colour, title in PANELS:
         parts.append(_rectangle(left, top, width, height, colour, colour, "fill-opacity='.06' stroke-opacity='.45'"))
@@ -167,7 +167,7 @@ def _box(
 
 
 def _words(left: float, baseline: float, size: float, colour: str, words: str, *, anchor: str = "middle") -> str:
-    """Write a line of which **parts** are bold and *parts* italic."""
+    """Write a line of text; **bold** and *italic* are marked."""
     for mark, style in (("**", "font-weight='bold'"), ("*", "font-family='Georgia, serif' font-style='italic'")):
         pieces = (escape(words) if mark == "**" else words).split(mark)
         words = "".join(f"<tspan {style}>{piece}</tspan>" if odd % 2 else piece for odd, piece in enumerate(pieces))
@@ -175,7 +175,7 @@ def _words(left: float, baseline: float, size: float, colour: str, words: str, *
 
 
 def _arrow(colour: str, *corners: tuple[float, float]) -> str:
-    """Draw a line along the corners, and a head at the last."""
+    """Draw an arrow along the corners."""
     (x0, y0), (x, y) = corners[-2:]
     right, down = np.sign((x - x0, y - y0)).tolist()
     line = "L".join(f"{x} {y}" for x, y in (*corners[:-1], (x - 6 * right, y - 6 * down)))
@@ -187,7 +187,7 @@ def _arrow(colour: str, *corners: tuple[float, float]) -> str:
 
 
 def _picture(left: float, top: float, side: int, image: np.ndarray, kind: str) -> str:
-    """Embed a picture, in a frame: .jpg is reduced to twice the drawn size, .png kept pixel for pixel."""
+    """Embed a framed picture: .jpg is resized to twice the drawn size, .png keeps its pixels."""
     if kind == ".jpg":
         image = cv2.resize(image, (2 * side, 2 * side), interpolation=cv2.INTER_AREA)
     bits = [cv2.IMWRITE_JPEG_QUALITY, 80] if kind == ".jpg" else [cv2.IMWRITE_PNG_BILEVEL, 1]
