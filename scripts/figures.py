@@ -43,7 +43,13 @@ def main(o: Options) -> list[Path]:
     if o.samples < 0 or o.width < 1:
         raise InputError(f"--samples {o.samples} --width {o.width}: at least 0 samples and a width of 1 are accepted")
     output, record, curves = Path(o.output or o.run), read_record(o.run), read_curves(o.run)
+    if o.better_by is not None and not record.rows.keys() >= {"LDN", "blurry"}:
+        raise InputError(f"{record.folder}: no rows LDN and blurry; --better_by is for runs of train_deblur.py")
     pictures = {sample: record.outputs(sample) for sample in record.samples()[: o.samples]}
+    if o.width != Options.width and not pictures:
+        raise InputError(
+            f"--width {o.width}: no grid is drawn, {record.folder} has no saved pictures or --samples is 0"
+        )
     written = write_pictures(output, record, pictures, width=o.width)
     folder = Path(o.run).resolve()
     title = f"{folder.parent.name}/{folder.name}"
@@ -83,12 +89,7 @@ def curve_files(curves: Curves) -> dict[str, str]:
 
 
 def check_gain(record: Record, least: float) -> None:
-    """End the program with code 1 if LDN gains less than `least` dB over the blurry picture.
-
-    Raises: InputError if one of the two was not measured.
-    """
-    if not record.rows.keys() >= {"LDN", "blurry"}:
-        raise InputError(f"{record.folder}: no rows LDN and blurry; --better_by is for runs of train_deblur.py")
+    """End the program with code 1 if LDN gains less than `least` dB over the blurry picture."""
     gain = record.rows["LDN"]["psnr"] - record.rows["blurry"]["psnr"]
     print(f"LDN gains {gain:+.2f} dB over the blurry picture")
     if gain < least:

@@ -98,7 +98,9 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class Options:
-    sample: str = option("data/demo/test/blur_data/chelsea-000/000019.png", "blurry picture in a data set of the GOPRO layout")
+    sample: str = option(
+        "data/demo/test/blur_data/chelsea-000/000019.png", "blurry picture in a data set of the GOPRO layout"
+    )
     output: str = option("imgs/overview.svg", "SVG file to write")
     deblur_path: str = option("", "weights of LDN [as in deblur.py]")
 

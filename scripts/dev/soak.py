@@ -8,6 +8,7 @@ ends, or this one is stopped by Ctrl-C, the curves are drawn and the beginning i
 """
 
 import csv
+import math
 import os
 import re
 import sys
@@ -39,6 +40,8 @@ class Options:
 def main(o: Options) -> None:
     if not alive(o.pid):
         raise InputError(f"{o.pid}: no such process")
+    if not 0 < o.every < math.inf:
+        raise InputError(f"--every {o.every:g}: seconds above 0")
     if not Path(o.log).is_file():
         raise InputError(f"{o.log}: no such file; name the file that receives the progress bar of process {o.pid}")
     output, start, rows = Path(o.output), time.monotonic(), []

@@ -65,6 +65,8 @@ def time_reading(o: Options, folder: str, device: torch.device) -> tuple[dict[st
         for cache in ("none", "ram") if device.type == "cpu" else ("none", "ram", "device"):
             crop = (o.roi_size, o.roi_size)
             samples = SpikeDataset(folder, "train", parts=fields, exposure=exposure, crop=crop)
+            if len(samples) < o.samples:
+                raise InputError(f"--samples {o.samples}: {folder} has {len(samples)}")
             samples.names, samples.sizes = samples.names[: o.samples], samples.sizes[: o.samples]
             if cache != "none":
                 samples.keep(device if cache == "device" else None)

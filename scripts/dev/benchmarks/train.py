@@ -96,6 +96,10 @@ def check(o: Options) -> None:
                 f"{min(height, width)} fit. Larger pictures: python scripts/make_demo.py --output data/large --size "
                 f"{max(512, -(-side // 16) * 16)}, then --base_folder data/large"
             )
+    if o.tea_loss != Options.tea_loss and not {"LDN", "LDN live"} & set(o.stages):
+        raise InputError(f"--tea_loss {o.tea_loss}: no stage with a teacher is among --stages {' '.join(o.stages)}")
+    if o.workers != Options.workers and o.cache != "none":
+        raise InputError(f"--workers {o.workers}: with --cache {o.cache} no process reads data; leave it out")
     if o.steps < 20:
         raise InputError(f"--steps {o.steps}: at least 20; speed is recorded every 10 steps, the first 10 are warm-up")
 
