@@ -197,7 +197,7 @@ def test_rubbish_for_records(content):
     accepted(manifest.read, PLACE / "manifest.json", content)
     accepted(lambda path: read_options(path.parent), PLACE / "options.json", content)
     accepted(lambda path: Journal(path.parent).options({"a": 1}, same_but=set()), PLACE / "options.json", content)
-    accepted(lambda path: Journal(path.parent).sources({"a": "1"}, same=True), PLACE / "options.json", content)
+    accepted(lambda path: Journal(path.parent).sources({"a": "1"}, {}, same=True), PLACE / "options.json", content)
 
 
 @given(spoilt("csv"), spoilt("csv"))

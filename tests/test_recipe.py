@@ -42,18 +42,6 @@ def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
     assert rows["SDM ISI"]["psnr"] > rows["SDM"]["psnr"]
 
 
-def test_labels_kept_and_computed_live_train_the_same(options, data):
-    whole = options | {"roi_size": (32, 64)}  # crops as large as the pictures
-    weights = [
-        read_weights(trained(whole, teacher=teacher, exp_name=f"{teacher}{bool(cache)}", teacher_cache=cache))
-        for teacher in ("consistent", "fused")
-        for cache in ("", str(data.parent / teacher))
-    ]
-    for live, kept in (weights[:2], weights[2:]):
-        for name, tensor in live.items():
-            torch.testing.assert_close(kept[name], tensor, atol=2e-3, rtol=0)
-
-
 def test_weights_of_another_picture_are_refused_with_both_named():
     with pytest.raises(InputError, match=r"w\.pth: looks at the blurry picture, --recipe fused at the fused one"):
         settle({"recipe": "fused"}, {"w.pth": RATES}, PUBLISHED)

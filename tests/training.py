@@ -8,6 +8,9 @@ import torch
 import train_bsn
 import train_deblur
 import train_sr
+from codes.reporting.run_record import read_curves
+
+Tensors = dict[str, torch.Tensor]
 
 STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
 RATES = {"recipe": "rates", "bsn_path": "", "sr_path": ""}  # options of train_deblur; its fused teacher keeps labels
@@ -32,6 +35,21 @@ def state(folder: Path) -> dict:
 def lines(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def losses(folder: Path, name: str) -> list[float]:
+    """Return the recorded means of a term of the loss."""
+    return [value for _, value in read_curves(folder)[f"train/{name}"]]
+
+
+def update_difference(start: Tensors, one: Tensors, other: Tensors) -> float:
+    """Return the distance between the weights `one` and `other`, relative to the distance of `one` from `start`.
+
+    Adam divides a gradient by its size, so that rounding moves single weights whose gradient is almost 0 by as much as
+    the learning rate. The distance of all weights is the smaller the fewer these are.
+    """
+    flat = [torch.cat([tensor.double().flatten() for tensor in each.values()]) for each in (start, one, other)]
+    return float((flat[2] - flat[1]).norm() / (flat[1] - flat[0]).norm())
 
 
 def assert_same(one: object, other: object) -> None:
