@@ -25,6 +25,7 @@ from codes.data.batches import Batch
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.label_cache import cache_labels
+from codes.distillation.student import ldn_input, match_picture_scale
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows, versions
@@ -32,8 +33,9 @@ from codes.errors import InputError
 from codes.evaluation.losses import dssim, mse, perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
 from codes.physics.baselines import tfi
-from codes.physics.intensity import estimate_intensity, ldn_input, match_picture_scale
-from codes.physics.sdm import mean_over_exposure, sdm, tfp, windows
+from codes.physics.data_consistency import mean_over_exposure
+from codes.physics.intensity import estimate_intensity
+from codes.physics.sdm import sdm, tfp, upsample_bilinear, windows
 from codes.recipe import (
     CONSISTENCIES,
     FUSED,
@@ -45,7 +47,7 @@ from codes.recipe import (
     check_bsn_len,
     settle,
 )
-from codes.restoration.restorers import looks, upsample_bilinear
+from codes.restoration.pipeline import Student, reconstruct, refine
 from codes.simulation.resimulation import is_resimulated
 
 WARM_UP = 0.05  # share of a run of the recipe rates
@@ -110,7 +112,7 @@ def main(o: Options) -> Rows:
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
     teachers: dict[str, NetworkTeacher | ClosedFormTeacher] = {
-        "consistent": ClosedFormTeacher(short=o.bsn_len, fused=False),
+        "consistent": ClosedFormTeacher(short=o.bsn_len, mfsr=False),
         "fused": ClosedFormTeacher(short=o.bsn_len),
     }
     if published:
@@ -132,7 +134,7 @@ def main(o: Options) -> Rows:
         """Restore all instants in one pass, [B,N,3,H,W].
 
         Windows are light as each pixel alone tells it, quick enough to be found at every step; in use
-        (`restore.looks`) they are light along motion, nearer the truth.
+        (`codes.restoration.pipeline`) they are light along motion, nearer the truth.
         """
         light, length = estimate_intensity(batch.spikes, spike_input), o.spike_deblur_len
         if is_fused:
@@ -140,7 +142,7 @@ def main(o: Options) -> Rows:
             sharp = net(fused.flatten(0, 1), windows(match_picture_scale(light, batch.blur, exposure), centers, length))
         else:
             sizes = {"length": length, "short": o.bsn_len, "exposure": exposure}
-            sharp = net(*ldn_input(batch.blur, light, **sizes, spike_input=spike_input)(centers))
+            sharp = net(*ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input))
         return sharp.float().unflatten(0, (-1, len(centers)))
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
@@ -181,21 +183,29 @@ def main(o: Options) -> Rows:
             clean = upsample_bilinear(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, upsample_bilinear(long), clean), "teacher": taught("published")}
         outputs["SDM ISI"] = taught("consistent")
-        found = list(looks(net, batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, recipe=recipe))
-        first, last = found[0](), found[-1]()
-        restorers = {"LDN": last.sharp}
+        times = [middle] if batch.sequence is None else [middle, *exposure.centers(SEQUENCE_STEP)]
+        fed = Student(net, recipe, short=o.bsn_len)
+        intensities = list(refine(fed, batch.blur, batch.spikes, exposure=exposure))
+        first = list(reconstruct(fed, batch.blur, intensities[0], times, exposure=exposure))
+        last = first
+        if len(intensities) > 1:
+            last = list(reconstruct(fed, batch.blur, intensities[-1], times, exposure=exposure))
+        restored = {"LDN": [frame.sharp for frame in last]}
         if is_fused:
-            restorers = {"SDM MFSR": first.fused, "LDN, 1 iteration": first.sharp} | restorers
+            of_first = {
+                "SDM MFSR": [frame.closed_form for frame in first],
+                "LDN, 1 iteration": [frame.sharp for frame in first],
+            }
+            restored = of_first | restored
         elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
             outputs["SDM MFSR"] = taught("fused")
         if is_consistent:
-            outputs["LDN without consistency"] = last.free(middle)
-        outputs |= {name: restore(middle) for name, restore in restorers.items()}
+            outputs["LDN without consistency"] = last[0].student
+        outputs |= {name: frames[0] for name, frames in restored.items()}
         pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
         if batch.sequence is not None:
-            for name, restore in restorers.items():
-                shown = torch.stack([restore(instant) for instant in exposure.centers(SEQUENCE_STEP)], 1)
-                pairs[f"{name} sequence"] = Pair(shown, batch.sequence)
+            for name, frames in restored.items():
+                pairs[f"{name} sequence"] = Pair(torch.stack(frames[1:], 1), batch.sequence)
         return pairs
 
     if o.train_split == "test" and not o.test_mode:

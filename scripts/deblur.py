@@ -8,6 +8,7 @@ A spike file is read as the picture and the format say; if it looks otherwise, t
 """
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
@@ -21,14 +22,11 @@ from tqdm import tqdm
 from codes.cli import option, program
 from codes.data.images import read_image, write_image
 from codes.data.spikes import UPSCALE, Exposure
-from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
+from codes.distillation.teachers import NetworkTeacher
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.networks.tiling import TiledBSN, TiledEDSR, compiled
-from codes.physics.baselines import tfi
-from codes.physics.intensity import estimate_intensity
-from codes.physics.sdm import tfp
 from codes.recipe import (
     CONSISTENCIES,
     FILES,
@@ -41,17 +39,17 @@ from codes.recipe import (
     settle,
 )
 from codes.restoration.file_format import Reading, align, is_aligned, lost, read, tone
-from codes.restoration.recording import find_reading, fit, tensors
-from codes.restoration.restorers import (
-    LOOKS,
-    Restorer,
-    by_ldn,
-    by_light,
-    by_rates,
-    by_ratio,
-    check_instants,
-    upsample_bilinear,
+from codes.restoration.methods import (
+    mfsr_frames,
+    sdm_count_frames,
+    sdm_frames,
+    teacher_frames,
+    tfi_frames,
+    tfp_frames,
 )
+from codes.restoration.pipeline import ITERATIONS, Student
+from codes.restoration.pipeline import restore as restore_by_ldn
+from codes.restoration.recording import find_reading, fit, tensors
 from codes.restoration.video import check_video, write_video
 
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
@@ -99,7 +97,7 @@ class Options:
     looks: int = option(
         0,
         "of ldn that is fed by fusion: how often spikes are explained, from the second time on by what was restored "
-        f"before [{LOOKS} where they are few, else 1]",
+        f"before [{ITERATIONS} where they are few, else 1]",
     )
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
     bsn_len: int = option(9, "spike frames that ldn, teacher, sdm and tfp average")
@@ -295,6 +293,17 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     return Recording(picture, spikes, reading, start, exposure, instants, is_cut, aligned, tone(long, picture))
 
 
+def check_instants(instants: Iterable[int], *, length: int, total: int) -> None:
+    """Raise InputError for a target time around which a stream of `total` frames has no window of `length`."""
+    first, last = length // 2, total - length + length // 2
+    for instant in instants:
+        if not first <= instant <= last:
+            raise InputError(
+                f"instant {instant}: {length} spike frames around it are needed, and the stream has 0..{total - 1}; "
+                f"{first}..{last} are accepted"
+            )
+
+
 def describe(o: Options, recording: Recording, picture: Path, spikes: Path) -> None:
     """Print how a pair was read, and whether both show the same."""
     correlation, (x, y) = recording.aligned
@@ -320,30 +329,38 @@ def describe(o: Options, recording: Recording, picture: Path, spikes: Path) -> N
         )
 
 
-def restorer(o: Options, recording: Recording, nets: dict[str, nn.Module], device: torch.device) -> Restorer:
-    """Return what restores an instant of a recording by the method that the options name."""
+def frames_by_method(
+    o: Options, recording: Recording, nets: dict[str, nn.Module], device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Yield the sharp frames of a recording by the method that the options name."""
     blur, spikes = tensors(recording.picture, recording.spikes, device)
     blur = blur**o.gamma  # the model is of light
     exposure, tile = recording.exposure, o.tile // UPSCALE
+    times = [instant - recording.start for instant in recording.instants]
     if o.method == "ldn":
         recipe = eaten(o, "deblur_path")
         recipe |= {"consistency": o.consistency} if o.consistency else {}
-        settings = {"short": o.bsn_len, "recipe": recipe, "exposure": exposure, "tile": tile, "number": o.looks}
-        return by_ldn(nets["deblur_path"], blur, spikes, **settings)
-    if o.method == "tfi":
-        return by_light(lambda instant: tfi(spikes, instant), blur, spikes, exposure=exposure)
-    if o.method == "tfp":
-        return by_light(lambda instant: tfp(spikes, instant, o.bsn_len), blur, spikes, exposure=exposure)
-    if o.method == "fused" or (o.method == "sdm" and o.spike_input != "counts"):
-        teacher = ClosedFormTeacher(short=o.bsn_len, fused=o.method == "fused", exposure=exposure)
-        return by_rates(teacher, blur, spikes)
-    steps = {"denoise": lambda light: light, "enlarge": upsample_bilinear}
+        student = Student(nets["deblur_path"], recipe, short=o.bsn_len, tile=tile)
+        return restore_by_ldn(student, blur, spikes, times, exposure=exposure, iterations=o.looks)
     if o.method == "teacher":
-        spikes = estimate_intensity(spikes, eaten(o, "bsn_path", "sr_path")["spike_input"])
-        bsn, edsr = TiledBSN(nets["bsn_path"], tile=tile), TiledEDSR(nets["sr_path"], tile=tile)
-        teacher = NetworkTeacher(bsn, edsr, center_weight=o.center_weight)
-        steps = {"denoise": teacher.denoise, "enlarge": teacher.enlarge}
-    return by_ratio(blur, spikes, exposure=exposure, short=o.bsn_len, **steps)
+        teacher = NetworkTeacher(
+            TiledBSN(nets["bsn_path"], tile=tile),
+            TiledEDSR(nets["sr_path"], tile=tile),
+            short=o.bsn_len,
+            center_weight=o.center_weight,
+            spike_input=eaten(o, "bsn_path", "sr_path")["spike_input"],
+            exposure=exposure,
+        )
+        return teacher_frames(teacher, blur, spikes, times)
+    if o.method == "fused":
+        return mfsr_frames(blur, spikes, times, exposure=exposure)
+    if o.method == "tfi":
+        return tfi_frames(blur, spikes, times, exposure=exposure)
+    if o.method == "tfp":
+        return tfp_frames(blur, spikes, times, exposure=exposure, short=o.bsn_len)
+    if o.spike_input == "counts":
+        return sdm_count_frames(blur, spikes, times, exposure=exposure, short=o.bsn_len)
+    return sdm_frames(blur, spikes, times, exposure=exposure, short=o.bsn_len)
 
 
 @torch.inference_mode()
@@ -355,9 +372,9 @@ def restore(o: Options, recording: Recording, name: str, nets: dict[str, nn.Modu
     try:
         with distributed.autocast(device, o.precision):
             waiting = tqdm(recording.instants, o.method, unit="frame")  # shown now: the first frame may take minutes
-            sharp = restorer(o, recording, nets, device)
-            for instant, path in zip(waiting, paths, strict=True):
-                image = sharp(instant - recording.start)[0, :, :height, :width].float().clamp(0, 1)
+            sharp = frames_by_method(o, recording, nets, device)
+            for _, path, frame in zip(waiting, paths, sharp, strict=True):
+                image = frame[0, :, :height, :width].float().clamp(0, 1)
                 image = image.pow(1 / o.gamma).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
                 write_image(path, np.hstack((recording.picture, image)) if o.compare else image)
     except torch.cuda.OutOfMemoryError:

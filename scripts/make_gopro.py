@@ -26,7 +26,8 @@ from codes import parallel
 from codes.cli import check_range, option, program, shown
 from codes.data import manifest
 from codes.errors import InputError
-from codes.motion.interpolation import INTERPOLATORS, raft_flow
+from codes.motion.flow import raft_flow
+from codes.motion.interpolation import INTERPOLATORS
 from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, THRESHOLDS, Window
 from codes.simulation.footage import Footage, find
 from codes.simulation.gopro import FACTORS, bytes_needed, convert, cropped, files, samples, spans

@@ -17,15 +17,16 @@ from codes import recipe
 from codes.cli import program
 from codes.data.images import read_image, write_image
 from codes.data.spikes import Exposure, read_spikes, write_spikes
+from codes.distillation.student import ldn_input
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.errors import InputError
 from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.networks import BSN, EDSR, LDN, tiling
 from codes.networks.bsn import Decoder, Encoder
-from codes.physics.intensity import estimate_intensity, ldn_input
+from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import sdm, tfp
 from codes.recipe import FUSED, RATES
-from codes.restoration.restorers import consistent
+from codes.restoration.pipeline import Student, averaged_times
 from codes.simulation.camera import integrate, sense
 from scripts import deblur
 from scripts.deblur import Options, main
@@ -157,8 +158,9 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     spikes = torch.from_numpy(filmed[1])[None]
     instants = [*range(20, 117, 8), 30]
-    light = motion_compensated_intensity(spikes[0])[None] if recipe == FUSED else estimate_intensity(spikes, "rates")
-    given = ldn_input(blur, light, length=21, short=9, exposure=Exposure(), spike_input="rates")(instants)
+    light = isi_intensity(spikes)
+    light = motion_compensated_intensity(spikes, light) if recipe == FUSED else light
+    given = ldn_input(blur, light, instants, length=21, short=9, exposure=Exposure(), spike_input="rates")
     if recipe == FUSED:
         given = ClosedFormTeacher()(blur, spikes, instants)[0], given[1]
     with torch.no_grad():
@@ -502,20 +504,12 @@ def test_any_weights_can_be_made_to_agree_with_the_picture(o, weights, consisten
 
 
 @pytest.mark.parametrize(
-    "exposure, total, calls",
+    ("exposure", "total", "number"),
     [((20, 97), 137, 13), ((10, 15), 40, 15), ((12, 5), 40, 5), ((20, 1), 40, 1), ((4, 15), 40, 0)],
 )
-def test_the_mean_is_of_enough_instants_or_left_alone(exposure, total, calls):
-    """Of a short exposure as many as it has; where windows of 21 frames do not reach its ends, none."""
-    margin, length = exposure
-    blur, asked = torch.full((1, 3, 4, 4), 0.5), []
-
-    def restore(instant: int) -> torch.Tensor:
-        asked.append(instant)
-        return torch.full((1, 3, 4, 4), instant / total)
-
-    given = {"length": 21, "total": total}
-    found = consistent(restore, blur, Exposure(length=length, margin=margin), **given)
-    assert len(asked) == len(set(asked)) == calls
-    middle = margin + length // 2
-    assert found(middle).mean().item() == pytest.approx(0.5 if calls else middle / total)
+def test_the_mean_is_over_enough_times_or_not_known(exposure, total, number):
+    """Of a short exposure as many as it has; where windows of 21 frames do not fit around its ends, none."""
+    first, length = exposure
+    times = averaged_times(Student(LDN(), FUSED), Exposure(length=length, margin=first), total)
+    assert len(set(times)) == number and not averaged_times(Student(LDN(), RATES), Exposure(), 137)
+    assert not times or (times[0], times[-1]) == (first, first + length - 1)

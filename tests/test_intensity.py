@@ -9,18 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codes.data.spikes import Exposure
+from codes.distillation.student import ldn_input
 from codes.distillation.teachers import ClosedFormTeacher
+from codes.motion.super_resolution import upsample_bicubic
 from codes.physics import intensity
-from codes.physics.intensity import (
-    apply_ratios,
-    estimate_intensity,
-    firing_rate,
-    intensity_ratios,
-    ldn_input,
-    remove_noise_spikes,
-    upsample_bicubic,
-)
-from codes.physics.sdm import gray, tfp
+from codes.physics.intensity import estimate_intensity, firing_rate, remove_noise_spikes
+from codes.physics.sdm import apply_ratios, gray, intensity_ratios, tfp
 from codes.simulation.camera import add_noise, integrate
 
 
@@ -131,7 +125,7 @@ def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
     light, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
     sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
-    (_, windows, start), (_, others, other) = (ldn_input(blur, r, **sizes)([44, 68]) for r in (light, light / 4))
+    (_, windows, start), (_, others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (light, light / 4))
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)
     assert windows.shape == (2, 21, 8, 8) and start.shape == (2, 3, 32, 32)

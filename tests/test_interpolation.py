@@ -7,7 +7,8 @@ import torch
 from torchvision.models import optical_flow
 
 from codes.errors import InputError
-from codes.motion.interpolation import between, dis_flow, interpolator, is_cut
+from codes.motion.flow import dis_flow
+from codes.motion.interpolation import interpolate_frames, interpolator, is_cut
 
 SIZE = 96, 128
 
@@ -85,9 +86,9 @@ def test_flow_is_asked_for_once_each_way_and_not_without_need():
         return np.zeros((*SIZE, 2), np.float32)
 
     image, other = view(texture(0), 0), view(texture(0), 1)
-    list(between(image, other, (), flow))
+    list(interpolate_frames(image, other, (), flow))
     assert asked == []
-    list(between(image, other, (0.2, 0.4, 0.6), flow))
+    list(interpolate_frames(image, other, (0.2, 0.4, 0.6), flow))
     assert asked == [(True, False), (False, True)]
 
 

@@ -27,7 +27,8 @@ from codes.data.images import check_image, image_size, read_image, write_image
 from codes.data.spikes import pack, read_packed, read_spikes, write_spikes
 from codes.engine import Journal, checkpoint
 from codes.errors import InputError
-from codes.motion.interpolation import between, dis_flow
+from codes.motion.flow import dis_flow
+from codes.motion.interpolation import interpolate_frames
 from codes.networks import read_weights
 from codes.networks.tiling import spans, tiled
 from codes.physics.sdm import sdm, tfp, window
@@ -299,10 +300,10 @@ def test_exposures_lie_inside_the_film(frames, raw, between_raw, margin):
 def test_frames_between_are_frames_and_of_a_still_scene_the_scene(height, width, times, seed):
     rng = np.random.default_rng(seed)
     before, after = rng.integers(0, 256, (2, height, width, 3), np.uint8)
-    found = list(between(before, after, times, dis_flow))
+    found = list(interpolate_frames(before, after, times, dis_flow))
     assert [frame.shape for frame in found] == [before.shape] * len(times)
     assert all(frame.dtype == np.uint8 for frame in found)
-    for frame in between(before, before, times, dis_flow):
+    for frame in interpolate_frames(before, before, times, dis_flow):
         assert np.abs(frame.astype(int) - before).max() <= 1
 
 

@@ -14,7 +14,7 @@ from codes.data.spikes import Exposure
 from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
-from codes.physics.sdm import data_consistency_residual, mean_over_exposure
+from codes.physics.data_consistency import data_consistency_residual, mean_over_exposure
 from codes.recipe import FUSED, PUBLISHED, RATES, settle
 
 

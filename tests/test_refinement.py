@@ -1,4 +1,4 @@
-"""LDN that is fed by fusion looks at few spikes again, and sees more each time."""
+"""Refinement iterations on super-resolved input: restored frames predict the intensity of the next iteration."""
 
 import numpy as np
 import pytest
@@ -8,23 +8,24 @@ from test_deblur import scene
 import train_deblur
 from codes.data.images import write_image
 from codes.data.spikes import Exposure, write_spikes
-from codes.distillation.teachers import ClosedFormTeacher
+from codes.distillation.student import match_picture_scale
 from codes.engine import checkpoint
 from codes.evaluation.metrics import psnr
+from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.motion.super_resolution import STEP
 from codes.networks import LDN
-from codes.physics.intensity import match_picture_scale
+from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import tfp, windows
 from codes.recipe import FUSED, RATES
-from codes.restoration import restorers
-from codes.restoration.restorers import FEW, FILM_STEP, by_ldn, looks
+from codes.restoration import pipeline
+from codes.restoration.pipeline import FEW_SPIKES, FILM_STEP, Student, reconstruct, refine, restore
 from codes.simulation.camera import add_noise, integrate, sense
 
-SETTINGS = {"exposure": Exposure(), "short": 9, "recipe": FUSED}
+EXPOSURE = Exposure()
 
 
 def recording(threshold: float) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Film a shadow that moves over slopes: the picture [1,3,96,160], its spikes [1,137,24,40], the pictures."""
+    """Film a shadow that moves over slopes: the picture [1,3,96,160], its spikes [1,137,24,40], the frames."""
     _, _, film = scene(137)
     light, rng = np.stack([sense(frame) for frame in film]), np.random.default_rng(0)
     spikes = add_noise(integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32)), rng)
@@ -33,113 +34,115 @@ def recording(threshold: float) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def net() -> LDN:
-    """Return LDN as it starts: it passes on what fusion gives it."""
-    return LDN().pass_blur_through().eval()
+def student() -> Student:
+    """Return LDN as it starts: it passes on the closed form."""
+    return Student(LDN().pass_blur_through().eval(), FUSED)
 
 
 @pytest.fixture(scope="module")
-def random_net() -> LDN:
+def random_student() -> Student:
     torch.manual_seed(0)
-    return LDN().eval()
+    return Student(LDN().eval(), FUSED)
 
 
 @torch.inference_mode()
-def test_each_look_is_nearer_the_truth(net):
+def test_each_iteration_is_nearer_the_truth(student):
     blur, spikes, film = recording(4)
     truth = torch.from_numpy(film[68]).permute(2, 0, 1)[None] / 255
     first, second, third = (
-        psnr(look().sharp(68).clamp(0, 1), truth).item() for look in looks(net, blur, spikes, **SETTINGS)
+        psnr(frame.sharp.clamp(0, 1), truth).item()
+        for intensity in refine(student, blur, spikes, exposure=EXPOSURE)
+        for frame in reconstruct(student, blur, intensity, [68], exposure=EXPOSURE)
     )
     assert second > first + 0.1 and third > second
 
 
 @torch.inference_mode()
-def test_it_is_explained_by_what_the_first_restored(random_net, monkeypatch):
-    """By that which agrees with the picture, and neither by what LDN is given nor by what it gives."""
+def test_the_next_iteration_is_predicted_from_the_frames_after_data_consistency(random_student, monkeypatch):
+    """Neither from what LDN is fed nor from what it returns."""
     blur, spikes, _ = recording(4)
-    shown, fuse = [], restorers.super_resolved_intensity
+    films, intensity = [], isi_intensity(spikes)
 
-    def explained(spikes, light, pictures, instants):
-        shown.append((pictures, instants))
-        return light  # that of the look before
+    def compensate(spikes, intensity, film, times):
+        films.append((film, list(times)))
+        return intensity
 
-    monkeypatch.setattr(restorers, "refined_intensity", explained)
-    monkeypatch.setattr(
-        restorers, "super_resolved_intensity", lambda *a, step=0, **k: fuse(*a, **k)
-    )  # as fine as what is shown
-    first, second = (look() for look in looks(random_net, blur, spikes, number=2, **SETTINGS))
-    assert torch.equal(first.sharp(68), second.sharp(68))
-    ((pictures, instants),) = shown
-    assert instants == list(range(16, 121, 4))
+    monkeypatch.setattr(pipeline, "motion_compensated_intensity", compensate)
+    list(refine(random_student, blur, spikes, exposure=EXPOSURE, iterations=2))
+    assert films[0] == (None, [])
+    film, times = films[1]
+    assert times == list(range(16, 121, 4))
+    frames = reconstruct(random_student, blur, intensity, times, exposure=EXPOSURE, step=FILM_STEP)
     weights = torch.tensor((0.11, 0.59, 0.30)).view(3, 1, 1)
     # The inner 2x2 of 4x4 picture pixels are what a spike pixel sees.
-    film = [(weights * first.sharp(t)[0].clamp(0, 1)).sum(0).unfold(0, 4, 4).unfold(1, 4, 4) for t in instants]
-    film = torch.stack([tiles[..., 1:3, 1:3].mean((2, 3)) for tiles in film])
-    torch.testing.assert_close(pictures, film, atol=1e-5, rtol=0)
+    tiles = [(weights * frame.sharp[0].clamp(0, 1)).sum(0).unfold(0, 4, 4).unfold(1, 4, 4) for frame in frames]
+    expected = torch.stack([each[..., 1:3, 1:3].mean((2, 3)) for each in tiles])
+    torch.testing.assert_close(film[0], expected, atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
-def test_ldn_sees_the_light_that_its_picture_is_fused_from(random_net, monkeypatch):
+def test_ldn_is_fed_the_intensity_that_its_start_is_super_resolved_from(random_student):
     blur, spikes, _ = recording(4)
-    found, explain = [], restorers.refined_intensity
-    monkeypatch.setattr(restorers, "refined_intensity", lambda *a: [found.append(explain(*a)), found[-1]][1])
-    _, second = (look() for look in looks(random_net, blur, spikes, number=2, **SETTINGS))
-    given = windows(match_picture_scale(found[0][None], blur, Exposure()), [60], 21)
-    torch.testing.assert_close(second.free(60), random_net(second.fused(60), given))
+    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
+    (frame,) = reconstruct(random_student, blur, intensity, [60], exposure=EXPOSURE)
+    fed = windows(match_picture_scale(intensity, blur, EXPOSURE), [60], 21)
+    torch.testing.assert_close(frame.student, random_student.net(frame.closed_form, fed))
 
 
 @torch.inference_mode()
-def test_looks_that_are_not_asked_for_are_not_fused(net, monkeypatch):
+def test_an_iteration_before_the_last_is_coarser(student, monkeypatch):
+    """Its super-resolution uses every fourth spike frame, and an iteration before that half as many restored frames."""
     blur, spikes, _ = recording(4)
-    steps, fuse = [], restorers.super_resolved_intensity
-    monkeypatch.setattr(
-        restorers,
-        "super_resolved_intensity",
-        lambda *a, step=STEP, **k: [steps.append(step), fuse(*a, step=step, **k)][1],
-    )
-    by_ldn(net, blur, spikes, number=2, **SETTINGS)(68)
-    assert steps == [FILM_STEP, STEP]
+    steps, films, super_resolve = [], [], pipeline.super_resolved_intensity
+
+    def counted(*arguments, step=STEP, **named):
+        steps.append(step)
+        return super_resolve(*arguments, step=step, **named)
+
+    def compensate(spikes, intensity, film, times):
+        films.append(list(times))
+        return intensity
+
+    monkeypatch.setattr(pipeline, "super_resolved_intensity", counted)
+    monkeypatch.setattr(pipeline, "motion_compensated_intensity", compensate)
+    list(restore(student, blur, spikes, [68], exposure=EXPOSURE, iterations=4))
+    assert steps == [FILM_STEP, FILM_STEP, FILM_STEP, STEP]
+    assert films == [[], list(range(12, 125, 8)), list(range(12, 125, 8)), list(range(16, 121, 4))]
 
 
 @torch.inference_mode()
-def test_a_look_before_the_last_is_shown_half_of_the_pictures(random_net, monkeypatch):
-    blur, spikes, _ = recording(4)
-    shown = []
-    monkeypatch.setattr(
-        restorers, "refined_intensity", lambda _, light, __, instants: [shown.append(instants), light][1]
-    )
-    list(looks(random_net, blur, spikes, number=4, **SETTINGS))
-    assert shown == [list(range(12, 125, 8)), list(range(12, 125, 8)), list(range(16, 121, 4))]
-
-
-@torch.inference_mode()
-def test_samples_of_a_batch_do_not_mix(net):
+def test_samples_of_a_batch_do_not_mix(student):
     one, other = recording(4)[:2], recording(3)[:2]
     blur, spikes = (torch.cat(pair) for pair in zip(one, other, strict=True))
     blur[1] = blur[1].flip(-1) * 0.7
     spikes[1] = spikes[1].flip(-1)
-    both = by_ldn(net, blur, spikes, number=2, **SETTINGS)(68)
-    alone = by_ldn(net, blur[1:], spikes[1:], number=2, **SETTINGS)(68)
+    (both,) = restore(student, blur, spikes, [68], exposure=EXPOSURE, iterations=2)
+    (alone,) = restore(student, blur[1:], spikes[1:], [68], exposure=EXPOSURE, iterations=2)
     torch.testing.assert_close(both[1:], alone, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("threshold", "number", "found"), [(1.5, 0, 1), (1.75, 0, 3), (1, 2, 2), (4, 1, 1)])
 @torch.inference_mode()
-def test_few_spikes_are_looked_at_again_unless_told_otherwise(net, threshold, number, found):
+def test_frames_come_in_the_order_of_their_times(random_student):
+    blur, spikes, _ = recording(1)
+    frames = list(restore(random_student, blur, spikes, [68, 30, 68, 44], exposure=EXPOSURE))
+    (alone,) = restore(random_student, blur, spikes, [30], exposure=EXPOSURE)
+    assert torch.equal(frames[0], frames[2]) and torch.equal(frames[1], alone) and len(frames) == 4
+
+
+@pytest.mark.parametrize(("threshold", "iterations", "found"), [(1.5, 0, 1), (1.75, 0, 3), (1, 2, 2), (4, 1, 1)])
+@torch.inference_mode()
+def test_few_spikes_are_refined_unless_told_otherwise(student, threshold, iterations, found):
     blur, spikes, _ = recording(threshold)
-    if number == 0:  # as near FEW as that
-        light = tfp(ClosedFormTeacher().rates(spikes), 68, 97).mean()
-        assert 1.02 < light / FEW < 1.2 if found == 1 else 0.8 < light / FEW < 0.98
-    assert len(list(looks(net, blur, spikes, number=number, **SETTINGS))) == found
+    if iterations == 0:  # as near FEW_SPIKES as that
+        mean = tfp(motion_compensated_intensity(spikes, isi_intensity(spikes)), 68, 97).mean()
+        assert 1.02 < mean / FEW_SPIKES < 1.2 if found == 1 else 0.8 < mean / FEW_SPIKES < 0.98
+    assert len(list(refine(student, blur, spikes, exposure=EXPOSURE, iterations=iterations))) == found
 
 
 @torch.inference_mode()
-def test_ldn_that_is_not_fed_by_fusion_looks_once(net):
+def test_ldn_on_the_blurry_picture_has_one_iteration(student):
     blur, spikes, _ = recording(4)
-    settings = SETTINGS | {"recipe": RATES}
-    (only,) = (look() for look in looks(net, blur, spikes, number=2, **settings))
-    assert only.fused is None and torch.equal(only.sharp(68), by_ldn(net, blur, spikes, **settings)(68))
+    assert len(list(refine(student._replace(recipe=RATES), blur, spikes, exposure=EXPOSURE, iterations=2))) == 1
 
 
 @pytest.mark.parametrize(
@@ -147,32 +150,36 @@ def test_ldn_that_is_not_fed_by_fusion_looks_once(net):
     [
         (Exposure(length=1), 3),
         (Exposure(length=5, margin=2), 1),
-        (Exposure(length=13, margin=6), 3),  # windows fit at two of every fourth instant, at one of every eighth
+        (Exposure(length=13, margin=6), 3),  # windows fit at two of every fourth time, at one of every eighth
         (Exposure(97, margin=0), 3),
     ],
 )
-def test_any_exposure_is_looked_at_as_asked_or_as_often_as_windows_reach(net, exposure, number):
+@torch.inference_mode()
+def test_any_exposure_is_refined_as_asked_or_as_often_as_windows_fit(student, exposure, number):
     blur, spikes, _ = recording(4)
     total = 137 if exposure.length == 1 else exposure.total
-    found = list(looks(net, blur, spikes[:, :total], number=3, **SETTINGS | {"exposure": exposure}))
-    assert len(found) == number
-    instant = min(max(exposure.center, 10), total - 11) if total > 21 else None
-    assert instant is None or found[-1]().sharp(instant).isfinite().all()
+    intensities = list(refine(student, blur, spikes[:, :total], exposure=exposure, iterations=3))
+    assert len(intensities) == number
+    if total > 21:
+        time = min(max(exposure.center, 10), total - 11)
+        (frame,) = reconstruct(student, blur, intensities[-1], [time], exposure=exposure)
+        assert frame.sharp.isfinite().all()
 
 
-def test_the_table_has_the_first_look_and_the_last(random_net, tmp_path):
+def test_the_table_has_the_first_iteration_and_the_last(random_student, tmp_path):
     blur, spikes, film = recording(4)
     for part, picture in (("blur", film[20:117].mean(0).round().astype(np.uint8)), ("sharp", film[68])):
         write_image(tmp_path / f"data/test/{part}_data/scene/000000.png", picture)
     write_spikes(tmp_path / "data/test/spike_data/scene/000000.dat", spikes[0].numpy())
-    checkpoint.save_weights(tmp_path / "LDN.pth", random_net, FUSED | {"bsn_len": "9"})
+    checkpoint.save_weights(tmp_path / "LDN.pth", random_student.net, FUSED | {"bsn_len": "9"})
     options = {"base_folder": str(tmp_path / "data"), "save_folder": str(tmp_path / "log"), "device": "cpu"}
     rows = train_deblur.main(
         train_deblur.Options(**options, test_mode=True, deblur_path=str(tmp_path / "LDN.pth"), workers=0)
     )
     truth = torch.from_numpy(film[68]).permute(2, 0, 1)[None] / 255
-    for row, number in (("LDN, 1 iteration", 1), ("LDN", 3)):
+    rounded = (blur * 255).round() / 255
+    for row, iterations in (("LDN, 1 iteration", 1), ("LDN", 3)):
         with torch.inference_mode():
-            sharp = by_ldn(random_net, (blur * 255).round() / 255, spikes, number=number, **SETTINGS)(68).clamp(0, 1)
-        assert rows[row]["psnr"] == pytest.approx(psnr(sharp, truth).item(), abs=2e-3), row
+            (sharp,) = restore(random_student, rounded, spikes, [68], exposure=EXPOSURE, iterations=iterations)
+        assert rows[row]["psnr"] == pytest.approx(psnr(sharp.clamp(0, 1), truth).item(), abs=2e-3), row
     assert abs(rows["LDN"]["psnr"] - rows["LDN, 1 iteration"]["psnr"]) > 0.01

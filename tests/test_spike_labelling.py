@@ -1,4 +1,4 @@
-"""What motion predicts tells true spikes from false ones and says where within its interval light was."""
+"""Motion-compensated intensity tells signal from noise spikes and distributes the charge of an interval."""
 
 import math
 from collections.abc import Callable
@@ -15,39 +15,48 @@ from test_super_resolution import film, seen
 from codes.motion.spike_labelling import (
     CHARGE_ERROR,
     DARKEST,
-    FALSE,
     FILM_ERROR,
+    NOISE_RATE,
     SKIPPED,
     WORST,
     label_spikes,
     motion_compensated_intensity,
     predict,
     redistribute_charge,
-    refined_intensity,
 )
 from codes.motion.super_resolution import WindowMeans, super_resolve
-from codes.physics.intensity import firing_rate, remove_noise_spikes
+from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.simulation.camera import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
+
+
+def compensated(spikes: torch.Tensor) -> torch.Tensor:
+    """Compute the motion-compensated intensity [T,h,w] of one stream."""
+    return motion_compensated_intensity(spikes[None], isi_intensity(spikes[None]))[0]
+
+
+def refined(spikes: torch.Tensor, light: torch.Tensor, frames: torch.Tensor, times: list[int]) -> torch.Tensor:
+    """Compute the intensity [T,h,w] of one stream that restored frames predict."""
+    return motion_compensated_intensity(spikes[None], light[None], frames[None], times)[0]
 
 
 def column(values) -> torch.Tensor:
     return torch.tensor(values).view(-1, 1, 1)
 
 
-def cost(places: list[int], false: int, predicted: list[float]) -> float:
-    """Score one way to explain a pixel, by its definition: true spikes at `places`, the others false."""
+def cost(places: list[int], noise: int, predicted: list[float]) -> float:
+    """Return the cost of labels of a pixel by its definition: signal spikes at `places`, the others noise."""
 
-    def unlikely(gathered: float, tick: int, is_open: bool) -> float:
-        off = math.log(max(gathered, 1e-3))
+    def charge_cost(between: float, tick: int, is_open: bool) -> float:
+        off = math.log(max(between, 1e-3))
         off = max((off if is_open else abs(off)) - math.log1p(predicted[tick] / 2), 0)
         return min(0.5 * (off / CHARGE_ERROR) ** 2, WORST)
 
-    total, last = -false * math.log(FALSE), -1
+    total, last = -noise * math.log(NOISE_RATE), -1
     for tick in places:
-        total += unlikely(sum(predicted[last + 1 : tick + 1]), tick, last < 0)
+        total += charge_cost(sum(predicted[last + 1 : tick + 1]), tick, last < 0)
         total += 0 if last < 0 else max(math.log(math.sqrt(2 * math.pi) * CHARGE_ERROR * (tick - last)), 0)
         last = tick
-    return total + unlikely(sum(predicted[last + 1 :]), len(predicted) - 1, True)
+    return total + charge_cost(sum(predicted[last + 1 :]), len(predicted) - 1, True)
 
 
 def in_a_row(places: tuple[int, ...], fired: list[int]) -> int:
@@ -58,7 +67,7 @@ def in_a_row(places: tuple[int, ...], fired: list[int]) -> int:
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_the_most_likely_way_of_all_is_found(data):
+def test_labels_are_the_most_likely_of_all(data):
     total = data.draw(st.integers(1, 9))
     train = data.draw(st.lists(st.integers(0, 1), min_size=total, max_size=total))
     predicted = data.draw(st.lists(st.sampled_from([0.02, 0.13, 0.31, 0.7]), min_size=total, max_size=total))
@@ -71,7 +80,7 @@ def test_the_most_likely_way_of_all_is_found(data):
 
 
 @pytest.mark.parametrize("interval", [6, 11, 20])
-def test_a_false_spike_is_found_where_light_is_known_and_no_true_one(interval):
+def test_noise_spikes_are_removed_where_the_intensity_is_known_and_no_others(interval):
     train = (torch.arange(137) % interval == 1).byte().view(-1, 1, 1)
     predicted = torch.full((137, 1, 1), 1 / interval)
     assert torch.equal(label_spikes(train, predicted), train)
@@ -81,7 +90,7 @@ def test_a_false_spike_is_found_where_light_is_known_and_no_true_one(interval):
         assert torch.equal(label_spikes(noisy, predicted), train)
 
 
-def test_the_charge_of_an_interval_lies_where_light_is_predicted():
+def test_the_charge_of_an_interval_is_distributed_as_predicted():
     light = column(np.linspace(0.02, 0.12, 137, dtype=np.float32))
     spikes = (light.cumsum(0).floor() > torch.cat((light[:1] * 0, light.cumsum(0)[:-1])).floor()).byte()
     ticks = spikes.flatten().nonzero().flatten().tolist()
@@ -99,7 +108,7 @@ def test_constant_light_is_predicted_exactly():
 
 
 @pytest.mark.parametrize(("threshold", "ticks", "gain"), [(1, 9, 0.1), (4, 3, 0.66)])
-def test_light_along_motion_is_nearer_the_truth(threshold, ticks, gain):
+def test_motion_compensated_intensity_is_more_accurate(threshold, ticks, gain):
     """At V_th 4 one pass, or light even within its intervals, would gain less."""
     rng = np.random.default_rng(0)
     light = seen(film(0.37))
@@ -113,7 +122,7 @@ def test_light_along_motion_is_nearer_the_truth(threshold, ticks, gain):
         return -10 * (off * threshold).square().mean().log10().item()
 
     alone = firing_rate(remove_noise_spikes(spikes[None]))[0]
-    assert psnr(motion_compensated_intensity(spikes)) > psnr(alone) + gain
+    assert psnr(compensated(spikes)) > psnr(alone) + gain
 
 
 def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], float]]:
@@ -133,24 +142,24 @@ def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], f
 @pytest.mark.parametrize(
     ("black", "gamma", "corner", "gain"), [(0, 1, 1, 0.7), (0, 1, 0.5, 0.7), (0.04, 1, 1, 0.4), (0, 0.7, 1, 0.4)]
 )
-def test_what_was_restored_explains_spikes_better_than_they_do_each_other(black, gamma, corner, gain):
+def test_restored_frames_predict_intensity_better_than_intensity_itself(black, gamma, corner, gain):
     """In any scale, with dark corners, and still where its values are no longer proportional to light."""
     spikes, truth, psnr = few_spikes()
     instants, dark = list(range(12, 125, 8)), torch.linspace(1, corner, truth.shape[2])
-    first = motion_compensated_intensity(spikes)
-    second = refined_intensity(spikes, first, 0.6 * dark * (black + truth[instants]) ** gamma, instants)
+    first = compensated(spikes)
+    second = refined(spikes, first, 0.6 * dark * (black + truth[instants]) ** gamma, instants)
     assert psnr(second) > psnr(first) + gain
 
 
-def test_what_a_noisy_film_explains_predicts_once_more():
+def test_the_labels_of_a_noisy_film_predict_once_more():
     spikes, truth, psnr = few_spikes()
     noisy = truth * (1 + 0.3 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(min=0.1)
     alone = redistribute_charge(label_spikes(spikes, noisy, charge_error=FILM_ERROR), noisy)
     every = list(range(len(truth)))
-    assert psnr(refined_intensity(spikes, motion_compensated_intensity(spikes), noisy, every)) > psnr(alone) + 1
+    assert psnr(refined(spikes, compensated(spikes), noisy, every)) > psnr(alone) + 1
 
 
-def test_light_that_grows_evenly_is_predicted_between_the_instants():
+def test_linear_intensity_is_predicted_between_the_computed_times():
     light = column(torch.linspace(0.2, 0.4, 121).tolist()).expand(-1, 8, 12).clone()
     within = slice(40, -40)  # where as many ticks after as before are looked at
     torch.testing.assert_close(predict(light)[within], light[within], atol=2e-4, rtol=0)
@@ -166,7 +175,7 @@ def test_an_edge_inside_an_interval_takes_its_charge():
 @pytest.mark.parametrize("shape", [(1, 3, 5), (2, 1, 1), (30, 5, 3)])
 @pytest.mark.parametrize("spike", [0, 1])
 def test_any_size_all_black_and_all_white(shape, spike):
-    found = motion_compensated_intensity(torch.full(shape, spike, dtype=torch.uint8))
+    found = compensated(torch.full(shape, spike, dtype=torch.uint8))
     torch.testing.assert_close(found, torch.full(shape, float(spike or 1 / (2 * shape[0]))))
 
 
@@ -178,14 +187,14 @@ def test_results_do_not_depend_on_the_number_of_threads():
     try:
         for number in (1, 4):
             torch.set_num_threads(number), cv2.setNumThreads(number)
-            light = motion_compensated_intensity(spikes)
+            light = compensated(spikes)
             found.append((light, torch.from_numpy(super_resolve(WindowMeans(light.numpy()), 20))))
     finally:
         torch.set_num_threads(threads[0]), cv2.setNumThreads(threads[1])
     assert all(torch.equal(*both) for both in zip(*found, strict=True))
 
 
-def test_charge_is_distributed_some_rows_at_a_time_as_of_all(monkeypatch):
+def test_charge_is_distributed_in_blocks_of_rows_as_in_one(monkeypatch):
     rng = torch.Generator().manual_seed(0)
     spikes = (torch.rand(40, 7, 5, generator=rng) < 0.2).to(torch.uint8)
     predicted = torch.rand(40, 7, 5, generator=rng)
@@ -195,6 +204,6 @@ def test_charge_is_distributed_some_rows_at_a_time_as_of_all(monkeypatch):
         assert torch.equal(redistribute_charge(spikes, predicted), whole)
 
 
-def test_darkness_is_predicted_as_hardly_any_light():
+def test_the_prediction_of_darkness_has_a_lower_bound():
     """No light at all would say that no spike is possible."""
     assert torch.equal(predict(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))

@@ -18,7 +18,7 @@ from codes.data.dataset import SpikeDataset
 from codes.data.images import check_image, image_size, read_image
 from codes.engine import Journal, checkpoint
 from codes.errors import InputError
-from codes.motion.interpolation import raft_flow
+from codes.motion.flow import raft_flow
 from codes.networks import LDN, load
 from codes.reporting.run_record import read_record
 from codes.restoration.file_format import guess

@@ -1,11 +1,13 @@
-"""Which spikes light made, and how the light of an interval lies within it, as the motion around a pixel tells.
+"""Spike labelling, signal or noise, and charge redistribution, both from motion-compensated intensity.
 
-A pixel alone knows only how long it took to gather a charge. What lies on the same path of motion some ticks before
-and after, averaged, predicts its light at every tick: so a spike that comes far too early for it is the sensor's own,
-and the charge of a long interval belongs where the light was. Nothing is trained. Runs on the CPU.
+A pixel alone tells only how long it took to collect a charge. The intensity along its motion path some spike frames
+before and after predicts its intensity in every spike frame. A spike that comes far too early for that prediction is
+labelled as noise, and the charge of each interval is distributed over it as predicted. Nothing is trained. Runs on the
+CPU.
 """
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -15,157 +17,179 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codes.motion.interpolation import between
-from codes.motion.super_resolution import WindowMeans, flow, interpolated, knots_between
-from codes.physics.intensity import IN_CACHE, estimate_intensity, firing_rate, interval_ends
+from codes.motion.flow import fine_flow, interpolate, knot_times, pixel_grid, sample
+from codes.motion.interpolation import interpolate_frames
+from codes.motion.super_resolution import WindowMeans
+from codes.physics.intensity import IN_CACHE, firing_rate, interval_ends
 
-STEP = 4  # ticks between the instants that are predicted; between them light is interpolated
-REACH = (8, 16, 24, 32)  # ticks to either side that are brought to an instant
-AVERAGED = 5  # ticks averaged for each
-REFINEMENTS = 2  # of the flow to them; more bring nothing
-TOLERANCE = 0.3  # difference of light, of 1, at which a neighbour counts 1/e
-PASSES = 2  # each predicts by what the pass before explained
-FALSE = 0.007  # false spikes a tick: 1 in 140, as published
+STEP = 4  # spike frames between the predicted times; intensity between them is interpolated
+REACH = (8, 16, 24, 32)  # spike frames to either side that are aligned with a time
+AVERAGED = 5  # spike frames averaged for each
+REFINEMENTS = 2  # variational refinements of the flow to them; more bring nothing
+TOLERANCE = 0.3  # difference of intensity, of 1, at which the weight of a neighbour is 1/e
+PASSES = 2  # each predicts from the labels of the pass before
+NOISE_RATE = 0.007  # noise spikes a spike frame: 1 in 140, as published
 CHARGE_ERROR = 0.2  # standard deviation of the logarithm of a predicted charge
-FILM_ERROR = 0.25  # the same, predicted by restored pictures
-MATCHED_OVER = 3.0  # pixels, standard deviation, within which these are brought to the scale of light
-DARKEST = 1e-4  # predicted light, in spikes a tick, at least
-WORST = 8.0  # -log of the likelihood at which a prediction is taken for wrong, not the spikes
-SKIPPED = 3  # false spikes in a row at most
+FILM_ERROR = 0.25  # the same, predicted from restored frames
+MATCHED_OVER = 3.0  # pixels, standard deviation, within which these are scaled to the intensity
+DARKEST = 1e-4  # lower bound of predicted intensity, in spikes a spike frame
+WORST = 8.0  # negative log-likelihood beyond which the prediction counts as wrong, not the spikes
+SKIPPED = 3  # noise spikes in a row at most
 
 
-def motion_compensated_intensity(spikes: Tensor) -> Tensor:
-    """Return the light at every tick as the true spikes and motion tell: [T,h,w] of 0 and 1 -> [T,h,w] float32.
+def motion_compensated_intensity(
+    spikes: Tensor, intensity: Tensor, film: Tensor | None = None, film_times: Sequence[int] = ()
+) -> Tensor:
+    """Remove noise spikes and redistribute the charge of the others along motion: [B,T,h,w] float32.
 
-    Its charge over every interval between true spikes is that of one spike, as with `firing_rate`.
+    spikes: [B,T,h,w] of 0 and 1; intensity: [B,T,h,w], an estimate of each pixel alone or of an earlier refinement
+    iteration, which predicts itself along motion. film: frames [B,N,h,w] in any scale that were restored from it at
+    ascending `film_times`; they then predict the intensity between the first and the last of these times.
+    The charge of the result over every interval between two signal spikes is that of one spike.
     """
-    light = estimate_intensity(spikes[None], "rates")[0]
+    found = []
+    for index, (one, of_pixels) in enumerate(zip(spikes.cpu(), intensity.cpu(), strict=True)):
+        if film is None:
+            found.append(_compensate(one, of_pixels))
+        else:
+            found.append(_refine(one, of_pixels, film[index].detach().cpu(), film_times))
+    return torch.stack(found).to(spikes.device)
+
+
+def _compensate(spikes: Tensor, intensity: Tensor) -> Tensor:
+    """Label spikes and redistribute their charge by what intensity [T,h,w] predicts along motion, PASSES times."""
     for _ in range(PASSES):
-        predicted = predict(light)
-        light = redistribute_charge(label_spikes(spikes, predicted), predicted)
-    return light
+        predicted = predict(intensity)
+        intensity = redistribute_charge(label_spikes(spikes, predicted), predicted)
+    return intensity
 
 
-def refined_intensity(spikes: Tensor, light: Tensor, pictures: Tensor, instants: list[int]) -> Tensor:
-    """Return light [T,h,w] as `motion_compensated_intensity` does, predicted by what was restored from it.
+def _refine(spikes: Tensor, intensity: Tensor, film: Tensor, times: Sequence[int]) -> Tensor:
+    """Label spikes and redistribute their charge by what restored frames [N,h,w] predict.
 
-    pictures: [N,h,w], light that was restored at `instants`, ascending, in any scale. What is between two of them is
-    interpolated along motion; before the first and after the last, light [T,h,w] of the look before predicts itself.
-    What that explains is averaged along motion, and the mean of both predicts once more. All on the CPU.
+    Between two of their times frames are interpolated along motion; before the first and after the last, intensity
+    [T,h,w] predicts itself. The result is averaged along motion, and the mean of both predictions is used once more.
     """
-    bright = pictures.mean(0).quantile(0.999).clamp(min=1e-6)  # flow wants light in 0..1
-    film = list((pictures / bright).numpy())
-    frames = film[:1]
-    for (before, after), (here, there) in zip(pairwise(film), pairwise(instants), strict=True):
-        times = [(tick - here) / (there - here) for tick in range(here + 1, there)]
-        frames += [*between(before, after, times, flow), after]
-    shown, filmed, within = torch.from_numpy(np.stack(frames)), light.clone(), slice(instants[0], instants[-1] + 1)
+    predicted_by_film = _predict_from_film(intensity, film, times)
 
-    def around(picture: Tensor) -> Tensor:
-        return torch.from_numpy(cv2.GaussianBlur(picture.numpy(), (0, 0), MATCHED_OVER))
-
-    # What a camera makes of light is no single factor: black level, gamma, dark corners.
-    filmed[within] = shown * around(light[within].mean(0)) / around(shown.mean(0)).clamp(min=1e-3)
-
-    def explained(predicted: Tensor) -> Tensor:
+    def labelled(predicted: Tensor) -> Tensor:
         predicted = predicted.clamp(min=DARKEST)
         return redistribute_charge(label_spikes(spikes, predicted, charge_error=FILM_ERROR), predicted)
 
-    return explained((filmed + predict(explained(filmed))) / 2)
+    return labelled((predicted_by_film + predict(labelled(predicted_by_film))) / 2)
 
 
-def predict(light: Tensor) -> Tensor:
-    """Average light [T,h,w] along motion: what each tick and those before and after it say of it.
+def _predict_from_film(intensity: Tensor, film: Tensor, times: Sequence[int]) -> Tensor:
+    """Replace intensity [T,h,w] between the first and the last time by interpolated frames [N,h,w] in its scale."""
+    brightest = film.mean(0).quantile(0.999).clamp(min=1e-6)  # flow is computed on 0..1
+    given = list((film / brightest).numpy())
+    frames = given[:1]
+    for (before, after), (start, end) in zip(pairwise(given), pairwise(times), strict=True):
+        between = [(time - start) / (end - start) for time in range(start + 1, end)]
+        frames += [*interpolate_frames(before, after, between, fine_flow), after]
+    shown, predicted = torch.from_numpy(np.stack(frames)), intensity.clone()
+    within = slice(times[0], times[-1] + 1)
 
-    Returns [T,h,w], in spikes a tick as light is, DARKEST at least. Pictures are averaged at some instants, by flow
-    that is found at fewer; what is between is interpolated.
+    def local_mean(frame: Tensor) -> Tensor:
+        return torch.from_numpy(cv2.GaussianBlur(frame.numpy(), (0, 0), MATCHED_OVER))
+
+    # Matched locally: the response of a camera is no single factor (black level, gamma, vignetting).
+    predicted[within] = shown * local_mean(intensity[within].mean(0)) / local_mean(shown.mean(0)).clamp(min=1e-3)
+    return predicted
+
+
+def predict(intensity: Tensor) -> Tensor:
+    """Average intensity [T,h,w] along motion, over each spike frame and those before and after it.
+
+    Returns [T,h,w] in spikes a spike frame, DARKEST at least. Averages are computed at every STEP-th time, by flow
+    that is computed at fewer; both are interpolated in between.
     """
-    # Flow wants light in 0..1, whatever the threshold was.
-    scale = light.mean(0).quantile(0.999).clamp(min=1e-6)
-    mean = WindowMeans((light / scale).numpy())
-    total, height, width = light.shape
-    instants = sorted({*range(0, total, STEP), total - 1})
-    reach = [sign * ticks for ticks in REACH for sign in (-1, 1) if ticks < total]
-    knots = {ticks: knots_between(max(0, -ticks), total - 1 - max(0, ticks), 0) for ticks in reach}
-    rows, columns = np.indices((height, width), np.float32)
+    # Flow is computed on 0..1, whatever the threshold was.
+    scale = intensity.mean(0).quantile(0.999).clamp(min=1e-6)
+    means, total = WindowMeans((intensity / scale).numpy()), len(intensity)
+    times = sorted({*range(0, total, STEP), total - 1})
+    offsets = [sign * offset for offset in REACH for sign in (-1, 1) if offset < total]
+    knots = {offset: knot_times(max(0, -offset), total - 1 - max(0, offset), 0) for offset in offsets}
 
-    def moved(ticks: int, knot: int) -> np.ndarray:
-        return flow(mean(knot, AVERAGED), mean(knot + ticks, AVERAGED), refinements=REFINEMENTS)
-
-    def picture(instant: int) -> np.ndarray:
-        here = mean(instant, AVERAGED)
-        smooth = cv2.GaussianBlur(here, (0, 0), 1.0)
-        sums, weights = here.copy(), np.ones_like(here)
-        for ticks in reach:
-            if not 0 <= instant + ticks < total:
-                continue
-            move = interpolated(flows[ticks], instant)
-            x, y, there = columns + move[..., 0], rows + move[..., 1], mean(instant + ticks, AVERAGED)
-            there = cv2.remap(there, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            weight = np.exp(-(((cv2.GaussianBlur(there, (0, 0), 1.0) - smooth) / TOLERANCE) ** 2))
-            sums += weight * there
-            weights += weight
-        return sums / weights
+    def knot_flow(offset: int, knot: int) -> np.ndarray:
+        return fine_flow(means(knot, AVERAGED), means(knot + offset, AVERAGED), refinements=REFINEMENTS)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # OpenCV lets other threads run meanwhile
-        found = {ticks: pool.map(partial(moved, ticks), at) for ticks, at in knots.items()}
-        flows = {ticks: dict(zip(knots[ticks], of_ticks, strict=True)) for ticks, of_ticks in found.items()}
-        pictures = dict(zip(instants, pool.map(picture, instants), strict=True))
-    every_tick = np.stack([interpolated(pictures, tick) for tick in range(total)])
-    return torch.from_numpy(every_tick).mul_(scale).clamp_(min=DARKEST)
+        found = {offset: pool.map(partial(knot_flow, offset), at) for offset, at in knots.items()}
+        flows = {offset: dict(zip(knots[offset], arrays, strict=True)) for offset, arrays in found.items()}
+        averages = dict(zip(times, pool.map(partial(_average_along_motion, means, flows), times), strict=True))
+    every_time = np.stack(interpolate(averages, range(total)))
+    return torch.from_numpy(every_time).mul_(scale).clamp_(min=DARKEST)
+
+
+def _average_along_motion(means: WindowMeans, flows: dict[int, dict[int, np.ndarray]], time: int) -> np.ndarray:
+    """Average the intensity [h,w] at a time with that at every offset, aligned by flow and weighted by similarity."""
+    here = means(time, AVERAGED)
+    smooth = cv2.GaussianBlur(here, (0, 0), 1.0)
+    grid, sums, weights = pixel_grid(*here.shape), here.copy(), np.ones_like(here)
+    for offset, at_knots in flows.items():
+        if not 0 <= time + offset < len(means):
+            continue
+        (flow,) = interpolate(at_knots, [time])
+        aligned = sample(means(time + offset, AVERAGED), grid + flow)
+        weight = np.exp(-(((cv2.GaussianBlur(aligned, (0, 0), 1.0) - smooth) / TOLERANCE) ** 2))
+        sums += weight * aligned
+        weights += weight
+    return sums / weights
 
 
 def label_spikes(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHARGE_ERROR) -> Tensor:
-    """Remove false spikes: of all ways to tell true from false in a pixel, the most likely one (Viterbi).
+    """Label every spike as signal or noise and remove the noise: the maximum a posteriori labels of a pixel (Viterbi).
 
-    spikes [T,h,w] of 0 and 1, predicted light [T,h,w] in spikes a tick -> [T,h,w] uint8. The charge predicted between
-    two true spikes is 1 within `charge_error` and half a tick; each false spike costs its rarity.
+    spikes [T,h,w] of 0 and 1, predicted intensity [T,h,w] in spikes a spike frame -> [T,h,w] uint8. The charge
+    predicted between two signal spikes is 1 within `charge_error` and half a spike frame; each noise spike costs the
+    negative logarithm of NOISE_RATE.
     """
     total, fired = len(spikes), spikes.flatten(1) > 0
     predicted = predicted.flatten(1)
     charge = predicted.cumsum(0)
-    # The last spikes of every pixel, the latest first: charge and tick of each, and the cost of taking it for true.
+    # The last spikes of every pixel, the latest first: charge and time of each, and the cost of labelling it as signal.
     # The first entry is the beginning of the stream, -1.
     shape = (SKIPPED + 1, fired.shape[1])
     state = torch.zeros(shape), torch.full(shape, -1.0), torch.full(shape, math.inf)
     state[-1][0] = 0
-    rarity = -math.log(FALSE) * torch.arange(SKIPPED + 1).view(-1, 1)
-    skipped = torch.zeros(fired.shape, dtype=torch.uint8)  # false spikes before each, were it true
+    noise_cost = -math.log(NOISE_RATE) * torch.arange(SKIPPED + 1).view(-1, 1)
+    skipped = torch.zeros(fired.shape, dtype=torch.uint8)  # noise spikes before each spike, if that is signal
 
-    def unlikely(gathered: Tensor, light: Tensor, is_open: Tensor | bool) -> Tensor:
-        """Score the charge of an interval that ends in light, within half a tick; of an open one it is 1 at most."""
-        off = gathered.clamp(min=1e-3).log()
-        off = torch.where(torch.as_tensor(is_open), off, off.abs())
-        return (0.5 * ((off - torch.log1p(light / 2)).clamp(min=0) / charge_error) ** 2).clamp(max=WORST)
+    def charge_cost(between: Tensor, at_end: Tensor, is_open: Tensor | bool) -> Tensor:
+        """Score the predicted charge of an interval against 1, half a spike frame free; if open, from above only."""
+        error = between.clamp(min=1e-3).log()
+        error = torch.where(torch.as_tensor(is_open), error, error.abs())
+        return (0.5 * ((error - torch.log1p(at_end / 2)).clamp(min=0) / charge_error) ** 2).clamp(max=WORST)
 
-    for tick, fire in enumerate(fired):
+    for time, fire in enumerate(fired):
         here = fire.nonzero()[:, 0]  # nothing changes where nothing fired
         before = [each.index_select(1, here) for each in state]
-        at_charge, at_tick, cost = before
-        is_open = at_tick < 0
-        length = torch.log((math.sqrt(2 * math.pi) * charge_error * (tick - at_tick)).clamp(min=1)).masked_fill(
-            is_open, 0
-        )
-        charge_here, light_here = (each[tick].index_select(0, here) for each in (charge, predicted))
-        ways = cost + unlikely(charge_here - at_charge, light_here, is_open) + length + rarity
-        best, skipped_here = ways.min(0)
-        skipped[tick].index_copy_(0, here, skipped_here.to(torch.uint8))
-        latest = (charge_here, torch.full_like(best, tick), best)
+        last_charge, last_time, cost = before
+        is_open = last_time < 0
+        length = (math.sqrt(2 * math.pi) * charge_error * (time - last_time)).clamp(min=1)
+        length_cost = torch.log(length).masked_fill(is_open, 0)
+        charge_here, intensity_here = (each[time].index_select(0, here) for each in (charge, predicted))
+        costs = cost + charge_cost(charge_here - last_charge, intensity_here, is_open) + length_cost + noise_cost
+        best, skipped_here = costs.min(0)
+        skipped[time].index_copy_(0, here, skipped_here.to(torch.uint8))
+        latest = (charge_here, torch.full_like(best, time), best)
         for each, new, old in zip(state, latest, before, strict=True):
             each.index_copy_(1, here, torch.cat((new[None], old[:-1])))
-    at_charge, _, cost = state
-    left = (cost + unlikely(charge[-1] - at_charge, predicted[-1], True) + rarity).argmin(0).to(torch.uint8)
-    true = torch.zeros(fired.shape, dtype=torch.uint8)
-    for tick in reversed(range(total)):
-        is_true = fired[tick] & (left == 0)
-        true[tick] = is_true
-        left = torch.where(is_true, skipped[tick], left - (fired[tick] & ~is_true).to(torch.uint8))
-    return true.view(spikes.shape)
+    last_charge, _, cost = state
+    costs = cost + charge_cost(charge[-1] - last_charge, predicted[-1], True) + noise_cost
+    remaining = costs.argmin(0).to(torch.uint8)  # noise spikes before the next signal spike, going back in time
+    signal = torch.zeros(fired.shape, dtype=torch.uint8)
+    for time in reversed(range(total)):
+        is_signal = fired[time] & (remaining == 0)
+        signal[time] = is_signal
+        remaining = torch.where(is_signal, skipped[time], remaining - (fired[time] & ~is_signal).to(torch.uint8))
+    return signal.view(spikes.shape)
 
 
 def redistribute_charge(spikes: Tensor, predicted: Tensor) -> Tensor:
-    """Lay the charge of every interval between spikes [T,h,w] where light is predicted [T,h,w]: [T,h,w] float32."""
-    # Every pixel is on its own: some rows at a time stay in the cache.
+    """Distribute the charge of every interval between spikes [T,h,w] as predicted [T,h,w]: [T,h,w] float32."""
+    # Pixels are independent: a few rows at a time stay in the cache.
     rows = max(IN_CACHE // spikes[:, :1].numel(), 1)
     return torch.cat(
         [_redistribute_charge(*part) for part in zip(spikes.split(rows, 1), predicted.split(rows, 1), strict=True)], 1
@@ -175,6 +199,6 @@ def redistribute_charge(spikes: Tensor, predicted: Tensor) -> Tensor:
 def _redistribute_charge(spikes: Tensor, predicted: Tensor) -> Tensor:
     before, after = (end[0].long() for end in interval_ends(spikes[None]))
     charge = torch.cat((torch.zeros_like(predicted[:1]), predicted.cumsum(0)))
-    gathered = charge.gather(0, (after + 1).clamp(max=len(spikes))) - charge.gather(0, before + 1)
+    between = charge.gather(0, (after + 1).clamp(max=len(spikes))) - charge.gather(0, before + 1)
     is_open = (before < 0) | (after == len(spikes))
-    return torch.where(is_open, firing_rate(spikes[None])[0], predicted / gathered.clamp(min=1e-12))
+    return torch.where(is_open, firing_rate(spikes[None])[0], predicted / between.clamp(min=1e-12))

@@ -1,4 +1,4 @@
-"""The closed-form spike-guided deblurring model: what the spikes say about the light at one instant.
+"""Spike-guided deblurring model (SDM), in closed form: a blurry picture times a ratio of two intensities.
 
 Source: Chen et al., "SpikeReveal", NeurIPS 2024 (arXiv 2403.09486), section 3.
 """
@@ -6,6 +6,11 @@ Source: Chen et al., "SpikeReveal", NeurIPS 2024 (arXiv 2403.09486), section 3.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from codes.data.spikes import UPSCALE
+
+DARKEST = 1e-3  # lower bound of the denominator, relative to the mean intensity
+LARGEST_RATIO = 255.0  # beyond it a ratio changes no 8-bit picture
 
 
 def window(spikes: Tensor, center: int, length: int) -> Tensor:
@@ -23,12 +28,12 @@ def window(spikes: Tensor, center: int, length: int) -> Tensor:
 
 
 def windows(spikes: Tensor, centers: list[int], length: int) -> Tensor:
-    """Cut a window around each of N instants out of spikes or light [B,T,h,w]: [B*N,length,h,w] float32."""
+    """Cut a window around each of N times out of spikes or intensity [B,T,h,w]: [B*N,length,h,w] float32."""
     return torch.stack([window(spikes, center, length) for center in centers], 1).float().flatten(0, 1)
 
 
 def tfp(spikes: Tensor, center: int, length: int) -> Tensor:
-    """Average the spikes [B,T,h,w] over a window: light [B,1,h,w] float in [0,1] ("texture from playback").
+    """Average spikes or intensity [B,T,h,w] over a window: [B,1,h,w] float in [0,1] ("texture from playback").
 
     Source: Zhu et al., "A retina-inspired sampling method for visual texture reconstruction", ICME 2019.
     """
@@ -36,9 +41,9 @@ def tfp(spikes: Tensor, center: int, length: int) -> Tensor:
 
 
 def sdm(blur: Tensor, long: Tensor, short: Tensor) -> Tensor:
-    """Sharpen a blurry picture by the ratio of light at the instant to light over the exposure; 0 where that is 0.
+    """Multiply a blurry picture by the ratio of two intensities (multiplicative SDM); 0 where the denominator is 0.
 
-    blur [B,3,H,W]; long and short [B,1,H,W], over the exposure and around the instant -> [B,3,H,W], not clipped.
+    blur [B,3,H,W]; long and short [B,1,H,W], over the exposure and around the target time -> [B,3,H,W], not clipped.
     Source: SpikeReveal, eq. 7.
     """
     ratio = torch.where(long > 0, short / long.where(long > 0, 1), 0)
@@ -46,27 +51,34 @@ def sdm(blur: Tensor, long: Tensor, short: Tensor) -> Tensor:
 
 
 def sharpen(blur: Tensor, ratio: Tensor, mean: Tensor) -> Tensor:
-    """Sharpen a blurry picture half by the ratio of light (`sdm`), half by its difference to the mean.
+    """Return the mean of the multiplicative and the additive SDM.
 
-    The ratio is right where one thing is lit and shaded, the difference where one colour gives way to another; the mean
-    of both is B + (B + M)(ratio - 1)/2. blur [B,3,H,W]; ratio, light at the instant over `mean`, and mean [B,1,H,W],
-    in any scale: it is brought to that of the picture -> [B,3,H,W], not clipped.
+    The ratio is right where one surface is lit and shaded, the difference where one colour replaces another; the mean
+    of both is B + (B + M)(ratio - 1)/2. blur [B,3,H,W]; ratio, intensity at the target time over `mean`, and mean
+    [B,1,H,W], in any scale: it is scaled to the picture -> [B,3,H,W], not clipped.
     """
     mean = mean * (gray(blur).mean((1, 2, 3), keepdim=True) / mean.mean((1, 2, 3), keepdim=True).clamp(min=1e-6))
     return torch.addcmul(blur, blur + mean, ratio - 1, value=0.5)
 
 
-def mean_over_exposure(sharp: Tensor) -> Tensor:
-    """Average instants [B,N,3,H,W], evenly over the exposure from end to end, into its picture: trapezoid rule."""
-    return (sharp.sum(1) - (sharp[:, 0] + sharp[:, -1]) / 2) / (sharp.shape[1] - 1)
+def intensity_ratios(intensity: Tensor, mean: Tensor) -> Tensor:
+    """Divide intensity [B,N,1,H,W] by its mean over the exposure [B,1,H,W] and append that: [B,N+1,1,H,W]."""
+    darkest = DARKEST * mean.mean((1, 2, 3), keepdim=True)
+    mean, intensity = torch.maximum(mean, darkest).unsqueeze(1), torch.maximum(intensity, darkest.unsqueeze(1))
+    return torch.cat(((intensity / mean).clamp(max=LARGEST_RATIO), mean), 1)
 
 
-def data_consistency_residual(sharp: Tensor, blur: Tensor) -> Tensor:
-    """Return what the mean of instants [B,N,3,H,W] lacks of the picture [B,3,H,W] that they are the parts of.
+def apply_ratios(blur: Tensor, ratios: Tensor) -> Tensor:
+    """Apply `intensity_ratios` [B,N+1,1,H,W] to a blurry picture [B,3,H,W]: [B,N,3,H,W], clipped to [0,1]."""
+    return torch.stack([sharpen(blur, ratio, ratios[:, -1]) for ratio in ratios[:, :-1].unbind(1)], 1).clamp_(0, 1)
 
-    Added to all of them it makes them agree with it: the data consistency of iterative reconstruction.
+
+def closed_form(blur: Tensor, intensity: Tensor, mean: Tensor) -> Tensor:
+    """Sharpen a blurry picture [B,3,H,W] by intensity at a target time and its mean over the exposure, [B,1,H,W] each.
+
+    Returns [B,3,H,W], clipped to [0,1].
     """
-    return blur - mean_over_exposure(sharp)
+    return apply_ratios(blur, intensity_ratios(intensity.unsqueeze(1), mean))[:, 0]
 
 
 def gray(bgr: Tensor) -> Tensor:
@@ -78,3 +90,8 @@ def gray(bgr: Tensor) -> Tensor:
 def at_spike_size(image: Tensor, like: Tensor) -> Tensor:
     """Shrink [B,C,H,W] to the size of `like` [B,C,h,w]: bilinear without antialiasing, as the simulator sees it."""
     return F.interpolate(image, like.shape[-2:], mode="bilinear", antialias=False)
+
+
+def upsample_bilinear(intensity: Tensor) -> Tensor:
+    """Enlarge [B,C,h,w] to the size of the picture, [B,C,4h,4w]."""
+    return F.interpolate(intensity, scale_factor=UPSCALE, mode="bilinear")

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from codes.data.images import write_image
 from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, write_spikes
-from codes.distillation.teachers import OWN_STEP, ClosedFormTeacher
-from codes.motion.interpolation import between, dis_flow
+from codes.distillation.teachers import ClosedFormTeacher
+from codes.motion.flow import dis_flow
+from codes.motion.interpolation import interpolate_frames
+from codes.motion.super_resolution import MEAN_STEP
 from codes.simulation.camera import add_noise, integrate, sense
 from codes.simulation.demo_scenes import blurry
 
@@ -38,14 +40,14 @@ def restored_scene(teacher: ClosedFormTeacher, blur: Tensor, spikes: Tensor) -> 
     either end have none: T' <= T.
     """
     side = REDUCTION * UPSCALE
-    times = list(range(Exposure().margin % OWN_STEP, spikes.shape[1], OWN_STEP))
+    times = list(range(Exposure().margin % MEAN_STEP, spikes.shape[1], MEAN_STEP))
     pictures = teacher(blur, spikes, times)[0].mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     height, width = (length // side * UPSCALE for length in pictures.shape[1:3])
     pictures = pictures[:, : REDUCTION * height, : REDUCTION * width]
     small = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
-    frames, fractions = small[:1], [number / OWN_STEP for number in range(1, OWN_STEP)]
+    frames, fractions = small[:1], [number / MEAN_STEP for number in range(1, MEAN_STEP)]
     for before, after in pairwise(small):
-        frames += [*between(before, after, fractions, dis_flow), after]
+        frames += [*interpolate_frames(before, after, fractions, dis_flow), after]
     return np.stack(frames)
 
 

@@ -14,9 +14,8 @@ from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.teachers import ClosedFormTeacher
 from codes.evaluation.metrics import psnr
 from codes.physics.intensity import firing_rate, remove_noise_spikes
-from codes.physics.sdm import gray, sdm, tfp
+from codes.physics.sdm import gray, sdm, tfp, upsample_bilinear
 from codes.reporting.tables import Table
-from codes.restoration.restorers import upsample_bilinear
 from scripts.dev.ablations.common import data_label, provenance, written
 
 
@@ -65,7 +64,7 @@ def closed_forms(blur: Tensor, spikes: Tensor, times: list[int]) -> list[tuple[s
         long = upsample_bilinear(tfp(intensity, exposure.center, exposure.length))
         frames = [sdm(blur, long, upsample_bilinear(tfp(intensity, time, short))) for time in times]
         found.append((f"{name}: multiplicative SDM", torch.stack(frames, 1)))
-    mfsr, plain = ClosedFormTeacher(short=short), ClosedFormTeacher(short=short, fused=False)
+    mfsr, plain = ClosedFormTeacher(short=short), ClosedFormTeacher(short=short, mfsr=False)
     for name, teacher in (("ISI intensity without noise spikes, bicubic", plain), ("MFSR", mfsr)):
         ratios = teacher.ratios(spikes, times)
         ratio, mean = ratios[:, :-1], ratios[:, -1:]

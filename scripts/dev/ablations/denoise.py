@@ -16,16 +16,10 @@ from codes.errors import InputError
 from codes.evaluation.metrics import psnr
 from codes.files import short_hash
 from codes.motion.spike_labelling import motion_compensated_intensity
+from codes.motion.super_resolution import upsample_bicubic
 from codes.networks import BSN, load, read_recipe
-from codes.physics.intensity import (
-    apply_ratios,
-    firing_rate,
-    intensity_ratios,
-    interval_ends,
-    remove_noise_spikes,
-    upsample_bicubic,
-)
-from codes.physics.sdm import at_spike_size, gray, tfp
+from codes.physics.intensity import firing_rate, interval_ends, isi_intensity, remove_noise_spikes
+from codes.physics.sdm import apply_ratios, at_spike_size, gray, intensity_ratios, tfp
 from codes.recipe import RATES
 from codes.reporting.tables import Table
 from scripts.dev.ablations.common import data_label, provenance, written
@@ -82,7 +76,7 @@ def means(bsn: BSN, folder: str) -> dict[str, tuple[float, float]]:
 def denoised(bsn: BSN, blur: Tensor, spikes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the mean intensity of the exposure and, of each way, that at its middle, in picture scale: [1,1,h,w]."""
     exposure, short, signal = Exposure(), 9, remove_noise_spikes(spikes)
-    isi, compensated = firing_rate(signal), motion_compensated_intensity(spikes[0])[None]
+    isi, compensated = firing_rate(signal), motion_compensated_intensity(spikes, isi_intensity(spikes))
     mean = tfp(isi, exposure.center, exposure.length)
     gain = gray(blur).mean() / mean.mean()
     first, last = exposure.center - short // 2, exposure.center + short // 2

@@ -15,7 +15,7 @@ from codes.data.images import read_image, write_image
 from codes.errors import InputError
 from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.motion.super_resolution import WindowMeans, super_resolve
-from codes.physics.intensity import firing_rate, remove_noise_spikes
+from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import tfp
 from codes.reporting.tables import Table
 from codes.restoration.file_format import guess, read
@@ -61,7 +61,7 @@ def intensities(path: Path, picture: np.ndarray | None) -> list[np.ndarray]:
     center = spikes.shape[1] // 2 + 1
     streams = (spikes, firing_rate(spikes), firing_rate(remove_noise_spikes(spikes)))
     found = [tfp(stream, center, 9)[0, 0].numpy() for stream in streams]
-    compensated = motion_compensated_intensity(spikes[0])
+    compensated = motion_compensated_intensity(spikes, isi_intensity(spikes))[0]
     fine = super_resolve(WindowMeans((compensated / compensated.mean(0).quantile(0.999)).numpy()), center)
     return [*found, cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)]
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from codes.cli import option
-from codes.motion.interpolation import dis_flow, interpolator
+from codes.motion.flow import dis_flow
+from codes.motion.interpolation import interpolator
 from codes.simulation.footage import find
 from scripts.dev.benchmarks.common import print_table
 

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from codes.cli import option
 from codes.data.spikes import UPSCALE, Exposure
-from codes.distillation.teachers import OWN_STEP
+from codes.distillation.student import ldn_input, match_picture_scale
 from codes.engine import distributed
 from codes.evaluation.losses import mse, perceptual
+from codes.motion.super_resolution import MEAN_STEP
 from codes.networks import BSN, LDN
-from codes.physics.intensity import estimate_intensity, ldn_input, match_picture_scale
+from codes.physics.intensity import estimate_intensity
 from codes.physics.sdm import tfp, windows
 from codes.recipe import RECIPES
 from codes.reporting.machine import seconds_in_turn, spread
-from codes.restoration.restorers import LOOKS, by_ldn
+from codes.restoration.pipeline import ITERATIONS, Student, restore
 from scripts.dev.benchmarks.common import FIRING_RATE, print_table
 
 EXPOSURE, SHORT, LENGTH = Exposure(), 9, 21
@@ -88,24 +89,23 @@ def ldn_steps(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
         if RECIPES[name]["picture"] == "fused":
             scaled = match_picture_scale(light, blur, EXPOSURE)
             return distance(ldn(labels, windows(scaled, CENTERS, LENGTH)), labels)
-        given = ldn_input(blur, light, length=LENGTH, short=SHORT, exposure=EXPOSURE, spike_input=spike_input)
-        return distance(ldn(*given(CENTERS)), labels)
+        given = ldn_input(blur, light, CENTERS, length=LENGTH, short=SHORT, exposure=EXPOSURE, spike_input=spike_input)
+        return distance(ldn(*given), labels)
 
     return {("step of LDN", name): step(ldn, lambda name=name: loss(name)) for name in RECIPES}
 
 
 def sequences(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
     """Return the restoration of all target times of an exposure, for each recipe."""
-    times = EXPOSURE.evenly(OWN_STEP)
+    times = EXPOSURE.evenly(MEAN_STEP)
 
     @torch.inference_mode()
-    def restore(name: str, number: int) -> None:
-        at = by_ldn(ldn, blur, spikes, exposure=EXPOSURE, short=SHORT, recipe=RECIPES[name], number=number)
-        for time in times:
-            at(time)
+    def run(name: str, iterations: int) -> None:
+        student = Student(ldn, RECIPES[name], short=SHORT)
+        list(restore(student, blur, spikes, times, exposure=EXPOSURE, iterations=iterations))
 
-    calls: Calls = {("sequence", name): lambda name=name: restore(name, 1) for name in RECIPES}
-    calls["sequence", f"fused, {LOOKS} looks"] = lambda: restore("fused", LOOKS)
+    calls: Calls = {("sequence", name): lambda name=name: run(name, 1) for name in RECIPES}
+    calls["sequence", f"fused, {ITERATIONS} iterations"] = lambda: run("fused", ITERATIONS)
     return calls
 
 

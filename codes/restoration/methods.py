@@ -1,0 +1,72 @@
+"""Methods of restoration beside the student: the closed form with and without motion, and the spikes alone.
+
+Each function restores a blurry picture [B,3,H,W] in [0,1] from spikes [B,T,h,w] at target times, and yields [B,3,H,W]
+for each.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from codes.data.spikes import Exposure
+from codes.distillation.teachers import NetworkTeacher
+from codes.motion.spike_labelling import motion_compensated_intensity
+from codes.motion.super_resolution import bicubic_intensity, super_resolved_intensity
+from codes.physics.baselines import tfi
+from codes.physics.intensity import estimate_intensity, isi_intensity
+from codes.physics.sdm import closed_form, gray, sdm, tfp, upsample_bilinear
+
+
+def mfsr_frames(blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure) -> Iterator[Tensor]:
+    """Restore by the closed form on motion-compensated, super-resolved intensity; clipped to [0,1]."""
+    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
+    fine, mean = super_resolved_intensity(intensity, times, exposure=exposure)
+    for at_time in fine.unbind(1):
+        yield closed_form(blur, at_time, mean)
+
+
+def sdm_frames(
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+) -> Iterator[Tensor]:
+    """Restore by the closed form on ISI intensity, averaged over `short` spike frames; clipped to [0,1]."""
+    fine, mean = bicubic_intensity(isi_intensity(spikes), times, exposure=exposure, short=short)
+    for at_time in fine.unbind(1):
+        yield closed_form(blur, at_time, mean)
+
+
+def sdm_count_frames(
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+) -> Iterator[Tensor]:
+    """Restore by the closed form as published, on spike counts, without a network; not clipped."""
+    long = upsample_bilinear(tfp(spikes, exposure.center, exposure.length))
+    for time in times:
+        yield sdm(blur, long, upsample_bilinear(tfp(spikes, time, short)))
+
+
+def teacher_frames(teacher: NetworkTeacher, blur: Tensor, spikes: Tensor, times: Sequence[int]) -> Iterator[Tensor]:
+    """Restore by the published teacher, BSN and EDSR; not clipped."""
+    exposure, spikes = teacher.exposure, estimate_intensity(spikes, teacher.spike_input)
+    long = teacher.enlarge(tfp(spikes, exposure.center, exposure.length))
+    for time in times:
+        yield sdm(blur, long, teacher.enlarge(teacher.denoise(tfp(spikes, time, teacher.short))))
+
+
+def tfp_frames(
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+) -> Iterator[Tensor]:
+    """Show the spikes alone, averaged over `short` spike frames (texture from playback): gray, not clipped."""
+    gain = _gain(blur, spikes, exposure)
+    for time in times:
+        yield (upsample_bilinear(tfp(spikes, time, short)) * gain).expand_as(blur)
+
+
+def tfi_frames(blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure) -> Iterator[Tensor]:
+    """Show the spikes alone, by the interval at each time (texture from inter-spike interval): gray, not clipped."""
+    gain = _gain(blur, spikes, exposure)
+    for time in times:
+        yield (upsample_bilinear(tfi(spikes, time)) * gain).expand_as(blur)
+
+
+def _gain(blur: Tensor, spikes: Tensor, exposure: Exposure) -> Tensor:
+    """Return the factor that makes the mean of spikes over the exposure as bright as the picture."""
+    return gray(blur).mean() / tfp(spikes, exposure.center, exposure.length).mean().clamp(min=1e-6)

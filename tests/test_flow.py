@@ -1,0 +1,40 @@
+"""Interpolation of optical flow over time: a cubic Hermite spline through flow that is computed at knots."""
+
+import numpy as np
+import pytest
+
+from codes.motion.flow import KNOT_STEP, cubic_weights, interpolate, knot_times
+
+
+def test_lines_are_kept_everywhere_and_parabolas_between_inner_knots():
+    """Uneven knots or not; at a knot its own value counts alone."""
+    knots = [3, 8, 16, 24, 26]
+    times = np.arange(3, 27)
+    weights = cubic_weights(knots, times)
+    np.testing.assert_array_equal(weights[[time - 3 for time in knots]], np.eye(5))
+    np.testing.assert_allclose(weights @ np.array(knots), times, atol=1e-12)
+    inner = slice(5, 22)
+    np.testing.assert_allclose((weights @ np.square(knots))[inner], np.square(times[inner]), atol=1e-10)
+
+
+def test_weights_of_even_knots_are_those_of_cubic_convolution():
+    """Keys, "Cubic convolution interpolation for digital image processing", 1981."""
+    np.testing.assert_allclose(cubic_weights([0, 8, 16, 24], [12]), [[-1 / 16, 9 / 16, 9 / 16, -1 / 16]], atol=1e-12)
+    x = np.array((2, 5, 7)) / 8
+    keys = [-x / 2 + x**2 - x**3 / 2, 1 - 5 * x**2 / 2 + 3 * x**3 / 2]
+    keys += [(x + 4 * x**2 - 3 * x**3) / 2, (x**3 - x**2) / 2]
+    np.testing.assert_allclose(cubic_weights([0, 8, 16, 24], [10, 13, 15]), np.stack(keys, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize(("knots", "time"), [([7], 7), ([0, 8], 2), ([0, 8, 16], 11)])
+def test_any_number_of_knots(knots, time):
+    values = {knot: np.full((2, 3), 2.0 * knot + 1, np.float32) for knot in knots}
+    (found,) = interpolate(values, [time])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 2 * time + 1)
+
+
+def test_flow_is_computed_at_both_ends_and_in_steps_from_the_origin():
+    assert knot_times(3, 30, 68) == [3, 4, 12, 20, 28, 30]
+    assert knot_times(16, 24, 0) == [16, 24] and KNOT_STEP == 8
+    assert knot_times(5, 5, 5) == [5]
