@@ -292,7 +292,10 @@ def test_a_file_that_may_not_be_read_is_named(name, read):
         os.chmod(path, 0)
         os.chmod(place, 0o755)
         if root:
-            os.seteuid(65534)  # root may read everything
+            try:
+                os.seteuid(65534)  # root may read everything
+            except OSError:
+                pytest.skip("root of a container that may not become another user")
         try:
             with pytest.raises(InputError, match=rf"{name}: .*cannot be read \(Permission denied\)"):
                 read(path)

@@ -134,7 +134,7 @@ def test_the_page_works_in_a_browser(run, tmp_path):
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --enable-logging=stderr"
     command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probed.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     title = unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1])
     assert title.endswith('"faults":[]}') and '"hit":true,"changed":true,"loaded":true' in title
     assert re.findall(r"inset\(0px (\S+) ", title) == ["100%", "75%", "0%"], title

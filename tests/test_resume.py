@@ -95,7 +95,7 @@ def test_a_signal_to_the_whole_group_ends_resumable(data):
     )
     wait_for(data.parent / "log/sr/run/checkpoints/state.pth", process)
     os.killpg(process.pid, signal.SIGTERM)
-    told = process.communicate(timeout=60)[1].decode()
+    told = process.communicate(timeout=300)[1].decode()
     assert process.returncode == RESUMABLE, told
     assert told.splitlines()[-1].startswith("stopped: at step")
 
@@ -146,7 +146,7 @@ def test_under_torchrun_all_processes_stop_at_the_same_step(data):
     folder = data.parent / "log/sr/run"
     wait_for(folder / "checkpoints/state.pth", process)
     process.send_signal(signal.SIGTERM)  # the launcher hands it on
-    told = process.communicate(timeout=90)[1].decode()
+    told = process.communicate(timeout=300)[1].decode()
     stopped = re.findall(r"stopped: at step (\d+), the state is written", told)
     assert stopped == 2 * [str(state(folder)["progress"]["step"])], told
 

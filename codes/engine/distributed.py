@@ -93,7 +93,8 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(64, device=device))
     except Exception as error:  # of the compiler that it did not find, in one of many types
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+        reason = next(iter(lines), type(error).__name__)
         needed = "Triton" if device.type == "cuda" else "a C++ compiler (g++, or what the variable CXX names)"
         raise InputError(f"--compile: torch.compile needs {needed} on {device} ({reason}); leave it out") from None
 
