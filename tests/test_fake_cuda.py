@@ -1,7 +1,7 @@
-"""Device code of training, run on a CUDA device that does not exist.
+"""Device code of training and restoration, run on a CUDA device that does not exist.
 
-Proves, for every stage, recipe and loss: no operation mixes devices, no training step waits for the GPU, and what a
-step needs up to its backward pass stays under a stated size.
+Proves, for every stage, recipe, loss and restoration method: no operation mixes devices, no step waits for the GPU, and
+what a training step needs up to its backward pass stays under a stated size.
 """
 
 from importlib import import_module
@@ -11,10 +11,15 @@ import pytest
 import torch
 import torchvision
 from fake_cuda import fake_cuda, needs_cuda_build
+from torch import Tensor
 
 from codes import stage
 from codes.data.batches import Packed
 from codes.data.spikes import UPSCALE, Exposure
+from codes.distillation.teachers import NetworkTeacher
+from codes.networks import BSN, EDSR, LDN
+from codes.recipe import RECIPES
+from codes.restoration import methods, pipeline
 
 pytestmark = needs_cuda_build
 GIB = 2**30
@@ -84,3 +89,43 @@ def test_waiting_for_the_gpu_and_mixed_devices_are_seen(cuda):
     with pytest.raises(RuntimeError):
         x + torch.rand(4)
     assert cuda.live == x.untyped_storage().nbytes()
+
+
+def on_device(spikes: Tensor, *_, **__) -> Tensor:
+    """Stand in for motion compensation, which is OpenCV and NumPy on the CPU."""
+    return torch.zeros_like(spikes, dtype=torch.float32)
+
+
+def super_resolved(intensity: Tensor, times: list[int], **_) -> tuple[Tensor, Tensor]:
+    """Stand in for super-resolution, which is OpenCV and NumPy on the CPU."""
+    batch, _, height, width = intensity.shape
+    fine = intensity.new_zeros(batch, len(times), 1, UPSCALE * height, UPSCALE * width)
+    return fine, fine[:, 0]
+
+
+def restored(method: str, blur: Tensor, spikes: Tensor, exposure: Exposure, times: list[int]) -> list[Tensor]:
+    """Restore a picture at target times."""
+    if method in RECIPES:
+        student = pipeline.Student(LDN().to("cuda", memory_format=torch.channels_last), RECIPES[method])
+        return list(pipeline.restore(student, blur, spikes, times, exposure=exposure, iterations=1))
+    if method == "teacher":
+        teacher = NetworkTeacher(BSN().to("cuda"), EDSR().to("cuda"))
+        return list(methods.teacher_frames(teacher, blur, spikes, times))
+    frames = getattr(methods, f"{method}_frames")
+    short = {"short": 9} if method in ("sdm", "sdm_count", "tfp") else {}
+    return list(frames(blur, spikes, times, exposure=exposure, **short))
+
+
+@pytest.mark.parametrize("method", [*RECIPES, "teacher", "mfsr", "sdm", "sdm_count", "tfi", "tfp"])
+@torch.no_grad()
+def test_restoration_stays_on_the_device(method, cuda, monkeypatch):
+    """All 13 target times of a picture of 720p; the teacher needs most memory, for EDSR."""
+    for module in (pipeline, methods):
+        monkeypatch.setattr(module, "motion_compensated_intensity", on_device)
+        monkeypatch.setattr(module, "super_resolved_intensity", super_resolved)
+    exposure = Exposure()
+    blur = torch.rand(1, 3, 720, 1280, device="cuda")
+    spikes = torch.zeros(1, exposure.total, 180, 320, dtype=torch.uint8, device="cuda")
+    frames = restored(method, blur, spikes, exposure, exposure.evenly(8))
+    assert len(frames) == 13 and all(frame.is_cuda and frame.shape == blur.shape for frame in frames)
+    assert cuda.peak < 1.2 * GIB, f"{cuda.peak / GIB:.2f} GiB live"
