@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from codes.cli import check_range, option, program, shown
 from codes.data import manifest
+from codes.data.fingerprint import source_fingerprint
 from codes.data.images import read_image, write_image
 from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, write_spikes
 from codes.errors import InputError
@@ -84,7 +85,12 @@ def claim(options: Options) -> None:
     if options.threshold[0] == options.threshold[-1]:
         made_with["threshold"] = options.threshold[0]
     versions = {package: version(package) for package in ("numpy", "scikit-image")} | {"opencv": cv2.__version__}
-    manifest.claim(Path(options.output), made_with, versions, name="demo.json")
+    code = source_fingerprint(
+        "codes.simulation.demo_scenes", "codes.simulation.varied_scenes", "codes.simulation.camera"
+    )
+    changed = manifest.claim(Path(options.output), made_with, versions, name="demo.json", code=code)
+    for name, was in changed.items():
+        print(f"note: {options.output} was begun with another {name} ({was}); scenes made now may differ")
 
 
 def make_scene(options: Options, split: str, number: int) -> float:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from codes import parallel
 from codes.cli import check_range, option, program, shown
 from codes.data import manifest
+from codes.data.fingerprint import changes, fingerprint
 from codes.errors import InputError
 from codes.motion.flow import raft_flow
 from codes.motion.interpolation import INTERPOLATORS
@@ -182,7 +183,13 @@ def folders(o: Options) -> dict[float, Path]:
 
 def missing(o: Options, sequence: Footage) -> list[Window]:
     """List the samples of a sequence of which a file is missing, but those that a scene cut leaves out."""
-    left_out = manifest.read(record_path(o, sequence)).get("left_out", {})
+    record = manifest.read(record_path(o, sequence))
+    left_out, content = record.get("left_out", {}), fingerprint(sequence.files())
+    if changed := changes(record.get("content", content), content):
+        raise InputError(
+            f"{sequence.path}: changed since samples of {o.output} were made from it ({changed}); choose another "
+            "--output, or remove these samples and their record in manifest/"
+        )
     frames = sequence.count()
     windows = samples(frames, factor=o.factor, interpolated=o.interpolator == "none")
     if not windows:
@@ -235,6 +242,7 @@ def finish(o: Options, sequence: Footage, left_out: dict[int, str]) -> None:
     left = manifest.read(path).get("left_out", {}) | {f"{name:06d}": why for name, why in left_out.items()}
     record = {
         "source": str(sequence.path.resolve()),
+        "content": fingerprint(sequence.files()),
         "raw_frames": sequence.count(),
         "raw_size": [height, width],
         "size": cropped(height, width),

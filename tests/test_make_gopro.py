@@ -206,6 +206,18 @@ def test_a_broken_frame_stops_its_sequence_alone(tmp_path, frame, kept):
     assert good == mended
 
 
+def test_frames_that_changed_since_their_samples_were_made_are_named(tmp_path):
+    folder = write(tmp_path / "raw" / "one", scene(6, 0))
+    make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32)
+    before, frame = content(tmp_path / "set"), folder / "3.png"
+    state = frame.stat()
+    frame.write_bytes((folder / "2.png").read_bytes())
+    os.utime(frame, ns=(state.st_atime_ns, state.st_mtime_ns))
+    ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
+    assert ended.returncode == 1 and content(tmp_path / "set") == before
+    assert f"train/one: {folder}: changed since samples of" in ended.stderr and "(3.png changed)" in ended.stderr
+
+
 def test_too_few_frames_are_told(tmp_path):
     write(tmp_path / "raw" / "short", scene(3, 0))
     assert "train/short: 3 frames are too few" in make(tmp_path / "raw", "--output", tmp_path / "set").stdout

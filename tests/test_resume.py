@@ -373,7 +373,7 @@ def test_other_data_and_other_weights_under_the_same_names_are_refused(data, wei
     run("deblur", data, weights, steps=2, force_resume=True)
     shutil.copytree(data / "train/spike_data/scene", data / "train/spike_data/other")
     shutil.copytree(data / "train/blur_data/scene", data / "train/blur_data/other")
-    told = r"training data: train, 3 samples, .* then, train, 6 samples, .* now \(blur_data/other/000000\.png added"
+    told = r"training data: blur_data/other/000000\.png added, .*, and 3 more\)"
     with pytest.raises(InputError, match=told):
         run("deblur", data, weights)
 
@@ -390,7 +390,7 @@ def test_content_changed_at_equal_size_and_time_is_named(data, weights, name):
         path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    with pytest.raises(InputError, match=rf"training data: .* now \({re.escape(name)} changed\)"):
+    with pytest.raises(InputError, match=rf"\(training data: {re.escape(name)} changed\)"):
         run("deblur", data, weights)
     (folder / "fingerprint.json").write_bytes(b"{")  # names are lost, the difference is not
     with pytest.raises(InputError, match=r"training data: .* content sha256 \w+ now"):

@@ -142,7 +142,7 @@ class Journal:
             was = before.get(name, "nothing" if before and name.endswith("_path") else now)
             if not same_content(was, now):
                 changed = changes(found[name], digests[name]) if name in found and name in digests else ""
-                differences.append(f"{name}: {was} then, {now} now" + (f" ({changed})" if changed else ""))
+                differences.append(f"{name}: {changed or f'{was} then, {now} now'}")
         self._refuse(differences)
         _write_json(files, digests)
         _write_json(path, record | {"sources": sources})

@@ -39,6 +39,10 @@ class Footage:
             raise InputError(f"{self.path}: the video breaks off after {frames} of {promised} frames; mend or cut it")
         return frames
 
+    def files(self) -> dict[str, Path]:
+        """Return the files of the sequence by name, wherever it lies."""
+        return {path.name: path for path in (_pictures(self.path) if self.path.is_dir() else [self.path])}
+
     def promised(self) -> int:
         """Return the number of frames in the folder or by the video's header, without decoding any."""
         if self.path.is_dir():
