@@ -57,19 +57,24 @@ def _object_in(path: str | Path, refusal: str) -> str:
 
 
 def read_arrays(path: str | Path) -> list[np.ndarray]:
-    """Read the arrays of an .npz file, or map that of an .npy file into memory.
+    """Read the arrays of an .npz file, or map that of an .npy file into memory; see `read_named_arrays`."""
+    return list(read_named_arrays(path).values())
 
-    Raises: InputError naming the file if it is damaged, holds objects, or says that it holds more than it can.
+
+def read_named_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file by name, or map that of an .npy file, called "array", into memory.
+
+    Raises: InputError naming the file if it is damaged, holds objects, or claims to hold more than it can.
     """
     try:
         if not zipfile.is_zipfile(path):
-            return [np.load(path, mmap_mode="r", allow_pickle=False)]
+            return {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 with archive.open(entry) as file:
                     _check(path, entry, file)
         with np.load(path, allow_pickle=False) as held:
-            return [held[name] for name in held.files]
+            return {name: held[name] for name in held.files}
     except InputError:
         raise
     except Exception as error:  # likewise

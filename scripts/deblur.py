@@ -50,6 +50,7 @@ from codes.restoration.methods import (
 from codes.restoration.pipeline import ITERATIONS, Student
 from codes.restoration.pipeline import restore as restore_by_ldn
 from codes.restoration.recording import find_reading, fit, tensors
+from codes.restoration.registration import ORIENTATIONS, better_start, upright
 from codes.restoration.video import check_video, write_video
 
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
@@ -79,6 +80,7 @@ class Options:
     rows: str = option(
         "", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=("bottom", "top")
     )
+    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=("lowest", "highest"))
     gamma: float = option(1.0, "the picture is light to the power of 1/gamma, as cameras write it: 2.2 is usual")
     deblur_path: str = option("", f"weights of LDN [model/{' or '.join(FILES['deblur_path'])}]")
@@ -257,7 +259,15 @@ def eaten(o: Options, *flags: str) -> Recipe:
 def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     """Read a pair and check all that can be wrong with it."""
     picture = read_image(picture_path)
-    reading = find_reading(spike_path, picture, geometry=o.geometry or None, rows=o.rows, bits=o.bits, align=o.align)
+    reading = find_reading(
+        spike_path,
+        picture,
+        geometry=o.geometry or None,
+        rows=o.rows,
+        bits=o.bits,
+        align=o.align,
+        orientation=o.orientation,
+    )
     total = reading.frames
     if not o.exposure and total != Exposure().total:
         raise InputError(
@@ -279,7 +289,9 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     check_instants(instants, length=around, total=total)
     reach = {"tfi": TFI_REACH, "tfp": around, "teacher": around}.get(o.method, max(around, RATES_REACH))
     start, stop = max(0, min(first, *instants) - reach), max(last, *instants) + reach + 1
-    picture, spikes = fit(picture, read(spike_path, reading, first=start, stop=stop), align=o.align)
+    picture, spikes = fit(
+        picture, upright(read(spike_path, reading, first=start, stop=stop), o.orientation), align=o.align
+    )
     # An exposure that starts at START is one with that margin before it; nothing here asks for the one after it.
     exposure = Exposure(length=length, margin=first - start)
     long = spikes[exposure.margin : exposure.margin + length].mean(0)
@@ -287,7 +299,7 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     if aligned[0] < OTHER and not o.geometry:
         raise InputError(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
-            "it is of another picture, or its sizes are swapped; to go on, say --geometry HEIGHT WIDTH"
+            "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
     is_cut = not o.times and o.frames > 1 and (begin, end) != (first, last)
     return Recording(picture, spikes, reading, start, exposure, instants, is_cut, aligned, tone(long, picture))
@@ -311,6 +323,14 @@ def describe(o: Options, recording: Recording, picture: Path, spikes: Path) -> N
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
     print(f"{spikes}: {recording.reading}")
     print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
+    margin, length = recording.exposure.margin, recording.exposure.length
+    if better := better_start(recording.spikes, recording.picture, start=margin, length=length):
+        start, best, given = better
+        print(
+            f"  NOT ALIGNED IN TIME: {length} frames from {recording.start + start} on fit the picture better "
+            f"(correlation {best:.3f}) than those from {recording.start + margin} on ({given:.3f}): "
+            f"--exposure {recording.start + start} {length}"
+        )
     if correlation > 0.8 and not LINEAR[0] < recording.tone * o.gamma < LINEAR[1]:
         found = f"  the picture is light to the power of {recording.tone:.2f}"
         print(f"{found}: if its camera has a gamma, say --gamma {1 / recording.tone:.1f}")

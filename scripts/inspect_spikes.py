@@ -1,4 +1,4 @@
-"""Tell what a spike file is: geometry, row and bit order, firing, broken pixels, and a picture to judge by eye.
+"""Inspect a spike file: geometry, order of rows and bits, firing rate, defective pixels, alignment with a picture.
 
 python scripts/inspect_spikes.py recording.dat                         # also .npz and .npy
 python scripts/inspect_spikes.py recording.dat --picture blurry.png    # are the two aligned?
@@ -13,10 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from codes.cli import option, program
+from codes.cli import check_range, option, program
 from codes.data.images import read_image, write_image
 from codes.errors import InputError
 from codes.restoration.file_format import Reading, align, guess, is_aligned, lost, read
+from codes.restoration.registration import DESCRIBED, better_orientation, better_start
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
@@ -31,31 +32,55 @@ class Options:
 
 
 def main(o: Options) -> None:
+    check_range(o, "instant", -1)
     if o.picture and len(o.files) > 1:
         raise InputError(f"--picture {o.picture}: belongs to one file, {len(o.files)} were given")
     picture = read_image(o.picture) if o.picture else None
     for file in o.files:
-        readings = guess(file, picture=picture)
-        print(file)
-        for reading in readings[:3]:
-            print(f"  {reading.confidence:6.1%}  {reading}")
-        best = readings[0]
-        instant = best.frames // 2 if o.instant < 0 else min(o.instant, best.frames - 1)
-        curve, rate = firing(file, best)
-        dead, hot = broken(rate, best.frames)
-        print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
-        if len(empty := lost(curve * best.height * best.width)):
-            print(f"  NO SPIKE in {len(empty)} frames, first in {empty[0]}: lost on the way from the camera")
-        print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
-        long, short = (tfp(file, best, instant, length) for length in (LONG, SHORT))
-        if picture is not None:
-            correlation, (x, y) = align(long, picture)
-            verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED"
-            print(f"  {verdict} with {o.picture}: correlation {correlation:.3f}, the spikes lie {x:+.1f} pixels")
-            print(f"  to the right and {y:+.1f} below the picture, compared around spike frame {instant}")
-        path = Path(o.output, f"{Path(file).resolve().parent.name}_{Path(file).stem}_inspected.png")
-        write_image(path, page(long, short, curve))
-        print(f"  {path}")
+        inspect(o, file, picture)
+
+
+def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
+    """Print how a file is to be read and what is wrong with it, and draw its page."""
+    readings = guess(file, picture=picture)
+    best = readings[0]
+    if o.instant >= best.frames:
+        raise InputError(f"--instant {o.instant}: {file} has the spike frames 0..{best.frames - 1}")
+    time = best.frames // 2 if o.instant < 0 else o.instant
+    print(file)
+    for reading in readings[:3]:
+        print(f"  {reading.confidence:6.1%}  {reading}")
+    curve, rate = firing(file, best)
+    dead, hot = broken(rate, best.frames)
+    print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
+    if len(empty := lost(curve * best.height * best.width)):
+        print(f"  NO SPIKE in {len(empty)} frames, first in {empty[0]}: lost on the way from the camera")
+    print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
+    long, short = (tfp(file, best, time, length) for length in (LONG, SHORT))
+    if picture is not None:
+        compare(o, file, best, long, picture, time)
+    path = Path(o.output, f"{Path(file).resolve().parent.name}_{Path(file).stem}_inspected.png")
+    write_image(path, page(long, short, curve))
+    print(f"  {path}")
+
+
+def compare(o: Options, file: str, reading: Reading, long: np.ndarray, picture: np.ndarray, time: int) -> None:
+    """Print whether the spikes around a spike frame show what the picture shows, upright and at the same time."""
+    correlation, (x, y) = align(long, picture)
+    verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED"
+    print(f"  {verdict} with {o.picture}: correlation {correlation:.3f}, the spikes lie {x:+.1f} pixels")
+    print(f"  to the right and {y:+.1f} below the picture, compared around spike frame {time}")
+    if better := better_orientation([long], picture):
+        name, best = better
+        print(
+            f"  the spikes show the picture {DESCRIBED[name]} (correlation {best:.3f}): deblur.py --orientation {name}"
+        )
+    first = max(0, time - LONG // 2 - LONG)
+    spikes = read(file, reading, first=first, stop=time + LONG // 2 + LONG + 1)
+    start = max(0, time - LONG // 2) - first
+    if len(spikes) >= start + LONG and (better := better_start(spikes, picture, start=start, length=LONG)):
+        found, best, _ = better
+        print(f"  an exposure around spike frame {first + found + LONG // 2} fits better: correlation {best:.3f}")
 
 
 def firing(file: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:

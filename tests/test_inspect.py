@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import ROOT
 from codes.errors import InputError
 from codes.restoration.file_format import align, guess, is_aligned, lost, read
 from codes.simulation.camera import integrate
+from scripts.inspect_spikes import Options, main
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -130,7 +132,7 @@ def test_files_that_are_none_are_named(tmp_path):
     np.save(tmp_path / "flat.npy", np.zeros((4, 4)))
     with pytest.raises(InputError, match=r"flat\.npy: holds no array"):
         guess(tmp_path / "flat.npy")
-    np.save(tmp_path / "gray.npy", np.full((4, 8, 8), 200, np.uint8))
+    np.save(tmp_path / "gray.npy", np.full((8, 8, 8), 200, np.uint8))
     with pytest.raises(InputError, match=r"gray\.npy: .* holds 200; spikes are 0 and 1"):
         guess(tmp_path / "gray.npy")
 
@@ -152,3 +154,17 @@ def test_the_script_tells_what_it_found(tmp_path):
     page = cv2.imread(str(tmp_path / f"{tmp_path.name}_recording_inspected.png"), cv2.IMREAD_GRAYSCALE)
     assert page.shape == (96 + 80, 320)
     assert np.corrcoef(page[:96, :160].ravel(), image[..., 0].ravel())[0, 1] > 0.95
+
+
+def test_the_script_names_orientation_time_and_frames_that_do_not_exist(tmp_path, capsys):
+    spikes, image = record(96, 160, 137)
+    write(tmp_path / "a.dat", spikes[..., ::-1])
+    cv2.imwrite(str(tmp_path / "blurry.png"), cv2.resize(image, None, fx=4, fy=4))
+    options = Options(files=(str(tmp_path / "a.dat"),), picture=str(tmp_path / "blurry.png"), output=str(tmp_path))
+    main(options)
+    told = capsys.readouterr().out
+    assert "the spikes show the picture mirrored left-right (correlation 0.9" in told
+    assert "--orientation mirrored" in told
+    for wrong in (137, -2):
+        with pytest.raises(InputError, match=f"--instant {wrong}: "):
+            main(replace(options, instant=wrong))

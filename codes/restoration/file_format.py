@@ -5,6 +5,7 @@ twice; read wrongly, it is torn, washed out or repeated.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from codes.archives import read_arrays
+from codes.archives import read_named_arrays
 from codes.data.listing import ARRAYS, has_suffix
 from codes.data.spikes import Exposure, file_size, map_bytes
 from codes.errors import InputError
@@ -23,6 +24,8 @@ ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixel
 DARK = 0.02  # of the brightest: below it light is noise
 MANY = 20  # spikes a frame, of which by chance none is never seen
 FRAMES = 200  # looked at, from the middle of a file
+UNSMOOTH = 0.3  # difference of smoothness that tells the axis of time
+SHORTEST = 5  # frames, rows and columns of a stream: pictures have 3 or 4 channels
 CUSTOM = 2.2  # log-odds (9 to 1) that rows and bits lie as the format has them
 
 
@@ -36,10 +39,12 @@ class Reading:
     flip: bool  # rows from the bottom up, as the format of .dat files has it
     low_bit_first: bool  # the lowest bit of a byte is its leftmost pixel, as the format has it
     confidence: float
+    time_last: bool = False  # an array [h,w,T]
 
     def __str__(self) -> str:
         rows, bit = "bottom" if self.flip else "top", "lowest" if self.low_bit_first else "highest"
-        return f"{self.frames} frames of {self.height}x{self.width}, rows from the {rows}, {bit} bit first"
+        order = ", array [h,w,T]" if self.time_last else ""
+        return f"{self.frames} frames of {self.height}x{self.width}, rows from the {rows}, {bit} bit first{order}"
 
 
 def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Reading]:
@@ -51,7 +56,7 @@ def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Readin
     """
     path = Path(path)
     found = []
-    for reading, average in _array_readings(path) if _is_array(path) else _file_readings(path, picture):
+    for reading, average in _array_readings(path, picture) if _is_array(path) else _file_readings(path, picture):
         torn = 3 * np.log(max(1 - _smoothness(average), 1e-6))
         if not _is_array(path):
             torn += 8 * np.log(_seam(average))
@@ -71,12 +76,19 @@ def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None
     """
     path, frames = Path(path), slice(first, stop)
     if _is_array(path):
-        spikes = _binary(path, _array(path)[frames])
+        array = _array(path)
+        spikes = _binary(path, (array.transpose(2, 0, 1) if reading.time_last else array)[frames])
     else:
         order = "little" if reading.low_bit_first else "big"
         packed = map_bytes(path).reshape(reading.frames, -1)[frames]
         spikes = np.unpackbits(packed, axis=1, bitorder=order).reshape(-1, reading.height, reading.width)
     return spikes[:, ::-1] if reading.flip else spikes
+
+
+def middle(path: str | Path, reading: Reading) -> np.ndarray:
+    """Return the TFP [h,w] of the frames in the middle of a file."""
+    frames = _middle(reading.frames)
+    return read(path, reading, first=frames.start, stop=frames.stop).mean(0)
 
 
 def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float, float]]:
@@ -161,9 +173,33 @@ def _shapes(size: int, picture: np.ndarray | None) -> list[tuple[int, int]]:
     return shapes
 
 
-def _array_readings(path: Path) -> Iterator[tuple[Reading, np.ndarray]]:
-    spikes = _array(path)
-    yield Reading(*spikes.shape, False, True, 0), _binary(path, spikes[_middle(len(spikes))]).mean(0)
+def _array_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
+    array = _array(path)
+    time_last = _is_time_last(path, array, picture)
+    spikes = array.transpose(2, 0, 1) if time_last else array
+    average = _binary(path, spikes[_middle(len(spikes))]).mean(0)
+    yield Reading(*spikes.shape, False, True, 0, time_last), average
+
+
+def _is_time_last(path: Path, array: np.ndarray, picture: np.ndarray | None) -> bool:
+    """Tell whether an array is [h,w,T] instead of [T,h,w], by the size of its picture or the length of a sample.
+
+    Raises: InputError if neither tells, but only as [h,w,T] it shows a smooth picture.
+    """
+    first, last = array.shape[1:], array.shape[:2]
+    if picture is not None:
+        sizes = {(round_(picture.shape[0] / 4), round_(picture.shape[1] / 4)) for round_ in (math.floor, math.ceil)}
+        fits_first, fits_last = (size in sizes or size[::-1] in sizes for size in (first, last))
+        if fits_first != fits_last:
+            return fits_last
+    total = Exposure().total
+    if (array.shape[0] == total) != (array.shape[2] == total):
+        return array.shape[2] == total
+    as_first = _smoothness(_binary(path, array[_middle(len(array))]).mean(0))
+    as_last = _smoothness(_binary(path, array[..., _middle(array.shape[2])]).mean(2))
+    if as_last > as_first + UNSMOOTH:
+        raise InputError(f"{path}: its array {list(array.shape)} looks like [h,w,T]; [T,h,w] is accepted: transpose it")
+    return False
 
 
 def _is_array(path: Path) -> bool:
@@ -171,11 +207,25 @@ def _is_array(path: Path) -> bool:
 
 
 def _array(path: Path) -> np.ndarray:
+    """Return the only array of a file that can be a stream of spikes.
+
+    Raises: InputError listing the arrays if there is none or several.
+    """
     file_size(path)
-    spikes = next((array for array in read_arrays(path) if array.ndim == 3 and array.dtype in (np.uint8, bool)), None)
-    if spikes is None:
-        raise InputError(f"{path}: holds no array [T,h,w] of 0 and 1, uint8 or bool")
-    return spikes
+    arrays = read_named_arrays(path)
+    found = {name: array for name, array in arrays.items() if _may_be_spikes(array)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    held = ", ".join(f"{name} {list(array.shape)} {array.dtype}" for name, array in arrays.items()) or "nothing"
+    wanted = "an array [T,h,w] of 0 and 1, uint8 or bool"
+    if not found:
+        raise InputError(f"{path}: holds no array of spikes, {wanted}; it holds {held}")
+    raise InputError(f"{path}: several arrays may be the spikes: {held}; save one file with {wanted} alone")
+
+
+def _may_be_spikes(array: np.ndarray) -> bool:
+    """Tell whether an array has the type and shape of spikes, and not those of a picture or a stack of pictures."""
+    return array.ndim == 3 and array.dtype in (np.uint8, bool) and min(array.shape) >= SHORTEST
 
 
 def _binary(path: Path, spikes: np.ndarray) -> np.ndarray:

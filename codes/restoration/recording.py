@@ -10,7 +10,8 @@ from torch import Tensor
 from codes.data.listing import ARRAYS, has_suffix
 from codes.data.spikes import UPSCALE, Exposure, frames_in
 from codes.errors import InputError
-from codes.restoration.file_format import KNOWN, Reading, guess
+from codes.restoration.file_format import KNOWN, Reading, guess, middle
+from codes.restoration.registration import DESCRIBED, better_orientation, oriented
 
 SURE = 0.9  # a reading this likely is believed against the custom of the format
 
@@ -23,14 +24,18 @@ def find_reading(
     rows: str = "",
     bits: str = "",
     align: str = "",
+    orientation: str = "upright",
 ) -> Reading:
     """Tell how a spike file that belongs to a picture [H,W,3] is to be read.
 
+    orientation: how the spikes show the picture, as in `registration.ORIENTATIONS`; the reading is that of the file.
     What is given is trusted: geometry (height, width), rows "bottom" or "top" first, bits "lowest" or "highest" first.
     The rest is as the format says, and the size a quarter of the picture's; it may be another if `align` is given.
-    Raises: InputError if the file holds no whole frames of that size, or is by its looks to be read otherwise.
+    Raises: InputError if the file holds no whole frames of that size, or its content shows another reading or
+    orientation.
     """
     path = Path(path)
+    picture = oriented(picture, orientation)
     if not path.is_file():
         raise InputError(f"{path}: no such spike file")
     is_array = has_suffix(path, ARRAYS)
@@ -55,6 +60,8 @@ def find_reading(
     chosen = next((reading for reading in possible if _agrees(reading, expected)), None)
     if chosen is None:
         raise InputError(f"{path}: cannot be read as --geometry, --rows and --bits say; it may be {found[0]}")
+    if orientation == "upright":
+        _refuse_other_orientation(path, picture, chosen, found)
     likeliest = possible[0]
     if likeliest.confidence > SURE * sum(reading.confidence for reading in possible):
         if align and _agrees(likeliest, order):
@@ -66,6 +73,24 @@ def find_reading(
                 "scripts/inspect_spikes.py shows it, --geometry, --rows and --bits say how to read it"
             )
     return chosen
+
+
+def _refuse_other_orientation(path: Path, picture: np.ndarray, chosen: Reading, found: list[Reading]) -> None:
+    """Refuse spikes that show the picture turned or mirrored; rows in the other order are those of a reading."""
+    swapped = [
+        reading
+        for reading in found
+        if (reading.height, reading.width) == (chosen.width, chosen.height)
+        and (reading.flip, reading.low_bit_first) == (chosen.flip, chosen.low_bit_first)
+    ]
+    averages = [middle(path, reading) for reading in (chosen, *swapped)]
+    better = better_orientation(averages, picture)
+    if better and better[0] != "flipped":
+        name, correlation = better
+        raise InputError(
+            f"{path}: the spikes show the picture {DESCRIBED[name]} (correlation {correlation:.3f}); "
+            f"--orientation {name} corrects it"
+        )
 
 
 def fit(picture: np.ndarray, spikes: np.ndarray, *, align: str = "") -> tuple[np.ndarray, np.ndarray]:
