@@ -1,7 +1,7 @@
 """Stage 3: train LDN, the small student that restores the picture at any instant of the exposure.
 
-    python train_deblur.py --base_folder data/refilmed                                      # recipe: fused
-    python train_deblur.py --base_folder GOPRO/ --recipe rates
+    python train_deblur.py --base_folder data/resimulated                                   # recipe: resim
+    python train_deblur.py --base_folder GOPRO/ --recipe isi
     python train_deblur.py --base_folder GOPRO/ --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
         --lambda_reblur 100 --data_type GOPRO                                               # recipe: published
     python train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
@@ -9,7 +9,7 @@
 
 Fed: the picture, blurry or as fusion along motion restored it, and light of 21 spike frames around an instant.
 Loss: the distance to the teacher at each of five instants (closed form; as published on BSN and EDSR), and of the mean
-of the five to the picture; of recipe fused the distance at seven instants to what scripts/resimulate.py filmed.
+of the five to the picture; of recipe resim the distance at seven instants to what scripts/resimulate.py filmed.
 """
 
 from collections.abc import Iterator
@@ -38,10 +38,11 @@ from codes.physics.intensity import estimate_intensity
 from codes.physics.sdm import sdm, tfp, upsample_bilinear, windows
 from codes.recipe import (
     CONSISTENCIES,
-    FUSED,
+    FORMER_VALUES,
+    ISI,
     PUBLISHED,
-    RATES,
     RECIPES,
+    RESIM,
     TEACHERS,
     Recipe,
     check_bsn_len,
@@ -50,7 +51,7 @@ from codes.recipe import (
 from codes.restoration.pipeline import Student, reconstruct, refine
 from codes.simulation.resimulation import is_resimulated
 
-WARM_UP = 0.05  # share of a run of the recipe rates
+WARM_UP = 0.05  # share of a run of the recipe isi
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class Options(stage.StageOptions):
     deblur_path: str = option("", "weights of LDN")
     recipe: str = option(
         "",
-        "published: counts, taught by BSN and EDSR; rates: taught by fused firing rates; fused: given these, taught by "
-        "what scripts/resimulate.py made of them [published with --bsn_path, fused on data of refilm.py, else rates]",
+        "published: spike counts, taught by BSN and EDSR; isi: ISI intensity, taught by the closed form on multi-frame "
+        "super-resolution (MFSR); resim: given that closed form, taught by re-simulated scenes "
+        "[published with --bsn_path, resim on data of scripts/resimulate.py, else isi]",
         choices=("", *RECIPES),
+        renamed=FORMER_VALUES["recipe"],
     )
-    teacher: str = option("", "who teaches [the recipe's]", choices=("", *TEACHERS))
+    teacher: str = option("", "teacher [that of the recipe]", choices=("", *TEACHERS), renamed=FORMER_VALUES["teacher"])
     spike_deblur_len: int = option(21, "spike frames that LDN sees")
     blur_step: int = option(24, "spike frames between the instants of a sample")
     lambda_tea: float = option(1.0, "weight of the teacher loss; 0: no teacher at all")
@@ -83,11 +86,13 @@ class Options(stage.StageOptions):
         choices=("", *CONSISTENCIES),
     )
     clip: bool = option(False, "clip what LDN restores to [0,1] before the loss, as published: gradients die there")
-    lr_swings: float = option(
-        0.0, "times that the learning rate falls to 0 and rises again, published: every 202 steps"
+    lr_cycles: float = option(
+        0.0,
+        "learning-rate cycles over the run, each falls to 0 and rises again; 0: one half cosine",
+        aliases=("lr_swings",),
     )
     warm_up: float | None = option(
-        None, "share of the run over which the learning rate rises from 0 [recipe rates 0.05, else 0, as published]"
+        None, "share of the run over which the learning rate rises from 0 [recipe isi 0.05, else 0, as published]"
     )
     use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
     init: str = option("blur", "start LDN as what it is given, or at random as published", choices=("blur", "random"))
@@ -97,23 +102,23 @@ class Options(stage.StageOptions):
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
     has_networks = bool(o.bsn_path or o.sr_path)
-    default = PUBLISHED if has_networks else FUSED if is_resimulated(o.base_folder) else RATES
+    default = PUBLISHED if has_networks else RESIM if is_resimulated(o.base_folder) else ISI
     recipe = stage.settle_recipe(o, o.deblur_path, default=default)
     if o.deblur_path:
         check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
     check(o, recipe)
     spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
     run, exposure = stage.open_run(o, "deblur"), Exposure()
-    run.journal.log(f"LDN is fed {spike_input} and the {recipe['picture']} picture, its teacher: {recipe['teacher']}")
+    run.journal.log(f"input of LDN: {spike_input} and {recipe['input']}; teacher: {recipe['teacher']}")
     is_consistent = recipe["consistency"] == "picture"
-    is_fused, filmed = recipe["picture"] == "fused", recipe["teacher"] == "refilmed"
-    if (is_fused or recipe["teacher"] == "fused") and not o.teacher_cache:
+    is_fused, filmed = recipe["input"] == "mfsr", recipe["teacher"] == "resim"
+    if (is_fused or recipe["teacher"] == "mfsr") and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
     net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
     teachers: dict[str, NetworkTeacher | ClosedFormTeacher] = {
-        "consistent": ClosedFormTeacher(short=o.bsn_len, mfsr=False),
-        "fused": ClosedFormTeacher(short=o.bsn_len),
+        "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False),
+        "mfsr": ClosedFormTeacher(short=o.bsn_len),
     }
     if published:
         bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
@@ -123,7 +128,7 @@ def main(o: Options) -> Rows:
             bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats
         )
     # Makes the labels, or the fused pictures that LDN is given; labels of filmed scenes are their sharp_sequence.
-    teacher = teachers["fused"] if is_fused else teachers.get(recipe["teacher"])
+    teacher = teachers["mfsr"] if is_fused else teachers.get(recipe["teacher"])
     centers = exposure.centers(SEQUENCE_STEP if filmed else o.blur_step)
     near = None if o.test_mode else perceptual(o.tea_loss)
 
@@ -182,7 +187,7 @@ def main(o: Options) -> Rows:
             long, short = tfp(light, middle, exposure.length), tfp(light, middle, o.bsn_len)
             clean = upsample_bilinear(teachers["published"].denoise(short))
             outputs |= {"SDM+BSN": sdm(batch.blur, upsample_bilinear(long), clean), "teacher": taught("published")}
-        outputs["SDM ISI"] = taught("consistent")
+        outputs["SDM ISI"] = taught("sdm")
         times = [middle] if batch.sequence is None else [middle, *exposure.centers(SEQUENCE_STEP)]
         fed = Student(net, recipe, short=o.bsn_len)
         intensities = list(refine(fed, batch.blur, batch.spikes, exposure=exposure))
@@ -197,8 +202,8 @@ def main(o: Options) -> Rows:
                 "LDN, 1 iteration": [frame.sharp for frame in first],
             }
             restored = of_first | restored
-        elif recipe["teacher"] == "fused" and o.test_mode:  # slow, and the same at every evaluation
-            outputs["SDM MFSR"] = taught("fused")
+        elif recipe["teacher"] == "mfsr" and o.test_mode:  # slow, and the same at every evaluation
+            outputs["SDM MFSR"] = taught("mfsr")
         if is_consistent:
             outputs["LDN without consistency"] = last[0].student
         outputs |= {name: frames[0] for name, frames in restored.items()}
@@ -230,30 +235,30 @@ def main(o: Options) -> Rows:
     noted = recipe if recipe == PUBLISHED else recipe | making(o)
     settings = {"parts": parts, "exposure": exposure, "name": "LDN", "recipe": noted}
     # Labels that lie close to where LDN starts: first steps as large as the rate would kill all of its features.
-    rises = o.warm_up if o.warm_up is not None else WARM_UP if spike_input == "rates" and not is_fused else 0.0
-    settings["lr"] = cosine(o.lr, swings=o.lr_swings, warm_up=rises)
+    rises = o.warm_up if o.warm_up is not None else WARM_UP if spike_input == "isi" and not is_fused else 0.0
+    settings["lr"] = cosine(o.lr, cycles=o.lr_cycles, warm_up=rises)
     return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
 
 
 def check(o: Options, recipe: Recipe) -> None:
     """Raise InputError for options that do not go together, before anything is made."""
-    filmed, keeps = recipe["teacher"] == "refilmed", o.teacher_cache or recipe["teacher"] == "fused"
+    filmed, keeps = recipe["teacher"] == "resim", o.teacher_cache or recipe["teacher"] == "mfsr"
     if o.reblur == "random" and keeps:
         raise InputError(
             "--reblur random: its labels are of other instants each time and cannot be kept: no "
-            "--teacher_cache, and --teacher published or consistent"
+            "--teacher_cache, and --teacher published or sdm"
         )
     if o.test_mode:
         return
-    if recipe["picture"] == "fused" and not filmed:
-        raise InputError(f"--teacher {recipe['teacher']}: LDN is given the fused picture, only refilmed can teach it")
+    if recipe["input"] == "mfsr" and not filmed:
+        raise InputError(f"--teacher {recipe['teacher']}: LDN's image input is mfsr, which only resim can teach")
     if not filmed:
         return
     if not is_resimulated(o.base_folder):
         raise InputError(
             f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
             f"python scripts/resimulate.py --base_folder {o.base_folder} --data_type {o.data_type} "
-            "--output data/refilmed"
+            "--output data/resimulated"
         )
     if o.train_split == "test":
         raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")

@@ -24,7 +24,7 @@ from codes.engine.journal import Rows
 from codes.errors import InputError
 from codes.files import short_hash
 from codes.networks import load, read_recipe
-from codes.recipe import PUBLISHED, SPIKE_INPUTS, Recipe, settle
+from codes.recipe import FORMER_VALUES, PUBLISHED, SPIKE_INPUTS, Recipe, settle, translated
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
@@ -58,8 +58,9 @@ class StageOptions:
     bsn_path: str = option("", "weights of BSN")
     spike_input: str = option(
         "",
-        "light by counting spikes, as published, or by the time between them [what the weights eat, else counts]",
+        "spike counts, as published, or inter-spike-interval (ISI) intensity [that of the weights, else counts]",
         choices=("", *SPIKE_INPUTS),
+        renamed=FORMER_VALUES["spike_input"],
     )
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     workers: int | None = option(None, "processes that read data [the cores, at most 4]")
@@ -112,7 +113,9 @@ def open_run(o: StageOptions, stage: str) -> Run:
     journal = Journal(folder, writes=distributed.rank() == 0, alone=not o.test_mode)
     defaults = {field.name: field.default for field in dataclasses.fields(o)}
     same_but = FREE if _goes_on(o, journal) else None
-    journal.options(dataclasses.asdict(o), defaults=defaults, same_but=same_but, by_content=BY_CONTENT)
+    journal.options(
+        dataclasses.asdict(o), defaults=defaults, same_but=same_but, by_content=BY_CONTENT, translated=translated
+    )
     journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
     return Run(journal, device, o.precision)
 
@@ -189,7 +192,7 @@ def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -
 
 def frames(recipe: Recipe, *, margin: int) -> Exposure:
     """Return the exposure with the frames that are read: those that windows reach, for rates all that tell them."""
-    return Exposure() if recipe["spike_input"] == "rates" else Exposure(margin=margin)
+    return Exposure() if recipe["spike_input"] == "isi" else Exposure(margin=margin)
 
 
 def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Module:

@@ -30,6 +30,7 @@ from codes.networks.tiling import TiledBSN, TiledEDSR, compiled
 from codes.recipe import (
     CONSISTENCIES,
     FILES,
+    FORMER_VALUES,
     PUBLISHED,
     SPIKE_INPUTS,
     Recipe,
@@ -55,7 +56,7 @@ from codes.restoration.video import check_video, write_video
 
 PICTURES, SPIKES = (".png", ".jpg", ".jpeg"), (".dat", ".npz", ".npy")
 TFI_REACH = 1000  # spike frames to either side in which TFI looks for the spikes around an instant
-METHODS = ("ldn", "fused", "teacher", "sdm", "tfi", "tfp")  # fused: sdm on rates, enlarged along motion
+METHODS = ("ldn", "mfsr", "teacher", "sdm", "tfi", "tfp")  # mfsr: sdm on multi-frame super-resolution
 RATES_REACH = 128  # spike frames beyond the exposure that rates are told by: fusion takes 52, motion twice 34
 LINEAR = (0.8, 1.3)  # powers of light that values may be without a word
 DARKEST = 32  # of 255, below which a picture is hardly one
@@ -68,7 +69,7 @@ class Options:
     picture: str = option(MISSING, "blurry picture, or a folder of them", positional=True)
     spikes: str = option("", "spike file (.dat, .npz, .npy), or a folder; none: beside the pictures", positional=True)
     out: str = option("out", "folder of the sharp pictures, a folder in it for each of several pairs")
-    method: str = option("ldn", "how to restore", choices=METHODS)
+    method: str = option("ldn", "how to restore", choices=METHODS, renamed={"fused": "mfsr"})
     frames: int = option(25, "sharp pictures, evenly over the exposure")
     times: tuple[int, ...] = option((), "instants in spike frames, instead of --frames")
     exposure: tuple[int, ...] = option((), "first spike frame and length of the exposure [20 97, for 137 frames]")
@@ -88,18 +89,20 @@ class Options:
     sr_path: str = option("", f"weights of EDSR, for the teacher [model/{' or '.join(FILES['sr_path'])}]")
     spike_input: str = option(
         "",
-        "sdm: counts, the closed form as published, or rates, ours [rates; ldn, teacher: what the weights eat]",
+        "sdm: counts, the closed form as published, or isi, ISI intensity [isi; ldn, teacher: that of the weights]",
         choices=("", *SPIKE_INPUTS),
+        renamed=FORMER_VALUES["spike_input"],
     )
     consistency: str = option(
         "",
         "of ldn; picture: to all that it restores is added what its mean lacks of the picture [as the weights say]",
         choices=("", *CONSISTENCIES),
     )
-    looks: int = option(
+    iterations: int = option(
         0,
         "of ldn that is fed by fusion: how often spikes are explained, from the second time on by what was restored "
         f"before [{ITERATIONS} where they are few, else 1]",
+        aliases=("looks",),
     )
     center_weight: float = option(0.0, "of the teacher: share of the measured light beside BSN's; published: 0")
     bsn_len: int = option(9, "spike frames that ldn, teacher, sdm and tfp average")
@@ -163,8 +166,8 @@ def check(o: Options) -> None:
         raise InputError(f"--tile {o.tile}: a multiple of {UPSCALE * UPSCALE}, or 0, is accepted")
     if o.consistency and o.method != "ldn":
         raise InputError(f"--consistency {o.consistency}: of --method ldn alone, not of {o.method}")
-    if o.looks < 0 or (o.looks and o.method != "ldn"):
-        raise InputError(f"--looks {o.looks}: 1 or more, of --method ldn, is accepted")
+    if o.iterations < 0 or (o.iterations and o.method != "ldn"):
+        raise InputError(f"--iterations {o.iterations}: 1 or more, of --method ldn, is accepted")
     for name in ("frames", "bsn_len", "spike_deblur_len"):
         if getattr(o, name) < 1:
             raise InputError(f"--{name} {getattr(o, name)}: 1 or more is accepted")
@@ -177,8 +180,8 @@ def check_recipe(o: Options) -> None:
     """Refuse what the weights of LDN were not made for."""
     recipe, path = eaten(o, "deblur_path"), weights(o, "deblur_path")
     check_bsn_len(recipe, o.bsn_len, path=path)
-    if o.looks and recipe["picture"] != "fused":
-        raise InputError(f"--looks {o.looks}: {path} is not fed by fusion, it looks once")
+    if o.iterations and recipe["input"] != "mfsr":
+        raise InputError(f"--iterations {o.iterations}: {path} is not fed by fusion, it looks once")
 
 
 def pairs(o: Options) -> dict[str, tuple[Path, Path]]:
@@ -278,7 +281,7 @@ def prepare(o: Options, picture_path: Path, spike_path: Path) -> Recording:
     last = first + length - 1
     if last >= total:
         raise InputError(f"--exposure {first} {length}: frames {first}..{last}, {spike_path} has 0..{total - 1}")
-    around = {"ldn": max(o.spike_deblur_len, o.bsn_len), "tfi": 1, "fused": 1}.get(o.method, o.bsn_len)
+    around = {"ldn": max(o.spike_deblur_len, o.bsn_len), "tfi": 1, "mfsr": 1}.get(o.method, o.bsn_len)
     begin, end = max(first, around // 2), min(last, total - around + around // 2)  # where windows fit into the stream
     if not o.times and o.frames > (within := max(end - begin + 1, 0)):
         raise InputError(
@@ -361,7 +364,7 @@ def frames_by_method(
         recipe = eaten(o, "deblur_path")
         recipe |= {"consistency": o.consistency} if o.consistency else {}
         student = Student(nets["deblur_path"], recipe, short=o.bsn_len, tile=tile)
-        return restore_by_ldn(student, blur, spikes, times, exposure=exposure, iterations=o.looks)
+        return restore_by_ldn(student, blur, spikes, times, exposure=exposure, iterations=o.iterations)
     if o.method == "teacher":
         teacher = NetworkTeacher(
             TiledBSN(nets["bsn_path"], tile=tile),
@@ -372,7 +375,7 @@ def frames_by_method(
             exposure=exposure,
         )
         return teacher_frames(teacher, blur, spikes, times)
-    if o.method == "fused":
+    if o.method == "mfsr":
         return mfsr_frames(blur, spikes, times, exposure=exposure)
     if o.method == "tfi":
         return tfi_frames(blur, spikes, times, exposure=exposure)

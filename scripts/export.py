@@ -74,9 +74,9 @@ def example(times: int, height: int, width: int, frames: int, recipe: Recipe) ->
     """Return random inputs of LDN for spikes of height x width, as the recipe asks for them."""
     spikes = torch.randint(2, (times, frames, height, width)).float()
     blur, start = (torch.rand(count, 3, UPSCALE * height, UPSCALE * width) for count in (1, times))
-    if recipe["picture"] == "fused":
+    if recipe["input"] == "mfsr":
         return start, spikes
-    return (blur, spikes, start) if recipe["spike_input"] == "rates" else (blur, spikes)
+    return (blur, spikes, start) if recipe["spike_input"] == "isi" else (blur, spikes)
 
 
 @torch.inference_mode()
@@ -91,7 +91,7 @@ def to_onnx(net: LDN, recipe: Recipe) -> bytes:
     sides = {2: "height", 3: "width"}
     axes = {"blur": sides, "spikes": {0: "times", 2: "height/4", 3: "width/4"}, "sharp": {0: "times", **sides}}
     axes["start"] = axes["sharp"]
-    if recipe["picture"] == "fused":
+    if recipe["input"] == "mfsr":
         axes["blur"] = axes["sharp"]
     inputs, content = example(2, 24, 32, net.spike_enc[0].in_channels, recipe), io.BytesIO()
     names = ["blur", "spikes", "start"][: len(inputs)]
@@ -136,7 +136,7 @@ def to_program(net: LDN, recipe: Recipe) -> bytes:
     height, width = (torch.export.Dim(name, min=SMALLEST, max=LARGEST) for name in ("height", "width"))
     times, sides = torch.export.Dim("times"), {2: UPSCALE * height, 3: UPSCALE * width}
     each = {0: times, **sides}
-    shapes = (each if recipe["picture"] == "fused" else sides, {0: times, 2: height, 3: width}, each)
+    shapes = (each if recipe["input"] == "mfsr" else sides, {0: times, 2: height, 3: width}, each)
     inputs, content = example(2, 24, 32, net.spike_enc[0].in_channels, recipe), io.BytesIO()
     torch.export.save(torch.export.export(net, inputs, dynamic_shapes=shapes[: len(inputs)]), content)
     return content.getvalue()

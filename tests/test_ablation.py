@@ -14,7 +14,7 @@ from conftest import ROOT
 from codes.engine import checkpoint
 from codes.errors import InputError
 from codes.networks import BSN
-from codes.recipe import RATES
+from codes.recipe import ISI
 from scripts.dev.ablations import denoise, train, values
 
 
@@ -35,7 +35,7 @@ def test_the_posterior_mean_is_nearer_than_either_guess(blind_error):
 def test_denoise_measures_every_way_on_every_set(data, tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "BSN.pth"
-    checkpoint.save_weights(path, BSN(), RATES)
+    checkpoint.save_weights(path, BSN(), ISI)
     settings = {"base_folder": (str(data),) * 2, "output": str(tmp_path / "ablation"), "bsn_path": str(path)}
     table = denoise.main(denoise.Options(**settings))
     rows = {name: cells for name, *cells in table.rows}

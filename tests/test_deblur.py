@@ -25,7 +25,7 @@ from codes.networks import BSN, EDSR, LDN, tiling
 from codes.networks.bsn import Decoder, Encoder
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import sdm, tfp
-from codes.recipe import FUSED, RATES
+from codes.recipe import ISI, RESIM
 from codes.restoration.pipeline import Student, averaged_times
 from codes.simulation.camera import integrate, sense
 from scripts import deblur
@@ -139,33 +139,33 @@ def test_sdm_is_the_closed_form_and_nearer_the_truth(o, filmed):
 
 def test_rates_are_nearer_the_truth_than_counts_and_fusion_is_no_worse(o, filmed):
     far = {}
-    for name, change in {"counts": {}, "rates": {"spike_input": "rates"}, "fused": {"method": "fused"}}.items():
+    for name, change in {"counts": {}, "isi": {"spike_input": "isi"}, "mfsr": {"method": "mfsr"}}.items():
         main(replace(o, **change, times=(30, 68), out=f"{o.out}_{name}"))
         far[name] = np.mean([psnr(read_image(Path(f"{o.out}_{name}", f"{t:03d}.png")), filmed[2][t]) for t in (30, 68)])
-    assert far["rates"] > far["counts"] + 1 and far["fused"] > far["rates"] - 0.2
+    assert far["isi"] > far["counts"] + 1 and far["mfsr"] > far["isi"] - 0.2
 
 
-@pytest.mark.parametrize("recipe", [RATES, FUSED], ids=["rates", "fused"])
+@pytest.mark.parametrize("recipe", [ISI, RESIM], ids=["isi", "resim"])
 @pytest.mark.parametrize("tile", [0, 16])
 def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe):
     torch.manual_seed(0)
     net, path = LDN().eval(), tmp_path / "rates.pth"
     torch.save({"net": net.state_dict(), "recipe": recipe}, path)
-    looks = 1 if recipe == FUSED else 0
-    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile, looks=looks))
-    with pytest.raises(InputError, match="made for --spike_input rates, asked for is counts"):
+    looks = 1 if recipe == RESIM else 0
+    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile, iterations=looks))
+    with pytest.raises(InputError, match="made for --spike_input isi, asked for is counts"):
         main(replace(o, method="ldn", deblur_path=str(path), times=(30,), out=o.out + "_other"))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     spikes = torch.from_numpy(filmed[1])[None]
     instants = [*range(20, 117, 8), 30]
     light = isi_intensity(spikes)
-    light = motion_compensated_intensity(spikes, light) if recipe == FUSED else light
-    given = ldn_input(blur, light, instants, length=21, short=9, exposure=Exposure(), spike_input="rates")
-    if recipe == FUSED:
+    light = motion_compensated_intensity(spikes, light) if recipe == RESIM else light
+    given = ldn_input(blur, light, instants, length=21, short=9, exposure=Exposure(), spike_input="isi")
+    if recipe == RESIM:
         given = ClosedFormTeacher()(blur, spikes, instants)[0], given[1]
     with torch.no_grad():
         sharp = net(*given)
-    if recipe == FUSED:  # what the mean of thirteen instants lacks of the picture is added everywhere
+    if recipe == RESIM:  # what the mean of thirteen instants lacks of the picture is added everywhere
         sharp = sharp + blur - (sharp[:13].sum(0) - sharp[0] / 2 - sharp[12] / 2) / 12
     wanted = sharp[-1].clamp(0, 1).permute(1, 2, 0).numpy() * 255
     assert np.abs(read_image(Path(o.out, "030.png")) - wanted).max() <= 0.51
@@ -176,11 +176,11 @@ def test_few_spikes_are_looked_at_as_often_as_is_said(o, tmp_path):
     light = np.stack([sense(frame) for frame in scene(137)[2]])
     first = np.random.default_rng(0).random(light.shape[1:], np.float32)
     write_spikes(o.spikes, integrate(light, threshold=4, first=first))
-    torch.save({"net": LDN().pass_blur_through().state_dict(), "recipe": FUSED}, tmp_path / "fused.pth")
+    torch.save({"net": LDN().pass_blur_through().state_dict(), "recipe": RESIM}, tmp_path / "fused.pth")
     found = {}
     for looks in (0, 1, 3):
         ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(tmp_path / "fused.pth"), "times": (68,)}
-        main(replace(o, **ldn, looks=looks, out=f"{o.out}_{looks}"))
+        main(replace(o, **ldn, iterations=looks, out=f"{o.out}_{looks}"))
         found[looks] = read_image(Path(f"{o.out}_{looks}", "068.png"))
     assert np.array_equal(found[0], found[3]) and not np.array_equal(found[0], found[1])
 
@@ -443,12 +443,12 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
     if case == "exposure outside":
         return replace(o, exposure=(50, 97)), r"--exposure 50 97: frames 50\.\.146"
     if case == "looks of another method":
-        return replace(o, looks=2), r"--looks 2: 1 or more, of --method ldn"
+        return replace(o, iterations=2), r"--iterations 2: 1 or more, of --method ldn"
     if case == "looks of weights that are not fed by fusion":
         path = Path(o.spikes).with_suffix(".pth")
-        torch.save({"net": LDN().state_dict(), "recipe": RATES}, path)
+        torch.save({"net": LDN().state_dict(), "recipe": ISI}, path)
         ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(path)}
-        return replace(o, looks=2, **ldn), r"--looks 2: .*spikes\.pth is not fed by fusion"
+        return replace(o, iterations=2, **ldn), r"--iterations 2: .*spikes\.pth is not fed by fusion"
     if case == "output not empty":
         write_image(Path(o.out, "068.png"), blur)
         return o, r"out: exists and is not empty.*--force"
@@ -513,6 +513,6 @@ def test_any_weights_can_be_made_to_agree_with_the_picture(o, weights, consisten
 def test_the_mean_is_over_enough_times_or_not_known(exposure, total, number):
     """Of a short exposure as many as it has; where windows of 21 frames do not fit around its ends, none."""
     first, length = exposure
-    times = averaged_times(Student(LDN(), FUSED), Exposure(length=length, margin=first), total)
-    assert len(set(times)) == number and not averaged_times(Student(LDN(), RATES), Exposure(), 137)
+    times = averaged_times(Student(LDN(), RESIM), Exposure(length=length, margin=first), total)
+    assert len(set(times)) == number and not averaged_times(Student(LDN(), ISI), Exposure(), 137)
     assert not times or (times[0], times[-1]) == (first, first + length - 1)

@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT
 
 from codes.networks import LDN
-from codes.recipe import FUSED, RATES
+from codes.recipe import ISI, RESIM
 from scripts import export
 
 
@@ -51,7 +51,7 @@ def test_the_exported_program_is_ldn_at_any_size(exported, size):
     np.testing.assert_allclose(program(blur, spikes).detach().numpy(), sharp, atol=1e-5)
 
 
-@pytest.mark.parametrize(("recipe", "pictures", "starts"), [(RATES, 1, 1), (FUSED, 3, 0)])
+@pytest.mark.parametrize(("recipe", "pictures", "starts"), [(ISI, 1, 1), (RESIM, 3, 0)])
 def test_weights_that_start_elsewhere_ask_for_it(tmp_path, recipe, pictures, starts):
     torch.manual_seed(0)
     net = LDN().eval()

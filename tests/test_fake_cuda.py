@@ -29,12 +29,12 @@ NETWORKS = {"bsn_path": "bsn.pth", "sr_path": "sr.pth"}
 # Script, options, and bounds of the live memory in GiB, in fp32 and in bf16: a fifth above what the forward pass needs.
 STAGES = {
     "BSN": ("train_bsn", {}, 3.0, 1.6),
-    "BSN, ISI": ("train_bsn", {"spike_input": "rates"}, 3.0, 1.6),
+    "BSN, ISI": ("train_bsn", {"spike_input": "isi"}, 3.0, 1.6),
     "SR": ("train_sr", {}, 1.4, 0.8),
     "LDN published, SSIM": ("train_deblur", {"recipe": "published", "tea_loss": "ssim"} | NETWORKS, 3.4, 2.7),
-    "LDN ISI": ("train_deblur", {"recipe": "rates", "tea_loss": "ssim", "teacher": "consistent"}, 3.4, 2.7),
-    "LDN ISI, cached labels": ("train_deblur", {"recipe": "rates", "tea_loss": "ssim"}, 3.4, 2.7),
-    "LDN resim, SSIM": ("train_deblur", {"recipe": "fused", "tea_loss": "ssim"}, 4.6, 3.7),
+    "LDN ISI": ("train_deblur", {"recipe": "isi", "tea_loss": "ssim", "teacher": "sdm"}, 3.4, 2.7),
+    "LDN ISI, cached labels": ("train_deblur", {"recipe": "isi", "tea_loss": "ssim"}, 3.4, 2.7),
+    "LDN resim, SSIM": ("train_deblur", {"recipe": "resim", "tea_loss": "ssim"}, 4.6, 3.7),
 }
 
 

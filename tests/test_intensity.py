@@ -71,10 +71,10 @@ def test_rates_know_the_light_better_than_counts_do(threshold, gain):
     light = np.broadcast_to(rng.uniform(0.05, 0.95, (40, 40)), (137, 40, 40)).astype(np.float32)
     spikes = add_noise(integrate(light, threshold=threshold, first=rng.random((40, 40), np.float32)), rng)
     error = {}
-    for name in ("counts", "rates"):
+    for name in ("counts", "isi"):
         seen = estimate_intensity(torch.from_numpy(spikes)[None], name)[0, 64:73].float().mean(0) * threshold
         error[name] = 10 * np.log10(np.mean((seen.numpy() - light[0]) ** 2))
-    assert error["counts"] - error["rates"] > gain  # dB
+    assert error["counts"] - error["isi"] > gain  # dB
 
 
 @pytest.mark.parametrize("threshold, found, lost", [(1.0, 0.15, 0.002), (4.0, 0.5, 0.02)])
@@ -94,7 +94,7 @@ def test_many_rows_at_once_and_some_at_a_time_are_the_same(monkeypatch):
     whole = firing_rate(remove_noise_spikes(spikes))
     for of_a_cache in (1, 2 * 137 * 5 * 3, 10**9):
         monkeypatch.setattr(intensity, "IN_CACHE", of_a_cache)
-        assert torch.equal(estimate_intensity(spikes, "rates"), whole)
+        assert torch.equal(estimate_intensity(spikes, "isi"), whole)
 
 
 def test_the_fused_pictures_of_an_exposure_are_divided_by_their_own_mean():
@@ -124,7 +124,7 @@ def test_the_mean_of_what_is_restored_is_the_blurry_picture():
 def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
     light, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
-    sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "rates"}
+    sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "isi"}
     (_, windows, start), (_, others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (light, light / 4))
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)

@@ -15,7 +15,7 @@ from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
 from codes.physics.data_consistency import data_consistency_residual, mean_over_exposure
-from codes.recipe import FUSED, PUBLISHED, RATES, settle
+from codes.recipe import ISI, PUBLISHED, RESIM, settle
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def trained(options: dict, **more: object) -> str:
 def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
     path = trained(options)
     found = read_recipe(path)
-    assert found == read_recipe(Path(path).parent / "state.pth") and found.items() >= RATES.items()
+    assert found == read_recipe(Path(path).parent / "state.pth") and found.items() >= ISI.items()
     assert found["threshold"] == "unknown" and found["bsn_len"] == "9" and found["commit"]
     rows = train_deblur.main(train_deblur.Options(**options | {"test_mode": True, "deblur_path": path}))
     assert list(rows) == ["blurry", "TFP_9", "TFI", "SDM", "SDM ISI", "SDM MFSR", "LDN"]
@@ -43,10 +43,10 @@ def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
 
 
 def test_weights_of_another_picture_are_refused_with_both_named():
-    with pytest.raises(InputError, match=r"w\.pth: looks at the blurry picture, --recipe fused at the fused one"):
-        settle({"recipe": "fused"}, {"w.pth": RATES}, PUBLISHED)
-    with pytest.raises(InputError, match=r"w\.pth: looks at the fused picture, --recipe rates at the blurry one"):
-        settle({"recipe": "rates"}, {"w.pth": FUSED}, PUBLISHED)
+    with pytest.raises(InputError, match=r"w\.pth: its image input is blurry, that of --recipe resim is mfsr"):
+        settle({"recipe": "resim"}, {"w.pth": ISI}, PUBLISHED)
+    with pytest.raises(InputError, match=r"w\.pth: its image input is mfsr, that of --recipe isi is blurry"):
+        settle({"recipe": "isi"}, {"w.pth": RESIM}, PUBLISHED)
 
 
 def test_the_published_recipe_leaves_a_bare_state_dict(options, tmp_path):
@@ -57,9 +57,9 @@ def test_the_published_recipe_leaves_a_bare_state_dict(options, tmp_path):
 
 
 def test_a_flag_against_a_weight_file_is_refused_with_both_values(options, tmp_path):
-    torch.save({"net": BSN().state_dict(), "recipe": {"spike_input": "rates"}}, tmp_path / "bsn.pth")
+    torch.save({"net": BSN().state_dict(), "recipe": {"spike_input": "isi"}}, tmp_path / "bsn.pth")
     settings = options | {"bsn_path": str(tmp_path / "bsn.pth"), "spike_input": "counts"}
-    with pytest.raises(InputError, match=r"bsn\.pth: made for --spike_input rates, asked for is counts"):
+    with pytest.raises(InputError, match=r"bsn\.pth: made for --spike_input isi, asked for is counts"):
         train_bsn.main(train_bsn.Options(**settings))
 
 
@@ -87,27 +87,27 @@ def test_the_threshold_of_a_data_set_is_its_name_or_its_note(tmp_path, folder, n
     assert manifest.thresholds(tmp_path / folder) == found
 
 
-@pytest.mark.parametrize("recipe", [{"spike_input": "smells"}, "rates", {}])
+@pytest.mark.parametrize("recipe", [{"spike_input": "smells"}, "isi", {}])
 def test_a_recipe_of_another_kind_is_refused(tmp_path, recipe):
     torch.save({"net": LDN().state_dict(), "recipe": recipe}, tmp_path / "odd.pth")
-    with pytest.raises(InputError, match=re.escape("counts or rates")):
+    with pytest.raises(InputError, match=re.escape("counts or isi")):
         read_recipe(tmp_path / "odd.pth")
 
 
 def test_flags_go_before_weights_and_weights_before_the_default():
-    assert settle({}, {}, RATES) == RATES
-    assert settle({"teacher": "consistent"}, {}, RATES) == RATES | {"teacher": "consistent"}
-    assert settle({"recipe": "published"}, {}, RATES) == PUBLISHED
-    assert settle({}, {"a.pth": RATES}, PUBLISHED) == RATES
-    with pytest.raises(InputError, match=r"do not go together: a\.pth for counts, b\.pth for rates"):
-        settle({}, {"a.pth": PUBLISHED, "b.pth": RATES}, PUBLISHED)
+    assert settle({}, {}, ISI) == ISI
+    assert settle({"teacher": "sdm"}, {}, ISI) == ISI | {"teacher": "sdm"}
+    assert settle({"recipe": "published"}, {}, ISI) == PUBLISHED
+    assert settle({}, {"a.pth": ISI}, PUBLISHED) == ISI
+    with pytest.raises(InputError, match=r"do not go together: a\.pth for counts, b\.pth for isi"):
+        settle({}, {"a.pth": PUBLISHED, "b.pth": ISI}, PUBLISHED)
 
 
 def test_the_published_rate_swings_every_202_steps():
     """As torch's own CosineAnnealingLR with T_max 101, which the reference steps once an iteration."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=101)
-    swinging = cosine(1e-3, swings=606 / 202)
+    swinging = cosine(1e-3, cycles=606 / 202)
     for step in range(606):
         assert swinging(step / 606) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
         optimizer.step()
@@ -124,7 +124,7 @@ def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monke
     monkeypatch.setattr(
         train_deblur, "cosine", lambda *lr, **how: [risen.append(how["warm_up"]), cosine(*lr, **how)][1]
     )
-    quick = {"teacher": "consistent", "steps": 1}
+    quick = {"teacher": "sdm", "steps": 1}
     for name, more in {"rates": {}, "asked": {"warm_up": 0.5}, "not": {"warm_up": 0.0}}.items():
         train_deblur.main(train_deblur.Options(**options | {"tea_loss": "ssim", "exp_name": name} | quick | more))
     published = {"spike_input": "counts", "lambda_tea": 0.0, "exp_name": "counts"}
@@ -160,12 +160,12 @@ def test_random_instants_lie_one_in_each_part_of_the_exposure():
     assert seen == set(range(20, 117))
 
 
-VARIANTS = {"reblur": "trapezoid"}, {"reblur": "random"}, {"clip": True, "init": "random"}, {"lr_swings": 2.0}
+VARIANTS = {"reblur": "trapezoid"}, {"reblur": "random"}, {"clip": True, "init": "random"}, {"lr_cycles": 2.0}
 
 
 @pytest.mark.parametrize("change", VARIANTS)
 def test_each_variant_trains_otherwise_and_resumes_exactly(options, change):
-    live = options | {"teacher": "consistent", "init": change.get("init", "blur")}
+    live = options | {"teacher": "sdm", "init": change.get("init", "blur")}
     plain, through = (read_weights(trained(live | more, exp_name=name)) for name, more in (("p", {}), ("t", change)))
     trained(live | change, exp_name="s", steps=1)
     stopped = read_weights(trained(live | change, exp_name="s"))
@@ -174,6 +174,6 @@ def test_each_variant_trains_otherwise_and_resumes_exactly(options, change):
 
 
 def test_random_instants_go_with_no_kept_labels(options, tmp_path):
-    for more in ({"teacher": "fused"}, {"teacher": "consistent", "teacher_cache": str(tmp_path)}):
+    for more in ({"teacher": "mfsr"}, {"teacher": "sdm", "teacher_cache": str(tmp_path)}):
         with pytest.raises(InputError, match=r"--reblur random: .*cannot be kept"):
             trained(options, reblur="random", **more)

@@ -16,7 +16,7 @@ from codes.motion.super_resolution import STEP
 from codes.networks import LDN
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import tfp, windows
-from codes.recipe import FUSED, RATES
+from codes.recipe import ISI, RESIM
 from codes.restoration import pipeline
 from codes.restoration.pipeline import FEW_SPIKES, FILM_STEP, Student, reconstruct, refine, restore
 from codes.simulation.camera import add_noise, integrate, sense
@@ -36,13 +36,13 @@ def recording(threshold: float) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]
 @pytest.fixture(scope="module")
 def student() -> Student:
     """Return LDN as it starts: it passes on the closed form."""
-    return Student(LDN().pass_blur_through().eval(), FUSED)
+    return Student(LDN().pass_blur_through().eval(), RESIM)
 
 
 @pytest.fixture(scope="module")
 def random_student() -> Student:
     torch.manual_seed(0)
-    return Student(LDN().eval(), FUSED)
+    return Student(LDN().eval(), RESIM)
 
 
 @torch.inference_mode()
@@ -142,7 +142,7 @@ def test_few_spikes_are_refined_unless_told_otherwise(student, threshold, iterat
 @torch.inference_mode()
 def test_ldn_on_the_blurry_picture_has_one_iteration(student):
     blur, spikes, _ = recording(4)
-    assert len(list(refine(student._replace(recipe=RATES), blur, spikes, exposure=EXPOSURE, iterations=2))) == 1
+    assert len(list(refine(student._replace(recipe=ISI), blur, spikes, exposure=EXPOSURE, iterations=2))) == 1
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_the_table_has_the_first_iteration_and_the_last(random_student, tmp_path
     for part, picture in (("blur", film[20:117].mean(0).round().astype(np.uint8)), ("sharp", film[68])):
         write_image(tmp_path / f"data/test/{part}_data/scene/000000.png", picture)
     write_spikes(tmp_path / "data/test/spike_data/scene/000000.dat", spikes[0].numpy())
-    checkpoint.save_weights(tmp_path / "LDN.pth", random_student.net, FUSED | {"bsn_len": "9"})
+    checkpoint.save_weights(tmp_path / "LDN.pth", random_student.net, RESIM | {"bsn_len": "9"})
     options = {"base_folder": str(tmp_path / "data"), "save_folder": str(tmp_path / "log"), "device": "cpu"}
     rows = train_deblur.main(
         train_deblur.Options(**options, test_mode=True, deblur_path=str(tmp_path / "LDN.pth"), workers=0)

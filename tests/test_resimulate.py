@@ -21,7 +21,7 @@ from codes.data.spikes import Exposure, write_spikes
 from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
 from codes.networks import read_recipe, read_weights
-from codes.recipe import FUSED
+from codes.recipe import RESIM
 from codes.simulation.resimulation import frame_order, is_resimulated, restored_scene
 from scripts import resimulate
 from scripts.dev.ablations import train as ablation
@@ -171,7 +171,7 @@ def test_the_sharp_pictures_of_a_recording_are_never_opened(filmed, monkeypatch)
 def test_ldn_of_the_fused_recipe_starts_at_fusion_and_is_the_default_there(filmed):
     train_deblur.main(train_deblur.Options(**options(filmed, exp_name="tiny")))
     path = filmed / "log/deblur/tiny/checkpoints/LDN_0002.pth"
-    assert read_recipe(path).items() >= FUSED.items()
+    assert read_recipe(path).items() >= RESIM.items()
     test = options(filmed, exp_name="tiny", test_mode=True, deblur_path=str(path))
     rows = train_deblur.main(train_deblur.Options(**test))
     assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM MFSR"]["psnr"], abs=1.0)
@@ -198,7 +198,7 @@ def test_a_copy_without_its_record_does_not_change_the_recipe_of_a_run(copied):
 
 def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
     with pytest.raises(InputError, match=r"data: this recipe is taught by .* scripts/resimulate\.py --base_folder"):
-        train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="fused")))
+        train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="resim")))
 
 
 @pytest.mark.parametrize("threshold", [(1.0,), (2.0, 1.0), (0.0, 1.0), (1.0, float("nan")), (1.0, float("inf")), ()])
@@ -236,7 +236,7 @@ def test_the_ablation_trains_on_it(filmed):
     [
         ({"train_split": "test"}, "--train_split test: its pictures are no filmed ones"),
         ({"lambda_reblur": 0.0, "use_ssim": True}, "--lambda_reblur, --use_ssim: filmed scenes are learned"),
-        ({"recipe": "fused", "teacher": "consistent"}, "--teacher consistent: LDN is given the fused picture"),
+        ({"recipe": "resim", "teacher": "sdm"}, "--teacher sdm: LDN's image input is mfsr"),
     ],
 )
 def test_neither_truth_nor_its_own_input_teaches(filmed, more, told):

@@ -11,7 +11,7 @@ import torch
 from conftest import needs_compiler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from training import LIVE, RATES, STAGES, run
+from training import ISI, LIVE, STAGES, run
 
 from codes.engine import distributed
 from codes.networks import LDN, tiling
@@ -70,8 +70,8 @@ def test_no_step_keeps_tensors(data, weights, stage, parameters, monkeypatch):
 @needs_gpu
 @pytest.mark.parametrize(
     "stage, recipe",
-    [*((stage, {}) for stage in STAGES), ("deblur", RATES), ("deblur", LIVE)],
-    ids=[*STAGES, "fused", "consistent"],
+    [*((stage, {}) for stage in STAGES), ("deblur", ISI), ("deblur", LIVE)],
+    ids=[*STAGES, "mfsr", "sdm"],
 )
 def test_no_step_stops_the_gpu_or_takes_new_memory(data, weights, stage, recipe, monkeypatch):
     """Between two readings every wait for the GPU is an error; after step 20 the allocator asks for nothing more.

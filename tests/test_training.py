@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, needs_compiler
-from training import LIVE, RATES, STAGES, assert_same, lines, losses, run, state, update_difference
+from training import ISI, LIVE, STAGES, assert_same, lines, losses, run, state, update_difference
 
 import train_bsn
 import train_deblur
@@ -34,7 +34,7 @@ from codes.networks import EDSR, LDN
 
 # BSN takes 5 steps a batch: 7 stops it in the middle of the second.
 @pytest.mark.parametrize(
-    "stage, stop, recipe", [("bsn", 7, {}), ("sr", 3, {}), ("deblur", 3, {}), ("deblur", 3, RATES), ("deblur", 3, LIVE)]
+    "stage, stop, recipe", [("bsn", 7, {}), ("sr", 3, {}), ("deblur", 3, {}), ("deblur", 3, ISI), ("deblur", 3, LIVE)]
 )
 def test_stopped_and_resumed_is_uninterrupted(data, weights, stage, stop, recipe):
     through = run(stage, data, weights, exp_name="through", workers=1, **recipe)
@@ -252,7 +252,7 @@ def test_evaluations_of_one_second_have_folders_of_their_own(data, weights, monk
     assert all(list(path.glob("step-*/means.csv")) for path in folder.glob("test-*"))
 
 
-@pytest.mark.parametrize("recipe", [{}, LIVE, RATES], ids=["published", "sdm", "mfsr"])
+@pytest.mark.parametrize("recipe", [{}, LIVE, ISI], ids=["published", "sdm", "mfsr"])
 def test_cached_labels_have_the_loss_of_live_ones(data, weights, tmp_path, recipe):
     """In the first step, on whole pictures, to the rounding of float16 (2^-11). Those of MFSR are always cached."""
     one_step = {"steps": 1, "roi_size": (0,), "lambda_tea": 1.0, "init": "random"} | recipe
@@ -387,8 +387,8 @@ def together(script: str, **options: object) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     "stage, recipe, first, last",
-    [("bsn", {}, 6, 7), ("sr", {}, 1, 3), ("deblur", RATES, 1, 3), ("deblur", LIVE, 1, 3)],
-    ids=["bsn", "sr", "fused", "consistent"],
+    [("bsn", {}, 6, 7), ("sr", {}, 1, 3), ("deblur", ISI, 1, 3), ("deblur", LIVE, 1, 3)],
+    ids=["bsn", "sr", "mfsr", "sdm"],
 )
 def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights, stage, recipe, first, last):
     """Steps on twice two samples are steps on four, to rounding, and so are the tables; of BSN inside its second batch.
@@ -432,9 +432,7 @@ def test_two_processes_share_the_labels_and_the_fault_of_one_ends_both(data, wei
         np.testing.assert_allclose(both, alone, rtol=2e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "stage, recipe", [(stage, {}) for stage in STAGES] + [("deblur", RATES)], ids=[*STAGES, "rates"]
-)
+@pytest.mark.parametrize("stage, recipe", [(stage, {}) for stage in STAGES] + [("deblur", ISI)], ids=[*STAGES, "isi"])
 def test_training_reads_neither_the_test_split_nor_the_truth(data, weights, stage, recipe):
     """Where they are not there at all, it learns the same to the bit; nor does measuring between change anything."""
     kept = run(stage, data, weights, exp_name="measured", epochs=2, evaluate_every=1, **recipe)

@@ -13,8 +13,8 @@ from codes.reporting.run_record import read_curves
 Tensors = dict[str, torch.Tensor]
 
 STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
-RATES = {"recipe": "rates", "bsn_path": "", "sr_path": ""}  # options of train_deblur; its fused teacher keeps labels
-LIVE = RATES | {"teacher": "consistent"}
+ISI = {"recipe": "isi", "bsn_path": "", "sr_path": ""}  # options of train_deblur; its fused teacher keeps labels
+LIVE = ISI | {"teacher": "sdm"}
 
 
 def run(stage: str, data: Path, weights: dict[str, str], **options: object) -> Path:

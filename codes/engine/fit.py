@@ -26,12 +26,12 @@ Schedule = Callable[[float], float]
 NOT_STARTED = {"step": 0, "batch": 0, "taken": 0}
 
 
-def cosine(lr: float, *, swings: float = 0.0, warm_up: float = 0.0) -> Schedule:
+def cosine(lr: float, *, cycles: float = 0.0, warm_up: float = 0.0) -> Schedule:
     """Let the learning rate fall from `lr` to 0 along half a cosine over the whole run, or swing to 0 and back.
 
     `warm_up`: share of the run over which a factor rises evenly from 0 to 1.
     """
-    turns = swings or 0.5
+    turns = cycles or 0.5
 
     def rate(progress: float) -> float:
         risen = min(progress / warm_up, 1) if warm_up else 1

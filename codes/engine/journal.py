@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -95,11 +95,13 @@ class Journal:
         defaults: dict | None = None,
         same_but: set[str] | None = None,
         by_content: Iterable[str] = (),
+        translated: Callable[[dict], dict] = dict,
     ) -> None:
         """Keep the options of a run, with the versions it runs on.
 
         An option that the record of an older run does not have is taken to have been at its default. Options that are
         compared `by_content` name files, which `sources` compares; records from before it did are compared by path.
+        `translated` replaces former names and values in a record by those of today.
         Raises: InputError if they differ from those kept before in any that is not in `same_but` (None: all may), or
         nothing was kept.
         """
@@ -115,7 +117,7 @@ class Journal:
                 )
             record = _read_json(path)
             before = {name: value for name, value in json.loads(json.dumps(defaults or {})).items() if name in options}
-            before |= record.get("options", {})
+            before |= translated(record.get("options", {}))
             free = same_but | set(by_content if record.get("sources") else ())
             self._refuse(
                 f"--{name}: {before.get(name, 'nothing')} then, {options.get(name, 'nothing')} now"

@@ -12,7 +12,7 @@ from codes.errors import InputError
 from codes.networks.bsn import BSN
 from codes.networks.edsr import EDSR
 from codes.networks.ldn import LDN
-from codes.recipe import CONSISTENCIES, PICTURES, PUBLISHED, SPIKE_INPUTS, TEACHERS, Recipe
+from codes.recipe import CONSISTENCIES, INPUTS, PUBLISHED, SPIKE_INPUTS, TEACHERS, Recipe, translated
 
 STAGES = {"BSN": BSN, "SR (EDSR)": EDSR, "LDN": LDN}
 # Names under which training programs keep the state dict of a network; the first that a file has is read.
@@ -93,11 +93,12 @@ def read_recipe(path: str | Path) -> Recipe:
     """Read what the weights in a file were made for; a bare state dict is of the published recipe."""
     found = _read(path)
     recipe = found.get("recipe", PUBLISHED) if isinstance(found, dict) else PUBLISHED
-    known = {"spike_input": SPIKE_INPUTS, "picture": PICTURES, "consistency": CONSISTENCIES, "teacher": TEACHERS}
+    known = {"spike_input": SPIKE_INPUTS, "input": INPUTS, "consistency": CONSISTENCIES, "teacher": TEACHERS}
+    recipe = translated(recipe) if isinstance(recipe, dict) else recipe
     for name, accepted in known.items():
         if not isinstance(recipe, dict) or recipe.get(name, accepted[0]) not in accepted or "spike_input" not in recipe:
             raise InputError(f"{path}: of a recipe that this code does not know; {name} is {' or '.join(accepted)}")
-    return {"picture": PICTURES[0], "consistency": CONSISTENCIES[0]} | recipe  # files from before there was another
+    return {"input": INPUTS[0], "consistency": CONSISTENCIES[0]} | recipe  # files from before there was another
 
 
 def _read(path: str | Path) -> Any:

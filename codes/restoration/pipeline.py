@@ -78,7 +78,7 @@ def refine(
     iterations: 0: ITERATIONS where any sample of the batch has few spikes, else one. Where LDN's windows fit into the
     stream at one time only, no frames can predict the intensity between them, and there is one iteration.
     """
-    if student.recipe["picture"] != "fused":
+    if student.recipe["input"] != "mfsr":
         yield estimate_intensity(spikes, student.recipe["spike_input"])
         return
     intensity, film, film_times = isi_intensity(spikes), None, []
@@ -108,7 +108,7 @@ def reconstruct(
     scaled, fine, ldn = intensity, None, None
     if student.recipe["spike_input"] != "counts":
         scaled = match_picture_scale(intensity, blur, exposure)
-    if student.recipe["picture"] == "fused":
+    if student.recipe["input"] == "mfsr":
         fine, mean = super_resolved_intensity(intensity, order, exposure=exposure, step=step)
     else:
         ldn = tiling.ldn(student.net, blur, tile=student.tile)  # looks at the picture once for all times

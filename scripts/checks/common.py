@@ -92,7 +92,7 @@ def stage_command(setting: Setting, stage: str) -> tuple[str, list[str]]:
 
 def is_resimulated(recipe: dict[str, str]) -> bool:
     """Say whether a recipe trains on re-simulated scenes."""
-    return recipe["teacher"] in ("resim", "refilmed")
+    return recipe["teacher"] == "resim"
 
 
 def losses_of(run: Path) -> list[float]:

@@ -111,7 +111,7 @@ def main(o: Options) -> None:
     spikes = read_spikes(path, *(side // UPSCALE for side in blur.shape[:2]))
     with tempfile.TemporaryDirectory() as folder:
         restored = []
-        for method, times in (("fused", SHOWN[1:2]), ("ldn", SHOWN)):
+        for method, times in (("mfsr", SHOWN[1:2]), ("ldn", SHOWN)):
             out = f"{folder}/{method}"
             options = deblur.Options(o.sample, str(path), out=out, method=method, times=times)
             deblur.main(replace(options, deblur_path=o.deblur_path if method == "ldn" else ""))

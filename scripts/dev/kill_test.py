@@ -124,8 +124,8 @@ def summary(lines: list[str], seed: int) -> str:
 
 def command(stage: str, folder: Path, name: str) -> list[str]:
     """Return the flags of a training."""
-    data = folder / ("resimulated" if stage in ("resim", "fused") else "data")
-    side = "16" if stage in ("resim", "fused") else "32"
+    data = folder / ("resimulated" if stage == "resim" else "data")
+    side = "16" if stage == "resim" else "32"
     flags = ["--base_folder", str(data), "--save_folder", str(folder / "log"), "--exp_name", name, "--device", "cpu"]
     flags += ["--epochs", "3", "--evaluate_every", "2", "--bs", "2", "--roi_size", side, "--workers", "0"]
     flags += ["--save_every", "0"]

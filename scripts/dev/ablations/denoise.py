@@ -20,7 +20,7 @@ from codes.motion.super_resolution import upsample_bicubic
 from codes.networks import BSN, load, read_recipe
 from codes.physics.intensity import firing_rate, interval_ends, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import apply_ratios, at_spike_size, gray, intensity_ratios, tfp
-from codes.recipe import RATES
+from codes.recipe import ISI
 from codes.reporting.tables import Table
 from scripts.dev.ablations.common import data_label, provenance, written
 
@@ -41,10 +41,10 @@ class Options:
 @torch.inference_mode()
 def main(o: Options) -> Table:
     """Make the table."""
-    if not o.bsn_path or read_recipe(o.bsn_path)["spike_input"] != RATES["spike_input"]:
+    if not o.bsn_path or read_recipe(o.bsn_path)["spike_input"] != ISI["spike_input"]:
         raise InputError(
             f"--bsn_path {o.bsn_path or 'is missing'}: weights of BSN trained with --spike_input "
-            f"{RATES['spike_input']} are needed"
+            f"{ISI['spike_input']} are needed"
         )
     bsn, columns, cells = load(BSN(), o.bsn_path).eval(), ["intensity"], {}
     for folder in o.base_folder:

@@ -26,13 +26,13 @@ from codes.reporting.tables import Table
 from scripts.dev.ablations import values
 from scripts.dev.ablations.common import data_label, provenance, written
 
-ISI, RESIM, SDM_TEACHER, RESIM_TEACHER = "rates", "fused", "consistent", "refilmed"
+ISI, RESIM, SDM_TEACHER, RESIM_TEACHER = "isi", "resim", "sdm", "resim"
 BY_SDM = {"recipe": ISI, "teacher": SDM_TEACHER}
 ON_RESIMULATED = "published, on re-simulated scenes (V_th 1 to 4)"
 # One change at a time, of the recipe that the row before stands for.
 VARIANTS: dict[str, Mapping[str, object]] = {
     "published recipe": {"recipe": "published"},
-    "published, learning-rate cycles of 202 steps": {"recipe": "published", "lr_swings": 202},
+    "published, learning-rate cycles of 202 steps": {"recipe": "published", "lr_cycles": 202},
     "published, clipped before the loss": {"recipe": "published", "clip": True},
     "published, random start": {"recipe": "published", "init": "random"},
     "published, ends of the exposure weighted 1/2": {"recipe": "published", "reblur": "trapezoid"},
@@ -212,8 +212,8 @@ def run_options(o: Options, one: Training) -> tuple[train_deblur.Options, int]:
     """Return the options of a training, in a run of its own for everything that it depends on, and its epochs."""
     depends = {part: one.entry[part] for part in values.COMPARED}
     change = dict(VARIANTS[one.row])
-    if "lr_swings" in change:
-        change["lr_swings"] = o.steps / float(change["lr_swings"])
+    if "lr_cycles" in change:
+        change["lr_cycles"] = o.steps / float(change["lr_cycles"])
     labels = {name: change.get(name) for name in ("recipe", "teacher", "center_weight")} | depends | {"training": None}
     has_labels = change.get("reblur") != "random" and change.get("lambda_tea") != 0.0
     batches = -(-len(SpikeDataset(one.folder, "train", parts=("spikes",))) // o.bs)

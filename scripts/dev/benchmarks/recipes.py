@@ -74,7 +74,7 @@ def bsn_steps(spikes: Tensor, device: torch.device) -> Calls:
         noisy = tfp(estimate_intensity(spikes, spike_input), EXPOSURE.center, SHORT)
         return mse(bsn(noisy), noisy)
 
-    kinds = ("counts", "rates")
+    kinds = ("counts", "isi")
     return {("step of BSN", kind): step(bsn, lambda kind=kind: loss(kind)) for kind in kinds}
 
 
@@ -86,7 +86,7 @@ def ldn_steps(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
     def loss(name: str) -> Tensor:
         spike_input = RECIPES[name]["spike_input"]
         light = estimate_intensity(spikes, spike_input)
-        if RECIPES[name]["picture"] == "fused":
+        if RECIPES[name]["input"] == "mfsr":
             scaled = match_picture_scale(light, blur, EXPOSURE)
             return distance(ldn(labels, windows(scaled, CENTERS, LENGTH)), labels)
         given = ldn_input(blur, light, CENTERS, length=LENGTH, short=SHORT, exposure=EXPOSURE, spike_input=spike_input)
@@ -105,7 +105,7 @@ def sequences(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
         list(restore(student, blur, spikes, times, exposure=EXPOSURE, iterations=iterations))
 
     calls: Calls = {("sequence", name): lambda name=name: run(name, 1) for name in RECIPES}
-    calls["sequence", f"fused, {ITERATIONS} iterations"] = lambda: run("fused", ITERATIONS)
+    calls["sequence", f"resim, {ITERATIONS} iterations"] = lambda: run("resim", ITERATIONS)
     return calls
 
 
