@@ -48,7 +48,7 @@ def test_denoise_measures_every_way_on_every_set(data, tmp_path):
 def test_weights_of_spike_counts_are_refused(data, tmp_path, weights):
     settings = {"base_folder": (str(data),), "output": str(tmp_path / "ablation")}
     for given in ({}, {"bsn_path": weights["bsn_path"]}):
-        with pytest.raises(InputError, match=r"--bsn_path .* trained with --spike_input rates"):
+        with pytest.raises(InputError, match=r"--bsn_path .* trained with --spike_input isi"):
             denoise.main(denoise.Options(**settings | given))
 
 
