@@ -125,3 +125,8 @@ def test_arrays_with_upper_case_suffixes_are_arrays(tmp_path, suffix):
 def test_arrays_are_no_samples_of_a_data_set(data):
     touch(data / "train/spike_data", "scene/000009.npz")
     assert "scene/000009" not in SpikeDataset(data, "train").names and ".npz" not in STREAMS
+
+
+def test_a_split_given_as_the_data_set_is_named(data):
+    with pytest.raises(InputError, match=r"data/train: is a split of a data set; .* --base_folder .*data$"):
+        SpikeDataset(data / "train", "train")

@@ -62,6 +62,8 @@ class SpikeDataset(Dataset):
         self.streams = files_in(self.spike_folder, STREAMS, depth=2)
         self.pictures = {part: files_in(self.root / f"{part}_data", PICTURES, depth=2) for part in ("blur", "sharp")}
         self.names = list(self.streams)[: SMALL if small else None]
+        if not self.names and root.name in ("train", "test") and (root / self.spike_folder.name).is_dir():
+            raise InputError(f"{root}: is a split of a data set; give the folder above it: --base_folder {root.parent}")
         if not self.names:
             raise InputError(
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
