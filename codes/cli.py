@@ -102,6 +102,9 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
     Exit codes: 2 for wrong input (`InputError`), 75 if stopped by a signal (the same command resumes),
     130 after Ctrl-C, 1 for other errors, such as a full disk.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name outside of the terminal's encoding is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(parse(options, description))
     except InputError as error:

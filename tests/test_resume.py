@@ -66,7 +66,7 @@ def test_a_signal_during_the_evaluation_stops_it_and_the_same_command_makes_the_
         return original(light)
 
     monkeypatch.setattr(train_sr, "nearest", nearest)
-    with pytest.raises(Interrupted, match="SIGTERM while the table was made"):
+    with pytest.raises(Interrupted, match="SIGTERM during the evaluation"):
         run("sr", data, weights, exp_name="stopped", evaluate_every=1)
     folder = data.parent / "log/sr/stopped"
     assert [path.parent.name for path in sorted(folder.glob("step-*/means.csv"))] == ["step-0000002"]

@@ -1,4 +1,4 @@
-"""Batches: what is in one, how it travels to the device, and in which order samples come."""
+"""Batches: their fields, their packed form on the way to the device, and the order of samples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, get_worker_info
 
 from codes.errors import InputError
 
@@ -19,19 +19,19 @@ def unpack(packed: Tensor, width: int) -> Tensor:
 
 @dataclass
 class Batch:
-    """B samples; pictures are BGR in [0,1], and None where the stage did not ask for them."""
+    """B samples; pictures are BGR in [0,1], and None where the stage does not use them."""
 
     names: list[str]
     spikes: Tensor  # [B,T,h,w] 0/1
     blur: Tensor | None = None  # [B,3,H,W]
     sharp: Tensor | None = None  # [B,3,H,W], the middle of the exposure
     sequence: Tensor | None = None  # [B,7,3,H,W], evenly through the exposure; None too where the data have none
-    ratios: Tensor | None = None  # [B,N,1,H,W], or N+1: what the teacher's `ratios` said
+    ratios: Tensor | None = None  # [B,N,1,H,W], or N+1: intensity ratios of the teacher
 
 
 @dataclass
 class Packed:
-    """A batch as it travels: bits packed, pictures uint8 [...,H,W,3], not yet turned."""
+    """A batch before it is on the device: bits packed, pictures uint8 [...,H,W,3], not yet rotated."""
 
     names: list[str]
     width: int  # of the spikes
@@ -43,7 +43,13 @@ class Packed:
         names, turns = ([sample[what] for sample in samples] for what in ("name", "turn"))
         parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width"}
         stacked = {part: torch.stack([torch.as_tensor(sample[part]) for sample in samples]) for part in parts}
+        if get_worker_info():  # here a lack of shared memory is raised; on its way to the other process it is not
+            stacked = {part: tensor.share_memory_() for part, tensor in stacked.items()}
         return Packed(names, samples[0]["width"], turns, stacked)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.parts.values())
 
     def pin_memory(self) -> "Packed":
         return replace(self, parts={part: tensor.pin_memory() for part, tensor in self.parts.items()})
@@ -73,8 +79,8 @@ def turned(x: Tensor, turn: int) -> Tensor:
 class Batches(Sampler[list[tuple[int, int]]]):
     """The order of training: for every batch of the whole run the (epoch, index) of its samples.
 
-    A pure function of (seed, epoch), so that a run can go on anywhere: the first `start` batches are left out. A batch
-    is shared by `world` processes. The last batch of an epoch is filled from its beginning.
+    A function of (seed, epoch) alone, so that a run resumes at any batch: the first `start` batches are skipped. A
+    batch is divided among `world` processes. The last batch of an epoch is filled from the beginning of the epoch.
     """
 
     def __init__(self, samples: int, size: int, *, epochs: int, seed: int, rank: int = 0, world: int = 1):

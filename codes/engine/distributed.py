@@ -1,18 +1,21 @@
-"""Several processes under `torchrun`, or just this one."""
+"""The processes of a run under `torchrun`, or the only one; and the device of each."""
 
 import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from codes.errors import InputError
+
+LIMIT = timedelta(minutes=10)  # that a process may be behind another; one that ends is noticed at once
 
 
 def chosen(device: str) -> str:
@@ -21,32 +24,61 @@ def chosen(device: str) -> str:
 
 
 def start(device: str = "") -> torch.device:
-    """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own)."""
+    """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own).
+
+    Raises: InputError if the device cannot be used, or the other processes do not come.
+    """
     device = chosen(device)
     try:
         own = torch.device(device)
+        if own.type not in ("cpu", "cuda"):
+            raise InputError(f"--device {device}: not supported; cpu, cuda or cuda:NUMBER are")
         if own.type == "cuda":
-            own = _own_gpu(own)  # first of all: else every process would open the first GPU
+            own = _own_gpu(own)  # before all else: otherwise every process would open the first GPU
         torch.empty(0, device=own)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {device}: cannot be used here ({reason}); cpu always can") from None
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    else:
-        _keep_freed_memory()
+    _keep_freed_memory()
+    _share_cores()
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        # What is not on a GPU goes by gloo, which does not wait for it.
-        # Labels of a whole data set take hours, and not the same on every process: they may wait for each other.
-        backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(days=1))
+        _join(own)
     return own
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep what is freed: else every tensor of a large picture comes from the system, page by page.
+def _join(device: torch.device) -> None:
+    """Form the group of all processes; tensors that are not on a GPU go by gloo, which does not wait for the GPU."""
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=LIMIT)
+        _patient_group()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the {os.environ['WORLD_SIZE']} processes of this run did not find each other within "
+            f"{LIMIT.total_seconds():.0f} seconds ({reason}): look at what the others said, then start all again"
+        ) from None
 
-    LDN at 720p takes 0.75 of the time, seven instants at once 0.6 of it.
+
+@cache
+def _patient_group() -> dist.ProcessGroup:
+    """Return a group for waits of hours; a process that ends is noticed at once, by its closed connection."""
+    return dist.new_group(backend="gloo", timeout=timedelta(days=1))
+
+
+def _share_cores() -> None:
+    """Give each process its share of the cores: torchrun sets one thread a process unless it is told a number."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep freed memory: otherwise every large tensor is mapped anew, page by page.
+
+    LDN at 720p takes 0.75 of the time, seven target times at once 0.6 of it.
     """
     no_maps, no_trim = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD of glibc's malloc.h
     with suppress(OSError, AttributeError):  # another C library
@@ -111,21 +143,43 @@ def gather(mine: list[Any]) -> list[Any]:
 
 def any_of(mine: bool) -> bool:
     """Say whether it is so for any of the processes; all have to ask."""
+    return bool(highest(int(mine)))
+
+
+def highest(mine: int) -> int:
+    """Return the highest number of all processes; all have to ask."""
     if world() == 1:
         return mine
-    found = torch.tensor(int(mine))
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return bool(found)
+    with torch.inference_mode(False):
+        found = torch.tensor(mine)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
+def mean(mine: Tensor) -> Tensor:
+    """Return the mean of a CPU tensor over all processes; all have to ask."""
+    if world() == 1:
+        return mine
+    total = mine.clone()
+    dist.all_reduce(total)
+    return total / world()
 
 
 def wait() -> None:
-    """Wait for all processes."""
+    """Wait for all processes, however long: each may read data or compute labels for hours."""
     if world() > 1:
-        dist.barrier()
+        dist.barrier(group=_patient_group())
+
+
+def lost_process(error: BaseException) -> str:
+    """Say in words that another process of this run has ended or hangs, if `error` means that; else nothing."""
+    if world() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        return f"another process of this run has ended or hangs ({str(error).splitlines()[0]})"
+    return ""
 
 
 def leave() -> None:
-    """Part from the others when all are done: left to the end of a process, their threads may abort it."""
+    """Leave the group when all are done: at the end of a process its threads may abort it."""
     if dist.is_initialized():
         wait()
         dist.destroy_process_group()

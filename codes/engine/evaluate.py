@@ -1,7 +1,8 @@
-"""One pass over test samples that fills every row of the table and draws every picture."""
+"""One pass over the test samples: the rows of the table and the pictures."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,14 +13,15 @@ from tqdm import tqdm
 
 from codes.engine import checkpoint, distributed
 from codes.engine.journal import Journal, Rows
+from codes.engine.loading import awaited
 from codes.errors import InputError, Interrupted
 from codes.evaluation import metrics
 
 
 class Pair(NamedTuple):
-    """An output [B,C,H,W] and what it should be; without a truth it is drawn, not measured.
+    """An output [B,C,H,W] and its ground truth; without one it is written as a picture and not measured.
 
-    [B,N,C,H,W] are N pictures of each sample: measured and numbered, not drawn.
+    [B,N,C,H,W] are N pictures of each sample: measured and numbered, not written.
     """
 
     image: Tensor
@@ -44,15 +46,15 @@ def evaluate(
 ) -> Rows:
     """Measure all outputs that `compare(net, batch)` names and return the means: {row: {metric: value}}.
 
-    Outputs are clipped to [0,1] first. The pictures of the first `drawn` samples are written as they are.
-    Raises: FloatingPointError naming output, sample and metric if a value is not a number; Interrupted as soon as
-    `stop` names the signal that asks to.
+    Outputs are clipped to [0,1] first. The pictures of the first `drawn` samples are written without scaling.
+    Raises: FloatingPointError naming output, sample and metric if a value is not a number; Interrupted when a signal
+    asks for it, which `stop` names.
     """
     net.eval()
     values = []
-    for count, packed in enumerate(tqdm(test, "evaluate", leave=False, disable=distributed.rank() > 0)):
-        if stop():
-            raise Interrupted(f"{stop()} while the table was made; the same command makes it")
+    for count, packed in enumerate(_together(test, stop)):
+        if packed is None:  # another process has a sample more
+            continue
         batch = packed.to(device)
         with distributed.autocast(device, precision):
             pairs = compare(net, batch)
@@ -65,17 +67,38 @@ def evaluate(
             if count < drawn and image.ndim == 4:
                 journal.picture(step, batch.names[0], row, image[0])
         if count < drawn:
-            single = {row: pair.truth for row, pair in pairs.items() if pair.truth is not None and pair.truth.ndim == 4}
-            truths = {id(truth): (row, truth) for row, truth in single.items()}
-            for row, truth in truths.values():
-                journal.picture(step, batch.names[0], "truth" if len(truths) == 1 else f"truth of {row}", truth[0])
+            _write_truths(pairs, step, batch.names[0], journal)
     net.train()
-    # Every process saw other samples; by name, the table is the same for any number of them.
+    # Each process has other samples; sorted by name, the table is the same for any number of processes.
     values = sorted(distributed.gather(values), key=lambda line: line["sample"])
     rows = _means(values)
     journal.about["network"] = f"sha256 {checkpoint.digest(net.state_dict())[:16]}"
     journal.table(step, rows, values)
     return rows
+
+
+def _together(test: DataLoader, stop: Callable[[], str]) -> Iterator[Any]:
+    """Yield the test samples of this process, None where only others have one; all processes advance together.
+
+    So none waits longer for another than one sample takes, and all stop at the same one.
+    """
+    batches = awaited(test, stop=stop)
+    shown = tqdm(total=len(test), desc="evaluate", leave=False, disable=distributed.rank() > 0)
+    with closing(batches), shown:
+        for _ in range(distributed.highest(len(test))):
+            packed = next(batches, None)
+            if distributed.any_of(bool(stop())):
+                raise Interrupted(f"{stop() or 'a signal'} during the evaluation; the same command makes the table")
+            yield packed
+            shown.update()
+
+
+def _write_truths(pairs: dict[str, Pair], step: int, sample: str, journal: Journal) -> None:
+    """Write each ground truth of a sample once."""
+    single = {row: pair.truth for row, pair in pairs.items() if pair.truth is not None and pair.truth.ndim == 4}
+    truths = {id(truth): (row, truth) for row, truth in single.items()}
+    for row, truth in truths.values():
+        journal.picture(step, sample, "truth" if len(truths) == 1 else f"truth of {row}", truth[0])
 
 
 def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: Journal) -> list[dict]:

@@ -19,13 +19,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from codes.data import manifest
 from codes.data.fingerprint import Digests, changes
 from codes.data.images import write_image
 from codes.errors import InputError
 from codes.files import replacing
+
+try:
+    from torch.utils.tensorboard import SummaryWriter
+except ImportError:  # curves are left out
+    SummaryWriter = None
 
 Rows = dict[str, dict[str, float]]
 STATE = "the state"
@@ -85,7 +89,10 @@ class Journal:
         if not self.writes:
             return
         print(text, file=sys.stderr, flush=True)
-        with self.writing("the log"), open(self.folder / "log.txt", "a", encoding="utf-8") as file:
+        with (
+            self.writing("the log"),
+            open(self.folder / "log.txt", "a", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             file.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.splitlines())
 
     def options(
@@ -165,8 +172,10 @@ class Journal:
                     path.unlink(missing_ok=True)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Add points to the TensorBoard curves."""
-        if self.writes:
+        """Add points to the TensorBoard curves, if TensorBoard is installed."""
+        if SummaryWriter is None:
+            self._warn_of_no_curves()
+        elif self.writes:
             with self.writing("the curves"):
                 try:
                     if self.writer is None:
@@ -178,6 +187,10 @@ class Journal:
                 except OSError:
                     self.writer, self.resumed_at = None, max(step - 1, 0)  # a file that broke off is not gone on with
                     raise
+
+    @cache  # noqa: B019 (a run has one journal)
+    def _warn_of_no_curves(self) -> None:
+        self.log("WARNING: no curves are drawn, tensorboard is not installed; training and tables need none")
 
     def flush(self) -> None:
         """Bring all points of the curves to the disk."""
@@ -287,7 +300,7 @@ def _read_or_nothing(path: Path) -> dict:
 
 def _write_json(path: Path, record: dict) -> None:
     with replacing(path) as file:
-        file.write(json.dumps(record, indent=1, ensure_ascii=False).encode())
+        file.write(json.dumps(record, indent=1).encode())
 
 
 def _write_csv(path: Path, lines: list[dict]) -> None:
@@ -297,7 +310,7 @@ def _write_csv(path: Path, lines: list[dict]) -> None:
     writer.writeheader()
     writer.writerows(lines)
     with replacing(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def read_means(folder: Path) -> dict[str, dict[str, float]]:

@@ -25,13 +25,13 @@ def dssim(image: Tensor, truth: Tensor) -> Tensor:
     """
     if min(image.shape[-2:]) < SIDE:
         raise InputError(f"SSIM needs pictures of at least {SIDE}x{SIDE}, found {list(image.shape[-2:])}: --roi_size")
-    # A difference of squares: in bfloat16 its digits would cancel.
+    # The variances are differences of squares: in bfloat16 or TF32 their digits would cancel.
     with torch.autocast(image.device.type, enabled=False):
         image, truth = image.float(), truth.float()
         s, d = image + truth, image - truth
         mean_s, mean_d, ss, dd = _blur(torch.cat((s, d, s * s, d * d), 1)).chunk(4, 1)
         square_s, square_d = mean_s * mean_s, mean_d * mean_d
-        var_s, var_d = ss - square_s, dd - square_d
+        var_s, var_d = (ss - square_s).clamp_min(0), (dd - square_d).clamp_min(0)
         # Sums and differences: 2 E[x] E[y] = (E[s]^2 - E[d]^2) / 2, and likewise for the rest.
         c1, c2 = 2 * 0.01**2, 2 * 0.03**2
         luminance = (square_s - square_d + c1) / (square_s + square_d + c1)
@@ -40,12 +40,15 @@ def dssim(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Average [B,C,H,W] under the window, first along columns, then along rows: a sixth of the time of the square."""
+    """Average [B,C,H,W] under the window, along columns, then along rows: a sixth of the time of the square window.
+
+    Contiguous: channels-last input would be given to cuDNN, which may round to TF32.
+    """
     place = torch.arange(SIDE, device=x.device) - SIDE // 2
     window = torch.exp(-place.square() / (2 * SIGMA**2))
     window, channels = window / window.sum(), x.shape[1]
     for shape in ((channels, 1, SIDE, 1), (channels, 1, 1, SIDE)):
-        x = F.conv2d(x, window.view(shape[2:]).expand(shape), groups=channels)
+        x = F.conv2d(x.contiguous(), window.view(shape[2:]).expand(shape), groups=channels)
     return x
 
 
