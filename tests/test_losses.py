@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
+from fake_cuda import needs_cuda_build
 from skimage.metrics import structural_similarity
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from codes.errors import InputError
@@ -115,3 +118,88 @@ def test_losses_are_computed_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         assert dssim(image, image).item() == pytest.approx(0, abs=1e-6)
         assert dssim(image, image + 0.02 * torch.rand_like(image)).dtype == torch.float32
+
+
+def mantissa(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round a float32 tensor to a mantissa of `bits`, half to even: 10 of TF32, 7 of bfloat16."""
+    dropped = 23 - bits
+    whole = x.contiguous().view(torch.int32)
+    rounded = whole + (1 << dropped - 1) - 1 + (whole >> dropped & 1)
+    return (rounded & -(1 << dropped)).view(torch.float32)
+
+
+class Rounded(torch.autograd.Function):
+    """Round what a convolution reads, and what its backward pass reads."""
+
+    @staticmethod
+    def forward(ctx, x, bits):
+        ctx.bits = bits
+        return mantissa(x, bits)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return mantissa(gradient, ctx.bits), None
+
+
+@pytest.fixture
+def coarse(monkeypatch):
+    """Emulate a GPU: a convolution that is given to cuDNN rounds its inputs as TF32 or bfloat16 does."""
+    conv2d = F.conv2d
+
+    def rounding(bits: int) -> None:
+        def convolve(x, weight, *args, **kwargs):
+            if x.is_contiguous() and kwargs.get("groups", 1) == x.shape[1]:  # the native depthwise kernel
+                return conv2d(x, weight, *args, **kwargs)
+            return conv2d(Rounded.apply(x, bits), Rounded.apply(weight, bits), *args, **kwargs)
+
+        monkeypatch.setattr(F, "conv2d", convolve)
+
+    yield rounding
+
+
+def pictures(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a smooth picture, channels last as networks return it, and the same with noise of 0.2 to 2 %."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(1, 3, 8, 8, generator=generator)
+    truth = F.interpolate(small, (64, 64), mode="bicubic").clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    return truth + 0.002 * (seed + 1) * torch.randn(truth.shape, generator=generator), truth
+
+
+@pytest.mark.parametrize("bits", [10, 7])
+def test_dssim_does_not_depend_on_the_precision_of_convolutions(coarse, bits):
+    """Loss and gradient within 1 % on ten pictures; a convolution in TF32 changes them several times over."""
+
+    def value(image, truth):
+        image = image.clone().requires_grad_()
+        loss = dssim(image, truth)
+        loss.backward()
+        return loss.item(), image.grad
+
+    exact = [value(*pictures(seed)) for seed in range(10)]
+    coarse(bits)
+    for seed, (loss, gradient) in enumerate(exact):
+        found, slope = value(*pictures(seed))
+        assert found == pytest.approx(loss, rel=0.01)
+        assert (slope - gradient).norm() < 0.01 * gradient.norm()
+
+
+@needs_cuda_build
+def test_dssim_on_a_gpu_is_not_given_to_cudnn(monkeypatch):
+    """Which may compute in TF32; the kernel that is chosen for channels-last pictures would be cuDNN's."""
+    chosen, conv2d = [], F.conv2d
+
+    def convolve(x, weight, groups):
+        chosen.append(torch._C._select_conv_backend(x, weight, None, (1, 1), (0, 0), (1, 1), False, (0, 0), groups))
+        return conv2d(x, weight, groups=groups)
+
+    monkeypatch.setattr(F, "conv2d", convolve)
+    with FakeTensorMode():
+        image = torch.rand(2, 3, 64, 64, device="cuda").contiguous(memory_format=torch.channels_last)
+        dssim(image, image)
+    assert [str(backend) for backend in chosen] == 2 * ["_ConvBackend.CudaDepthwise2d"]
+
+
+def test_variances_are_never_negative():
+    """Rounding makes differences of squares negative on flat pictures, and 1 - SSIM then exceeds its range."""
+    flat = torch.full((1, 3, 64, 64), 0.7)
+    assert 0 <= dssim(flat, flat).item() < 1e-6
