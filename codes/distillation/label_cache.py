@@ -19,9 +19,6 @@ from codes.errors import InputError
 from codes.files import replacing
 
 RECORD = "teacher.json"
-# Before the content of spikes and of source code was recorded: the version that equals the present code.
-LAST_VERSION = 4
-FORMER = {"fused": "mfsr", "consistent": "sdm", "rates": "isi"}  # values in older records
 
 
 def cache_labels(
@@ -92,8 +89,7 @@ def _claim(dataset: SpikeDataset, key: dict[str, Any], log: Callable[[str], None
     held = manifest.read(record, otherwise="name a new folder")
     spikes = _spike_digests(dataset)
     before = held.get("spikes", {})
-    if held:
-        before = before if "spikes" in held else _spikes_of_older_record(dataset, held, spikes)
+    if "code" in held:  # an older record does not say of what its labels are: they are computed again
         _refuse_other(record, held, key)
     if before.keys() & spikes.keys() and not before.items() & spikes.items():
         raise InputError(f"{record}: labels of another data set ({changes(before, spikes)}); name a new folder")
@@ -113,19 +109,12 @@ def _claim(dataset: SpikeDataset, key: dict[str, Any], log: Callable[[str], None
 
 def _refuse_other(record: Path, held: dict[str, Any], key: dict[str, Any]) -> None:
     """Raise InputError if labels were computed by another teacher, at other times or by other code."""
-    if "code" not in held:
-        held = {"precision": "fp32", "code": key["code"]} | held
-        if held.pop("version", LAST_VERSION) != LAST_VERSION:
-            raise InputError(f"{record}: labels of an older version of the code; name a new folder by --teacher_cache")
     if held["code"] != key["code"]:
         raise InputError(
             f"{record}: labels of another version of the code ({changes(held['code'], key['code'])}); remove "
             f"{record.parent} to compute them again, or name a new folder by --teacher_cache"
         )
-    then, now = (
-        {name: FORMER.get(str(value), value) for name, value in one.items() if name not in ("code", "data", "spikes")}
-        for one in (held, key)
-    )
+    then, now = ({name: value for name, value in one.items() if name not in ("code", "spikes")} for one in (held, key))
     differences = [
         f"{name} {then.get(name, 'nothing')} then, {now.get(name, 'nothing')} now"
         for name in then | now
@@ -136,21 +125,6 @@ def _refuse_other(record: Path, held: dict[str, Any], key: dict[str, Any]) -> No
             f"{record}: labels of another teacher, precision or other times ({'; '.join(differences)}); name a new "
             "folder by --teacher_cache"
         )
-
-
-def _spikes_of_older_record(dataset: SpikeDataset, held: dict[str, Any], spikes: Digests) -> Digests:
-    """Return the spikes whose labels an older record, of paths and times, lets count as theirs."""
-    if held.get("data") != str(dataset.root.resolve()):
-        raise InputError(
-            f"{dataset.ratio_folder / RECORD}: labels of the data in {held.get('data')}, not in {dataset.root}; name a "
-            "new folder by --teacher_cache"
-        )
-    return {
-        name: digest
-        for index, (name, digest) in enumerate(spikes.items())
-        if (path := _label_path(dataset, index)).exists()
-        and path.stat().st_mtime_ns >= dataset.spike_path(index).stat().st_mtime_ns
-    }
 
 
 def _spike_digests(dataset: SpikeDataset) -> Digests:
