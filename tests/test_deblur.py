@@ -1,9 +1,9 @@
 """Deblurring files of one's own: right pictures, whole or in tiles; every wrong input is said in one line."""
 
+import dataclasses
 import re
 import sys
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +26,7 @@ from codes.networks.bsn import Decoder, Encoder
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import sdm, tfp
 from codes.recipe import ISI, RESIM
+from codes.restoration.methods import METHODS, USED_BY
 from codes.restoration.pipeline import Student, averaged_times
 from codes.simulation.camera import integrate, sense
 from scripts import deblur
@@ -46,6 +47,16 @@ def scene(frames: int, first: int = 20, length: int = 97) -> tuple[np.ndarray, n
     light = np.stack([sense(frame) for frame in film])
     spikes = integrate(light, first=np.random.default_rng(0).random(light.shape[1:], np.float32))
     return np.mean(film[first : first + length], 0).round().astype(np.uint8), spikes, np.stack(film)
+
+
+def replace(o: Options, **change) -> Options:
+    """Change options, and leave out those of the fixture and the weights that the method does not use."""
+    new = dataclasses.replace(o, **change)
+    if "times" in change and "frames" not in change:
+        new = dataclasses.replace(new, frames=Options.frames)
+    unused = {flag for flag, used_by in USED_BY.items() if new.method not in used_by}
+    left_out = unused & ({"spike_input"} | NETS.keys())
+    return dataclasses.replace(new, **{flag: "" for flag in left_out})
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +90,9 @@ def weights(tmp_path) -> dict[str, str]:
 
 
 def written(folder: str | Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+    """List the frames and videos of an output folder; its record is tested by itself."""
+    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != "deblur.json")
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -187,7 +200,7 @@ def test_few_spikes_are_looked_at_as_often_as_is_said(o, tmp_path):
 
 @pytest.mark.parametrize("method", ["tfi", "tfp"])
 def test_light_of_spikes_is_gray_and_as_bright_as_the_picture(o, method):
-    main(replace(o, method=method, bsn_len=21))
+    main(replace(o, method=method, **({"bsn_len": 21} if method == "tfp" else {})))
     for name in written(o.out):
         image = read_image(Path(o.out, name))
         assert np.ptp(image.astype(int), axis=2).max() == 0
@@ -284,25 +297,25 @@ def test_a_stream_without_margins_is_restored_as_far_as_windows_fit(o, filmed, c
     write_spikes(o.spikes, filmed[1][20:117])
     main(replace(o, exposure=(0, 97)))
     assert written(o.out) == ["004.png", "048.png", "092.png"]
-    assert "from 4 to 92: nearer the ends of the stream no window fits" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"--frames 90: the exposure has 89 instants with 9 spike frames around"):
+    assert "from 4 to 92: no window fits nearer to the ends of the stream" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--frames 90: the exposure has 89 target times with 9 spike frames around"):
         main(replace(o, exposure=(0, 97), frames=90, force=True))
-    with pytest.raises(InputError, match=r"--frames 3: the exposure has 0 instants with 99 spike frames around"):
+    with pytest.raises(InputError, match=r"--frames 3: the exposure has 0 target times with 99 spike frames around"):
         main(replace(o, exposure=(0, 97), bsn_len=99, force=True))
 
 
 def test_a_camera_with_a_gamma_is_found_and_undone(o, filmed, capsys):
     main(o)
     assert "to the power" not in capsys.readouterr().out
-    truth = [read_image(path) for path in sorted(Path(o.out).iterdir())]
+    truth = [read_image(path) for path in sorted(Path(o.out).glob("*.png"))]
     written_so = np.rint(255 * (read_image(o.picture) / 255) ** (1 / 2.2)).astype(np.uint8)
     write_image(o.picture, written_so)
     main(replace(o, force=True))
-    (power,) = re.findall(r"the picture is light to the power of (0\.\d+)", capsys.readouterr().out)
+    (power,) = re.findall(r"the picture is intensity to the power of (0\.\d+)", capsys.readouterr().out)
     assert float(power) == pytest.approx(1 / 2.2, abs=0.1)
     main(replace(o, gamma=2.2, force=True))
     assert "to the power" not in capsys.readouterr().out
-    for image, linear in zip((read_image(path) for path in sorted(Path(o.out).iterdir())), truth, strict=True):
+    for image, linear in zip((read_image(path) for path in sorted(Path(o.out).glob("*.png"))), truth, strict=True):
         np.testing.assert_allclose(255 * (image / 255) ** 2.2, linear, atol=2.5)  # 8 bits are coarse at the bright end
 
 
@@ -357,15 +370,21 @@ def test_of_a_long_recording_the_exposure_alone_is_read(o, tmp_path, filmed):
         assert np.abs(read_image(Path(o.out, name)).astype(int) - image).max() <= 1, name
 
 
-def test_folders_of_pairs(o, tmp_path, data, filmed):
+def test_folders_of_pairs(o, tmp_path, data, filmed, capsys):
     for name in ("a", "b"):
         write_image(tmp_path / f"both/{name}.png", filmed[0])
         write_spikes(tmp_path / f"both/{name}.dat", filmed[1])
     main(replace(o, picture=str(tmp_path / "both"), spikes="", times=(20, 68), video="film.gif"))
     assert written(o.out) == [f"{pair}/{name}" for pair in "ab" for name in ("020.png", "068.png", "film.gif")]
     (tmp_path / "both/b.dat").unlink()
-    with pytest.raises(InputError, match=r"b\.png: no spike file of the same name"):
+    (tmp_path / "both/.hidden.dat").touch()
+    main(replace(o, picture=str(tmp_path / "both"), spikes="", force=True))
+    assert re.search(r"1 pictures without spikes left out: .*b\.png\n", capsys.readouterr().out)
+    (tmp_path / "both/a.dat").unlink()
+    with pytest.raises(InputError, match=r"a\.png: no spike file of the same name"):
         main(replace(o, picture=str(tmp_path / "both"), spikes="", force=True))
+    with pytest.raises(InputError, match=r"is a data set; name one of its splits: .*test"):
+        main(replace(o, picture=str(data), spikes=""))
     set_out = str(tmp_path / "set")
     main(
         replace(
@@ -411,10 +430,7 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
         return replace(o, geometry=(40, 24)), r"picture is 96x160, the spikes are 40x24"
     if case == "sizes swapped in the file":
         write_spikes(o.spikes, spikes.transpose(0, 2, 1))
-        return (
-            o,
-            r"the spikes show the picture turned by 90 degrees .*--orientation turned_right_mirrored",
-        )
+        return o, r"the spikes show the picture turned by 90 degrees .*--orientation turned_right_mirrored"
     if case == "bits reversed":
         Path(o.spikes).write_bytes(np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")))
         return o, r"looks like .* highest bit first"
@@ -439,16 +455,16 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
     if case == "no weights":
         return replace(o, method="teacher"), r"--bsn_path is missing.*BSN\.pth or BSN_1000\.pth"
     if case == "instant outside":
-        return replace(o, times=(68, 135)), r"instant 135: .*4\.\.132 are accepted"
+        return replace(o, times=(68, 135)), r"--times 135: .*4\.\.132 are accepted"
     if case == "exposure outside":
         return replace(o, exposure=(50, 97)), r"--exposure 50 97: frames 50\.\.146"
     if case == "looks of another method":
-        return replace(o, iterations=2), r"--iterations 2: 1 or more, of --method ldn"
+        return replace(o, iterations=2), r"--iterations: not used by --method sdm, only by ldn"
     if case == "looks of weights that are not fed by fusion":
         path = Path(o.spikes).with_suffix(".pth")
         torch.save({"net": LDN().state_dict(), "recipe": ISI}, path)
         ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(path)}
-        return replace(o, iterations=2, **ldn), r"--iterations 2: .*spikes\.pth is not fed by fusion"
+        return replace(o, iterations=2, **ldn), r"--iterations 2: .*spikes\.pth is not fed super-resolved input"
     if case == "output not empty":
         write_image(Path(o.out, "068.png"), blur)
         return o, r"out: exists and is not empty.*--force"
@@ -502,7 +518,7 @@ def test_any_weights_can_be_made_to_agree_with_the_picture(o, weights, consisten
     inside = ((sharp > 0) & (sharp < 255)).all(0)
     error = np.abs(mean - read_image(o.picture))[inside].max()
     assert inside.mean() > 0.3 and (error < 0.6 if consistency == "picture" else error > 2)
-    with pytest.raises(InputError, match="--consistency picture: of --method ldn alone, not of sdm"):
+    with pytest.raises(InputError, match="--consistency: not used by --method sdm, only by ldn"):
         main(replace(o, method="sdm", consistency="picture"))
 
 
@@ -516,3 +532,78 @@ def test_the_mean_is_over_enough_times_or_not_known(exposure, total, number):
     times = averaged_times(Student(LDN(), RESIM), Exposure(length=length, margin=first), total)
     assert len(set(times)) == number and not averaged_times(Student(LDN(), ISI), Exposure(), 137)
     assert not times or (times[0], times[-1]) == (first, first + length - 1)
+
+
+COMMON = {"picture", "spikes", "out", "method", "frames", "times", "exposure", "video", "fps", "compare", "align"}
+COMMON |= {"orientation", "geometry", "rows", "bits", "gamma", "device", "force", "missing"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("flag", [field.name for field in dataclasses.fields(Options)])
+def test_a_flag_that_a_method_does_not_use_is_refused_by_name(method, flag):
+    """A new flag belongs either to COMMON or to USED_BY."""
+    assert (flag in COMMON) != (flag in USED_BY)
+    if flag in COMMON:
+        return
+    default = getattr(Options, flag)
+    value = {"consistency": "picture", "spike_input": "counts", "tile": 16, "precision": "bf16", "compile": True}
+    given = value.get(flag, "file.pth" if default == "" else 1.0 if isinstance(default, float) else 3)
+    o = Options(picture="missing.png", spikes="missing.dat", method=method, **{flag: given})
+    if method in USED_BY[flag]:
+        deblur.check(o)
+    else:
+        with pytest.raises(InputError, match=f"--{flag}: not used by --method {method}"):
+            deblur.check(o)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"times": (68,), "frames": 7}, "--frames: not used beside --times"),
+        ({"fps": 3.0}, "--fps: not used without --video"),
+        ({"force": True, "missing": True}, "--force restores all pairs"),
+    ],
+)
+def test_flags_that_exclude_each_other_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        deblur.check(Options(picture="missing.png", **change))
+
+
+@pytest.mark.parametrize("flag", [f.name for f in dataclasses.fields(Options) if isinstance(f.default, int | float)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 10**9])
+def test_every_number_has_a_range(flag, value):
+    if isinstance(getattr(Options, flag), bool):
+        return
+    method = USED_BY.get(flag, METHODS)[-1] if flag != "tile" else "ldn"
+    with pytest.raises(InputError, match=f"--{flag} "):
+        deblur.check(Options(picture="missing.png", method=method, video="a.gif", **{flag: value}))
+
+
+def test_missing_continues_what_was_made_with_the_same_alone(o, capsys):
+    main(o)
+    before = read_image(Path(o.out, "068.png"))
+    Path(o.out, "068.png").write_bytes(Path(o.out, "068.png").read_bytes()[:200])  # cut short
+    with pytest.raises(InputError, match=r"--missing: .*out was made otherwise \(--bsn_len: 9 then, 21 now\)"):
+        main(replace(o, missing=True, bsn_len=21))
+    main(replace(o, missing=True))
+    np.testing.assert_array_equal(read_image(Path(o.out, "068.png")), before)
+    write_image(o.picture, read_image(o.picture) // 2)
+    with pytest.raises(InputError, match=r"made otherwise \(picture: \w+ then, \w+ now\)"):
+        main(replace(o, missing=True))
+    Path(o.out, "deblur.json").unlink()
+    with pytest.raises(InputError, match=r"--missing: .*out has no deblur\.json"):
+        main(replace(o, missing=True))
+
+
+def test_force_names_the_frames_that_stay(o, capsys):
+    main(o)
+    capsys.readouterr()
+    main(replace(o, force=True, times=(68,)))
+    assert re.search(r"2 frames of another run stay in .*out: 020\.png, 116\.png\n", capsys.readouterr().out)
+
+
+def test_data_consistency_is_refused_where_the_stream_has_no_margins(o, weights, filmed):
+    write_spikes(o.spikes, filmed[1][20:117])
+    with pytest.raises(InputError, match=r"--consistency picture: the stream of .* ends too near to the exposure"):
+        main(replace(o, method="ldn", **weights, exposure=(0, 97), consistency="picture"))
+    assert not Path(o.out).exists()

@@ -1,10 +1,13 @@
-"""Pictures as a film: .mp4 or .gif, whole or not there."""
+"""Videos of restored frames, .mp4 or .gif, complete or not written at all."""
 
+import io
 import tempfile
 from collections.abc import Iterable
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
-import cv2
+import av
 import numpy as np
 from PIL import Image
 
@@ -15,36 +18,43 @@ SUFFIXES = (".mp4", ".gif")
 
 
 def check_video(path: str | Path) -> None:
-    """Raise InputError if the suffix is of no kind of film that `write_video` writes."""
+    """Raise InputError if `write_video` does not write videos of this suffix."""
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: a film ends with {' or '.join(SUFFIXES)}")
+        raise InputError(f"{path}: a video ends with {' or '.join(SUFFIXES)}")
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], *, rate: float) -> None:
-    """Write frames [H,W,3] uint8 BGR, all of one size, at `rate` frames a second; a GIF plays for ever.
+    """Write frames [H,W,3] uint8 BGR, all of one size, at `rate` frames a second; a GIF repeats for ever.
 
-    Raises: InputError for another suffix, or if this OpenCV cannot write MPEG-4.
+    An .mp4 is H.264 in yuv420p with its index in front, which browsers play; odd sides are padded by one pixel.
+    Raises: InputError for another suffix, or if there are no frames.
     """
     check_video(path)
+    frames = iter(frames)
+    if (first := next(frames, None)) is None:
+        raise InputError(f"{path}: there are no frames to write")
+    write = _gif if Path(path).suffix.lower() == ".gif" else _mp4
+    content = write(chain((first,), frames), first.shape[:2], rate)
     with replacing(path) as file:
-        if Path(path).suffix.lower() == ".gif":
-            first, *others = (Image.fromarray(frame[..., ::-1]).quantize() for frame in frames)
-            first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 / rate), loop=0)
-        else:
-            file.write(_mp4(frames, rate))
+        file.write(content)
 
 
-def _mp4(frames: Iterable[np.ndarray], rate: float) -> bytes:
+def _gif(frames: Iterable[np.ndarray], _: tuple[int, int], rate: float) -> bytes:
+    first, *others = (Image.fromarray(frame[..., ::-1]).quantize() for frame in frames)
+    content = io.BytesIO()
+    first.save(content, "GIF", save_all=True, append_images=others, duration=round(1000 / rate), loop=0)
+    return content.getvalue()
+
+
+def _mp4(frames: Iterable[np.ndarray], size: tuple[int, int], rate: float) -> bytes:
+    height, width = size
     with tempfile.TemporaryDirectory() as folder:
-        path, writer = Path(folder, "film.mp4"), None
-        for frame in frames:
-            # MPEG-4 has whole pairs of rows and columns.
-            even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
-            if writer is None:
-                code = cv2.VideoWriter_fourcc(*"mp4v")
-                writer = cv2.VideoWriter(str(path), code, rate, (even.shape[1], even.shape[0]))
-                if not writer.isOpened():
-                    raise InputError("this OpenCV writes no .mp4 (it was built without FFmpeg); choose .gif")
-            writer.write(even)
-        writer.release()
+        path = Path(folder, "video.mp4")  # a file: moving the index to the front reads what was written
+        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001), options={"crf": "14"})
+            stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+            for frame in frames:
+                even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="bgr24")))
+            container.mux(stream.encode())
         return path.read_bytes()

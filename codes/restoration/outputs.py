@@ -1,0 +1,131 @@
+"""Output folders of restored frames, each with a record of what made it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from codes.data import manifest
+from codes.data.images import check_image, read_image, write_image
+from codes.errors import InputError
+from codes.restoration.methods import Restore
+from codes.restoration.preparation import Recording
+from codes.restoration.recording import tensors
+from codes.restoration.video import write_video
+
+RECORD = "deblur.json"
+
+
+class Output(NamedTuple):
+    """Where the frames and the video of a pair are written."""
+
+    folder: Path
+    video: Path | None
+
+    def frames(self, times: Iterable[int]) -> list[Path]:
+        return [self.folder / f"{time:03d}.png" for time in times]
+
+
+def output_of(out: str, video: str, name: str) -> Output:
+    """Return the output of a pair; the pairs of two folders have a folder each, of their names."""
+    folder = Path(out, name)
+    if not video:
+        return Output(folder, None)
+    return Output(folder, folder / Path(video).name if name else Path(video))
+
+
+def check_output(output: Output, *, picture: str, may_exist: bool, is_one_of_many: bool) -> None:
+    """Raise InputError if the output lies among the pictures, is a file, or exists and may not."""
+    folder, video = output
+    given = Path(picture).resolve()
+    if (given.is_dir() and folder.resolve().is_relative_to(given)) or given.parent == folder.resolve():
+        raise InputError(f"--out {folder}: lies where the blurry pictures are; name another one")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file")
+    if may_exist:
+        return
+    if folder.exists() and any(folder.iterdir()):
+        go_on = ", or continue with --missing" if is_one_of_many else ""
+        raise InputError(
+            f"--out {folder}: exists and is not empty; name another one, or write into it with --force{go_on}"
+        )
+    if video and video.exists():
+        raise InputError(f"--video {video}: exists; name another one, or write over it with --force")
+
+
+def is_complete(output: Output, times: Iterable[int], record: dict[str, Any]) -> bool:
+    """Return whether all frames and the video of a pair are there; a frame that was cut short is not.
+
+    Raises: InputError if what is there was made otherwise than the record says, naming what differs.
+    """
+    made = [path for path in output.folder.glob("*.png")] if output.folder.is_dir() else []
+    if not made:
+        return False
+    held = manifest.read(output.folder / RECORD, otherwise="name a new --out")
+    if not held:
+        raise InputError(f"--missing: {output.folder} has no {RECORD} that says what made it; restore it with --force")
+    differences = [
+        f"{name}: {held.get(name, 'not set')} then, {record.get(name, 'not set')} now"
+        for name in {**held, **record}
+        if held.get(name) != record.get(name)
+    ]
+    if differences:
+        raise InputError(
+            f"--missing: {output.folder} was made otherwise ({'; '.join(differences)}); name a new --out, or restore "
+            "all with --force"
+        )
+    return all(_is_whole(path) for path in output.frames(times)) and (not output.video or output.video.is_file())
+
+
+def begin(output: Output, times: Iterable[int], record: dict[str, Any]) -> None:
+    """Write the record of a pair, and name the frames of another run that stay beside the new ones."""
+    stale = sorted({path.name for path in output.folder.glob("*.png")} - {path.name for path in output.frames(times)})
+    if stale:
+        listed = ", ".join(stale[:5]) + (", ..." if len(stale) > 5 else "")
+        print(f"  {len(stale)} frames of another run stay in {output.folder}: {listed}")
+    manifest.write(output.folder / RECORD, record)
+
+
+@torch.inference_mode()
+def write_frames(
+    recording: Recording,
+    restore: Restore,
+    output: Output,
+    *,
+    device: torch.device,
+    gamma: float,
+    compare: bool,
+    rate: float,
+) -> None:
+    """Write the frames of a recording, and the video of them.
+
+    compare: the blurry picture to the left of each frame. rate: frames a second of the video.
+    """
+    blur, spikes = tensors(recording.picture, recording.spikes, device)
+    times = [time - recording.start for time in recording.times]
+    paths, (height, width) = output.frames(recording.times), recording.picture.shape[:2]
+    try:
+        waiting = tqdm(paths, unit="frame")  # shown now: the first frame may take minutes
+        frames = restore(blur**gamma, spikes, times, exposure=recording.exposure)  # the model is of intensity
+        for path, frame in zip(waiting, frames, strict=True):
+            image = frame[0, :, :height, :width].float().clamp(0, 1)
+            image = image.pow(1 / gamma).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+            write_image(path, np.hstack((recording.picture, image)) if compare else image)
+    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise
+        raise InputError(f"{device}: too little memory for {height}x{width}; name a smaller --tile") from None
+    if output.video:
+        write_video(output.video, map(read_image, paths), rate=rate)
+    print(f"  {len(paths)} frames in {output.folder}{f', video {output.video}' if output.video else ''}")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_image(path)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""Pairs of blurry pictures and spike files that are named on the command line."""
+
+from pathlib import Path
+
+from codes.data.listing import PICTURES, SPIKES, files_in
+from codes.errors import InputError
+
+Pair = tuple[Path, Path]  # picture, spike file
+SHOWN = 3  # names in a message
+
+
+def find_pairs(picture: str | Path, spikes: str | Path = "") -> dict[str, Pair]:
+    """Return the pairs by name: one of two files, whose name is empty, or those of equal names in two folders.
+
+    spikes: empty: in the folder of the pictures, or beside it in the layout of a data set. Pictures without spikes and
+    spikes without a picture are named on standard output and left out, as in training.
+    Raises: InputError if there is no pair.
+    """
+    pictures, streams = Path(picture), Path(spikes or picture)
+    if not pictures.is_dir():
+        if not spikes:
+            raise InputError(f"{pictures}: name the spike file of this picture after it")
+        if streams.is_dir():
+            raise InputError(f"{streams}: is a folder, {pictures} is none; two files or two folders are accepted")
+        return {"": (pictures, streams)}
+    if not spikes and (pictures / "blur_data").is_dir():
+        pictures, streams = pictures / "blur_data", streams / "spike_data"
+    splits = [pictures / name for name in ("test", "train") if (pictures / name / "blur_data").is_dir()]
+    if splits:
+        raise InputError(f"{pictures}: is a data set; name one of its splits: {' or '.join(map(str, splits))}")
+    found, recorded = files_in(pictures, PICTURES, depth=None), files_in(streams, SPIKES, depth=None)
+    if not found:
+        raise InputError(f"{pictures}: no pictures in it ({', '.join(PICTURES)})")
+    names = sorted(found.keys() & recorded.keys())
+    if not names:
+        raise InputError(f"{next(iter(found.values()))}: no spike file of the same name in {streams}, nor of any other")
+    _report(found.keys() - recorded.keys(), found, "pictures without spikes")
+    _report(recorded.keys() - found.keys(), recorded, "spike files without a picture")
+    return {name: (found[name], recorded[name]) for name in names}
+
+
+def _report(names: set[str], files: dict[str, Path], kind: str) -> None:
+    """Print how many files have no partner, and the first of them."""
+    if names:
+        listed = ", ".join(str(files[name]) for name in sorted(names)[:SHOWN])
+        print(f"{len(names)} {kind} left out: {listed}{', ...' if len(names) > SHOWN else ''}")

@@ -1,0 +1,151 @@
+"""A recording that is ready to be restored: its pair read and checked, its target times chosen."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from codes.data.images import read_image
+from codes.data.spikes import Exposure
+from codes.errors import InputError
+from codes.restoration.file_format import Reading, align, is_aligned, lost, read, tone
+from codes.restoration.recording import find_reading, fit
+from codes.restoration.registration import better_start, upright
+
+LINEAR = (0.8, 1.3)  # response exponents of a picture that need no --gamma
+DARKEST = 32  # of 255: below it a picture is nearly black
+SATURATED = 0.01  # share of white pixels that is reported
+OTHER = 0.3  # correlation between long TFP and picture below which they show different scenes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A pair that fits, and the target times of its frames."""
+
+    picture: np.ndarray  # [H,W,3] uint8 BGR
+    spikes: np.ndarray  # [T,h,w] uint8, the part of the stream that is needed
+    reading: Reading
+    start: int  # spike frame of the file at which `spikes` start
+    exposure: Exposure  # relative to `start`
+    times: list[int]  # spike frames of the file
+    is_cut: bool  # no window fits around the ends of the exposure
+    is_shortened: bool  # so that the target times do not reach them
+    aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
+    tone: float  # response exponent of the picture
+
+
+def prepare(
+    picture_path: Path,
+    spike_path: Path,
+    *,
+    exposure: tuple[int, ...],
+    frames: int,
+    times: tuple[int, ...],
+    window: int,
+    reach: int,
+    geometry: tuple[int, ...],
+    rows: str,
+    bits: str,
+    align_by: str,
+    orientation: str,
+) -> Recording:
+    """Read a pair and check it. Arguments are those of scripts/deblur.py.
+
+    window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
+    Raises: InputError naming what does not fit.
+    """
+    picture = read_image(picture_path)
+    reading = find_reading(
+        spike_path,
+        picture,
+        geometry=geometry or None,
+        rows=rows,
+        bits=bits,
+        align=align_by,
+        orientation=orientation,
+    )
+    first, length = _exposure(spike_path, exposure, reading.frames)
+    last = first + length - 1
+    begin, end = max(first, window // 2), min(last, reading.frames - window + window // 2)
+    if not times and frames > (possible := max(end - begin + 1, 0)):
+        raise InputError(
+            f"--frames {frames}: the exposure has {possible} target times with {window} spike frames around them"
+        )
+    even = np.linspace(begin, end, frames) if frames > 1 else [min(max(first + length // 2, begin), end)]
+    chosen = list(dict.fromkeys(times or np.rint(even).astype(int).tolist()))
+    check_times(chosen, window=window, total=reading.frames)
+    start, stop = max(0, min(first, *chosen) - reach), max(last, *chosen) + reach + 1
+    spikes = upright(read(spike_path, reading, first=start, stop=stop), orientation)
+    picture, spikes = fit(picture, spikes, align=align_by)
+    # The margin after the exposure is not used.
+    relative = Exposure(length=length, margin=first - start)
+    long = spikes[relative.margin : relative.margin + length].mean(0)
+    aligned = align(long, picture)
+    if aligned[0] < OTHER and not geometry:
+        raise InputError(
+            f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
+            "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
+        )
+    is_cut = (begin, end) != (first, last)
+    is_shortened = is_cut and not times and frames > 1
+    return Recording(
+        picture, spikes, reading, start, relative, chosen, is_cut, is_shortened, aligned, tone(long, picture)
+    )
+
+
+def _exposure(path: Path, exposure: tuple[int, ...], total: int) -> tuple[int, int]:
+    """Return first spike frame and length of the exposure, that of a sample if none is given."""
+    if not exposure and total != Exposure().total:
+        raise InputError(
+            f"{path}: has {total} frames, not the {Exposure().total} of a sample; "
+            "say by --exposure START LENGTH which of them the picture was exposed over"
+        )
+    first, length = exposure or (Exposure().margin, Exposure().length)
+    if first + length > total:
+        raise InputError(
+            f"--exposure {first} {length}: frames {first}..{first + length - 1}, {path} has 0..{total - 1}"
+        )
+    return first, length
+
+
+def check_times(times: Iterable[int], *, window: int, total: int) -> None:
+    """Raise InputError for a target time around which a stream of `total` frames has no window of spike frames."""
+    first, last = window // 2, total - window + window // 2
+    for time in times:
+        if not first <= time <= last:
+            raise InputError(
+                f"--times {time}: {window} spike frames around it are needed, and the stream has 0..{total - 1}; "
+                f"{first}..{last} are accepted"
+            )
+
+
+def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float) -> None:
+    """Print how a pair was read, whether both show the same, and what spoils it."""
+    correlation, (x, y) = recording.aligned
+    verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
+    print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
+    print(f"{spikes}: {recording.reading}")
+    print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
+    margin, length = recording.exposure.margin, recording.exposure.length
+    if better := better_start(recording.spikes, recording.picture, start=margin, length=length):
+        start, best, given = better
+        print(
+            f"  NOT ALIGNED IN TIME: {length} frames from {recording.start + start} on fit the picture better "
+            f"(correlation {best:.3f}) than those from {recording.start + margin} on ({given:.3f}): "
+            f"--exposure {recording.start + start} {length}"
+        )
+    if correlation > 0.8 and not LINEAR[0] < recording.tone * gamma < LINEAR[1]:
+        found = f"  the picture is intensity to the power of {recording.tone:.2f}"
+        print(f"{found}: if its camera has a gamma, say --gamma {1 / recording.tone:.1f}")
+    if len(empty := lost(recording.spikes.sum((1, 2), dtype=np.int64))):
+        print(
+            f"  NO SPIKE in {len(empty)} frames, first in {recording.start + empty[0]}: they were lost between camera "
+            "and file, and frames near them are too dark"
+        )
+    if (brightest := recording.picture.max()) < DARKEST:
+        print(f"  the picture is nearly black: {brightest} of 255 at most")
+    if (full := (recording.picture == 255).all(2).mean()) > SATURATED:
+        print(f"  {full:.0%} of the picture is saturated: its moving edges get rims")
+    if recording.is_shortened:
+        print(f"  from {recording.times[0]} to {recording.times[-1]}: no window fits nearer to the ends of the stream")
