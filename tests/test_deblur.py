@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -246,6 +247,13 @@ def test_films_open_with_all_their_frames(o, rest):
     while (taken := film.read())[0]:
         frames.append(taken[1])
     assert len(frames) == 7 and frames[0].shape == (height + height % 2, 2 * WIDTH, 3)
+    content = Path(o.out + ".mp4").read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat"), (
+        "the index is behind the data: browsers load it all first"
+    )
+    with av.open(o.out + ".mp4") as video:
+        context = video.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("h264", "yuv420p") and video.streams.video[0].average_rate == 12
     still = [read_image(Path(o.out, name)) for name in written(o.out)]
     assert all(psnr(frame[:height], image) > 25 for frame, image in zip(frames, still, strict=True))
     np.testing.assert_array_equal(still[3][:, :WIDTH], read_image(o.picture))
