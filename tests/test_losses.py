@@ -203,3 +203,13 @@ def test_variances_are_never_negative():
     """Rounding makes differences of squares negative on flat pictures, and 1 - SSIM then exceeds its range."""
     flat = torch.full((1, 3, 64, 64), 0.7)
     assert 0 <= dssim(flat, flat).item() < 1e-6
+
+
+def test_constants_of_ssim_are_those_of_wang_et_al():
+    """C1 = 0.01^2 where flat pictures differ in brightness, C2 = 0.03^2 where weak patterns are opposite."""
+    dark, brighter = torch.zeros(1, 1, 16, 16), torch.full((1, 1, 16, 16), 0.02)
+    assert 1 - dssim(dark, brighter).item() == pytest.approx(0.01**2 / (0.02**2 + 0.01**2), rel=1e-4)
+    pattern = 0.01 * ((torch.arange(16).view(-1, 1) + torch.arange(16)) % 2 * 2 - 1).float().expand(1, 1, 16, 16)
+    variance, c2 = 0.01**2, 0.03**2
+    expected = (c2 - 2 * variance) / (c2 + 2 * variance)
+    assert 1 - dssim(0.5 + pattern, 0.5 - pattern).item() == pytest.approx(expected, abs=2e-3)
