@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from fake_cuda import fake_cuda, needs_cuda_build
+from fake_cuda import Convolutions, fake_cuda, needs_cuda_build
 from torch import Tensor
 
 from codes import stage
 from codes.data.batches import Packed
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.teachers import NetworkTeacher
+from codes.evaluation.losses import dssim
 from codes.networks import BSN, EDSR, LDN
 from codes.recipe import RECIPES
 from codes.restoration import methods, pipeline
@@ -89,6 +90,20 @@ def test_waiting_for_the_gpu_and_mixed_devices_are_seen(cuda):
     with pytest.raises(RuntimeError):
         x + torch.rand(4)
     assert cuda.live == x.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_ssim_is_never_computed_in_tf32_or_bf16(precision, cuda, monkeypatch):
+    """Its variances are differences of squares: with 10 bits of mantissa they are noise. cuDNN may use TF32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    image, truth = (torch.rand(2, 3, 64, 64, device="cuda") for _ in range(2))
+    image = image.contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"), Convolutions() as seen:
+        dssim(image, truth)
+    assert seen.calls
+    for call in seen.calls:
+        assert call.dtype == torch.float32
+        assert not call.allow_tf32 or "Cudnn" not in call.backend
 
 
 def on_device(spikes: Tensor, *_, **__) -> Tensor:
