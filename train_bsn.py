@@ -46,9 +46,19 @@ def main(o: Options) -> Rows:
         truth = None if batch.sharp is None else at_spike_size(gray(batch.sharp), noisy)
         return {f"TFP_{o.bsn_len}": Pair(noisy, truth), "BSN": Pair(net(noisy), truth)}
 
-    parts = {"train": ("spikes",), "test": ("spikes", "sharp")}
-    settings = {"parts": parts, "exposure": exposure, "lr": cosine(o.lr), "name": "BSN", "recipe": recipe}
-    return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
+    return stage.train_or_evaluate(
+        o,
+        run,
+        net,
+        losses,
+        compare,
+        train_parts=("spikes",),
+        test_parts=("spikes", "sharp"),
+        exposure=exposure,
+        lr=cosine(o.lr),
+        name="BSN",
+        recipe=recipe,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage 3: train LDN, the small student that restores the picture at any instant of the exposure.
+"""Stage 3: train LDN, the small student that restores the picture at any time of the exposure.
 
     python train_deblur.py --base_folder data/resimulated                                   # recipe: resim
     python train_deblur.py --base_folder GOPRO/ --recipe isi
@@ -7,9 +7,9 @@
     python train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
         --deblur_path model/DeblurNet_100.pth --data_type GOPRO
 
-Fed: the picture, blurry or as fusion along motion restored it, and light of 21 spike frames around an instant.
-Loss: the distance to the teacher at each of five instants (closed form; as published on BSN and EDSR), and of the mean
-of the five to the picture; of recipe resim the distance at seven instants to what scripts/resimulate.py filmed.
+Fed: the picture, blurry or super-resolved, and intensity in 21 spike frames around each target time.
+Loss: distillation from the teacher at five target times, and reblur: the mean of the five against the blurry picture;
+of recipe resim the distance to the truth of re-simulated scenes at seven target times.
 """
 
 from collections.abc import Iterator
@@ -25,17 +25,14 @@ from codes.data.batches import Batch
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.label_cache import cache_labels
-from codes.distillation.student import ldn_input, match_picture_scale
+from codes.distillation.student import StudentInput
+from codes.distillation.supervision import REBLUR, ResimulatedTruth, TeacherDistillation, random_times
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Pair, cosine, distributed
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
-from codes.evaluation.losses import dssim, mse, perceptual
+from codes.evaluation.losses import perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe
-from codes.physics.baselines import tfi
-from codes.physics.data_consistency import mean_over_exposure
-from codes.physics.intensity import estimate_intensity
-from codes.physics.sdm import sdm, tfp, upsample_bilinear, windows
 from codes.recipe import (
     CONSISTENCIES,
     FORMER_VALUES,
@@ -48,10 +45,12 @@ from codes.recipe import (
     check_bsn_len,
     settle,
 )
-from codes.restoration.pipeline import Student, reconstruct, refine
+from codes.restoration.comparison import baselines, student_outputs
+from codes.restoration.pipeline import Student
 from codes.simulation.resimulation import is_resimulated
 
 WARM_UP = 0.05  # share of a run of the recipe isi
+ABLATION = "for ablations"
 
 
 @dataclass(frozen=True)
@@ -69,215 +68,199 @@ class Options(stage.StageOptions):
     )
     teacher: str = option("", "teacher [that of the recipe]", choices=("", *TEACHERS), renamed=FORMER_VALUES["teacher"])
     spike_deblur_len: int = option(21, "spike frames that LDN sees")
-    blur_step: int = option(24, "spike frames between the instants of a sample")
-    lambda_tea: float = option(1.0, "weight of the teacher loss; 0: no teacher at all")
+    blur_step: int = option(24, "spike frames between the target times of a sample")
+    lambda_tea: float = option(1.0, "weight of the distillation loss; 0: no teacher")
     lambda_reblur: float = option(100.0, "weight of the reblur loss")
-    tea_loss: str = option("lpips", "teacher loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim"))
-    center_weight: float = option(0.0, "share of the measured light in what BSN gives to the teacher; published: 0")
+    tea_loss: str = option(
+        "lpips", "distillation loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim")
+    )
+    center_weight: float = option(
+        0.0, "weight of the measured intensity beside the output of BSN in the teacher; published: 0", group=ABLATION
+    )
     reblur: str = option(
         "equal",
-        "the instants whose mean is the picture: all alike, as published; the ends of the exposure counted half; or "
-        "one in each part of the exposure, drawn by the spikes of the crops: others for every batch",
-        choices=("equal", "trapezoid", "random"),
+        "weights of the frames whose mean is compared with the picture: equal, as published; trapezoid: the first and "
+        "the last frame half; random: equal, at one random time in each part of the exposure, new for every batch",
+        choices=REBLUR,
+        group=ABLATION,
     )
     consistency: str = option(
         "",
-        "picture: what LDN restores is measured after what its mean lacks of the picture was added [the recipe's]",
+        "picture: tables show LDN with data consistency [that of the recipe]",
         choices=("", *CONSISTENCIES),
     )
-    clip: bool = option(False, "clip what LDN restores to [0,1] before the loss, as published: gradients die there")
+    clip: bool = option(False, "clip the output of LDN to [0,1] before the loss, as published", group=ABLATION)
     lr_cycles: float = option(
         0.0,
         "learning-rate cycles over the run, each falls to 0 and rises again; 0: one half cosine",
         aliases=("lr_swings",),
+        group=ABLATION,
     )
     warm_up: float | None = option(
         None, "share of the run over which the learning rate rises from 0 [recipe isi 0.05, else 0, as published]"
     )
-    use_ssim: bool = option(False, "add (1 - SSIM) to the teacher loss")
-    init: str = option("blur", "start LDN as what it is given, or at random as published", choices=("blur", "random"))
-    teacher_cache: str = option("", "folder for the teacher's labels, computed once for whole pictures; ram: memory")
+    use_ssim: bool = option(False, "add (1 - SSIM) to the distillation loss")
+    init: str = option(
+        "blur",
+        "start: LDN returns its image input; random: as published",
+        choices=("blur", "random"),
+        group=ABLATION,
+    )
+    teacher_cache: str = option(
+        "", "folder for the labels of the teacher, computed once for whole pictures; ram: memory"
+    )
 
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
-    has_networks = bool(o.bsn_path or o.sr_path)
-    default = PUBLISHED if has_networks else RESIM if is_resimulated(o.base_folder) else ISI
-    recipe = stage.settle_recipe(o, o.deblur_path, default=default)
-    if o.deblur_path:
-        check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
-    check(o, recipe)
-    spike_input, published = recipe["spike_input"], has_networks or recipe["teacher"] == "published"
+    recipe = choose_recipe(o)
     run, exposure = stage.open_run(o, "deblur"), Exposure()
-    run.journal.log(f"input of LDN: {spike_input} and {recipe['input']}; teacher: {recipe['teacher']}")
-    is_consistent = recipe["consistency"] == "picture"
-    is_fused, filmed = recipe["input"] == "mfsr", recipe["teacher"] == "resim"
-    if (is_fused or recipe["teacher"] == "mfsr") and not o.teacher_cache:
-        o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: never twice
-    start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
-    net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
-    teachers: dict[str, NetworkTeacher | ClosedFormTeacher] = {
-        "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False),
-        "mfsr": ClosedFormTeacher(short=o.bsn_len),
-    }
-    if published:
-        bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
-        edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
-        eats = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)["spike_input"]
-        teachers["published"] = NetworkTeacher(
-            bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=eats
-        )
-    # Makes the labels, or the fused pictures that LDN is given; labels of filmed scenes are their sharp_sequence.
-    teacher = teachers["mfsr"] if is_fused else teachers.get(recipe["teacher"])
-    centers = exposure.centers(SEQUENCE_STEP if filmed else o.blur_step)
-    near = None if o.test_mode else perceptual(o.tea_loss)
-
-    def ratios(batch: Batch, centers: list[int]) -> Tensor:
-        return teacher.ratios(batch.spikes, centers) if batch.ratios is None else batch.ratios
-
-    def student(net: nn.Module, batch: Batch, centers: list[int]) -> Tensor:
-        """Restore all instants in one pass, [B,N,3,H,W].
-
-        Windows are light as each pixel alone tells it, quick enough to be found at every step; in use
-        (`codes.restoration.pipeline`) they are light along motion, nearer the truth.
-        """
-        light, length = estimate_intensity(batch.spikes, spike_input), o.spike_deblur_len
-        if is_fused:
-            fused = teacher.sharpen(batch.blur, ratios(batch, centers))
-            sharp = net(fused.flatten(0, 1), windows(match_picture_scale(light, batch.blur, exposure), centers, length))
-        else:
-            sizes = {"length": length, "short": o.bsn_len, "exposure": exposure}
-            sharp = net(*ldn_input(batch.blur, light, centers, **sizes, spike_input=spike_input))
-        return sharp.float().unflatten(0, (-1, len(centers)))
-
-    def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        instants = drawn_instants(batch, exposure, len(centers)) if o.reblur == "random" else centers
-        sharp = student(net, batch, instants)
-        sharp = sharp.clamp(0, 1) if o.clip else sharp
-        if filmed:  # exact at each instant: the mean of all says nothing more
-            if batch.sequence is None:
-                raise InputError(f"{o.base_folder}: samples without sharp_sequence; run scripts/resimulate.py again")
-            yield {"refilmed": near(sharp.flatten(0, 1), batch.sequence.flatten(0, 1))}
-            return
-        terms = {}
-        if o.lambda_tea:
-            labels = teacher.sharpen(batch.blur, ratios(batch, instants))
-            frames, labels = sharp.flatten(0, 1), labels.flatten(0, 1)
-            terms["teacher"] = o.lambda_tea * near(frames, labels)
-            if o.use_ssim:
-                terms["ssim"] = o.lambda_tea * dssim(frames, labels)
-        mean = mean_over_exposure(sharp) if o.reblur == "trapezoid" else sharp.mean(1)
-        terms["reblur"] = o.lambda_reblur * mse(mean, batch.blur)
-        yield terms
-
-    def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        def taught(name: str) -> Tensor:
-            return teachers[name](batch.blur, batch.spikes, [middle])[:, 0]
-
-        middle = exposure.center
-        long, short = tfp(batch.spikes, middle, exposure.length), tfp(batch.spikes, middle, o.bsn_len)
-        outputs = {
-            "blurry": batch.blur,
-            f"TFP_{o.bsn_len}": upsample_bilinear(short).expand_as(batch.blur),
-            "TFI": upsample_bilinear(tfi(batch.spikes, middle)).expand_as(batch.blur),
-            "SDM": sdm(batch.blur, upsample_bilinear(long), upsample_bilinear(short)),
-        }
-        if published:
-            light = estimate_intensity(batch.spikes, teachers["published"].spike_input)
-            long, short = tfp(light, middle, exposure.length), tfp(light, middle, o.bsn_len)
-            clean = upsample_bilinear(teachers["published"].denoise(short))
-            outputs |= {"SDM+BSN": sdm(batch.blur, upsample_bilinear(long), clean), "teacher": taught("published")}
-        outputs["SDM ISI"] = taught("sdm")
-        times = [middle] if batch.sequence is None else [middle, *exposure.centers(SEQUENCE_STEP)]
-        fed = Student(net, recipe, short=o.bsn_len)
-        intensities = list(refine(fed, batch.blur, batch.spikes, exposure=exposure))
-        first = list(reconstruct(fed, batch.blur, intensities[0], times, exposure=exposure))
-        last = first
-        if len(intensities) > 1:
-            last = list(reconstruct(fed, batch.blur, intensities[-1], times, exposure=exposure))
-        restored = {"LDN": [frame.sharp for frame in last]}
-        if is_fused:
-            of_first = {
-                "SDM MFSR": [frame.closed_form for frame in first],
-                "LDN, 1 iteration": [frame.sharp for frame in first],
-            }
-            restored = of_first | restored
-        elif recipe["teacher"] == "mfsr" and o.test_mode:  # slow, and the same at every evaluation
-            outputs["SDM MFSR"] = taught("mfsr")
-        if is_consistent:
-            outputs["LDN without consistency"] = last[0].student
-        outputs |= {name: frames[0] for name, frames in restored.items()}
-        pairs = {name: Pair(image, batch.sharp) for name, image in outputs.items()}
-        if batch.sequence is not None:
-            for name, frames in restored.items():
-                pairs[f"{name} sequence"] = Pair(torch.stack(frames[1:], 1), batch.sequence)
-        return pairs
-
+    run.journal.log(f"input of LDN: {recipe['spike_input']} and {recipe['input']}; teacher: {recipe['teacher']}")
     if o.train_split == "test" and not o.test_mode:
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
+    if "mfsr" in (recipe["input"], recipe["teacher"]) and not o.teacher_cache:
+        o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: computed once
+    start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
+    net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
 
-    def label(samples: SpikeDataset) -> None:
-        whole, place = stage.dataset(o, o.train_split, parts=("spikes",)), {"device": run.device} | stage.processes()
+    mfsr, published = ClosedFormTeacher(short=o.bsn_len), published_teacher(o, recipe, run)
+    teachers = {"published": published, "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False), "mfsr": mfsr}
+    teacher = mfsr if recipe["input"] == "mfsr" else teachers.get(recipe["teacher"])  # whose ratios can be kept
+    student = StudentInput(recipe, length=o.spike_deblur_len, short=o.bsn_len, exposure=exposure, mfsr=mfsr)
+    distance = None if o.test_mode else perceptual(o.tea_loss)
+    if recipe["teacher"] == "resim":
+        supervision, times = ResimulatedTruth(distance), exposure.centers(SEQUENCE_STEP)
+    else:
+        times = exposure.centers(o.blur_step)
+        supervision = TeacherDistillation(
+            teacher,
+            distance,
+            lambda_tea=o.lambda_tea,
+            lambda_reblur=o.lambda_reblur,
+            use_ssim=o.use_ssim,
+            reblur=o.reblur,
+        )
+
+    def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
+        is_random = o.reblur == "random"
+        at = random_times(exposure, len(times), seed=o.seed, batch=batch.number) if is_random else times
+        sharp = student(net, batch, at)
+        yield supervision.terms(sharp.clamp(0, 1) if o.clip else sharp, batch, at)
+
+    def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
+        rows = baselines(batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, published=published)
+        if recipe["input"] == "blurry" and recipe["teacher"] == "mfsr" and o.test_mode:  # slow, and always the same
+            rows["SDM MFSR"] = mfsr(batch.blur, batch.spikes, [exposure.center])[:, 0]
+        at = [exposure.center, *(exposure.centers(SEQUENCE_STEP) if batch.sequence is not None else ())]
+        frames = student_outputs(Student(net, recipe, short=o.bsn_len), batch.blur, batch.spikes, at, exposure=exposure)
+        rows |= {name: of_times[0] for name, of_times in frames.items()}
+        pairs = {name: Pair(image, batch.sharp) for name, image in rows.items()}
+        if batch.sequence is not None:
+            frames.pop("LDN without consistency", None)
+            pairs |= {
+                f"{name} sequence": Pair(torch.stack(of_times[1:], 1), batch.sequence)
+                for name, of_times in frames.items()
+            }
+        return pairs
+
+    def compute_labels(samples: SpikeDataset) -> None:
         samples.ratios = cache_labels(
             teacher,
-            whole,
-            centers=centers,
+            stage.dataset(o, o.train_split, parts=("spikes",)),
+            centers=times,
+            device=run.device,
             precision=run.precision,
+            rank=distributed.rank(),
+            world=distributed.world(),
             wait=distributed.wait,
             log=run.journal.log,
-            **place,
         )
         distributed.wait()
 
-    labels = ("ratios",) if o.teacher_cache and teacher else ()
-    truths = ("sequence",) if filmed else ()
-    parts = {"train": ("spikes", "blur", *labels, *truths), "test": ("spikes", "blur", "sharp", "sequence")}
-    noted = recipe if recipe == PUBLISHED else recipe | making(o)
-    settings = {"parts": parts, "exposure": exposure, "name": "LDN", "recipe": noted}
-    # Labels that lie close to where LDN starts: first steps as large as the rate would kill all of its features.
-    rises = o.warm_up if o.warm_up is not None else WARM_UP if spike_input == "isi" and not is_fused else 0.0
-    settings["lr"] = cosine(o.lr, cycles=o.lr_cycles, warm_up=rises)
-    return stage.train_or_evaluate(o, run, net, losses, compare, prepare=label if labels else None, **settings)
+    keeps_labels = bool(o.teacher_cache and teacher)
+    return stage.train_or_evaluate(
+        o,
+        run,
+        net,
+        losses,
+        compare,
+        train_parts=(
+            "spikes",
+            "blur",
+            *(("ratios",) if keeps_labels else ()),
+            *(("sequence",) if recipe["teacher"] == "resim" else ()),
+        ),
+        test_parts=("spikes", "blur", "sharp", "sequence"),
+        exposure=exposure,
+        lr=cosine(o.lr, cycles=o.lr_cycles, warm_up=warm_up(o, recipe)),
+        name="LDN",
+        recipe=recipe if recipe == PUBLISHED else recipe | about_training(o),
+        prepare=compute_labels if keeps_labels else None,
+    )
 
 
-def check(o: Options, recipe: Recipe) -> None:
-    """Raise InputError for options that do not go together, before anything is made."""
-    filmed, keeps = recipe["teacher"] == "resim", o.teacher_cache or recipe["teacher"] == "mfsr"
-    if o.reblur == "random" and keeps:
+def choose_recipe(o: Options) -> Recipe:
+    """Return the recipe that flags, weights and data ask for.
+
+    Raises: InputError for options that do not go together, before anything is made.
+    """
+    default = PUBLISHED if o.bsn_path or o.sr_path else RESIM if is_resimulated(o.base_folder) else ISI
+    recipe = stage.settle_recipe(o, o.deblur_path, default=default)
+    if o.deblur_path:
+        check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
+    if o.reblur == "random" and (o.teacher_cache or recipe["teacher"] == "mfsr"):
         raise InputError(
-            "--reblur random: its labels are of other instants each time and cannot be kept: no "
-            "--teacher_cache, and --teacher published or sdm"
+            "--reblur random: the labels are at other times for every batch and cannot be kept; leave out "
+            "--teacher_cache, and choose --teacher published or sdm"
         )
     if o.test_mode:
-        return
-    if recipe["input"] == "mfsr" and not filmed:
+        return recipe
+    if recipe["input"] == "mfsr" and recipe["teacher"] != "resim":
         raise InputError(f"--teacher {recipe['teacher']}: LDN's image input is mfsr, which only resim can teach")
-    if not filmed:
-        return
+    if recipe["teacher"] == "resim":
+        check_resimulated(o)
+    return recipe
+
+
+def check_resimulated(o: Options) -> None:
+    """Raise InputError unless the data are re-simulated scenes, and for flags that these have no use for."""
     if not is_resimulated(o.base_folder):
         raise InputError(
-            f"{o.base_folder}: this recipe is taught by what the teacher restored, filmed again; make that first: "
-            f"python scripts/resimulate.py --base_folder {o.base_folder} --data_type {o.data_type} "
-            "--output data/resimulated"
+            f"{o.base_folder}: this recipe learns from re-simulated scenes; make them first: python "
+            f"scripts/resimulate.py --base_folder {o.base_folder} --data_type {o.data_type} --output data/resimulated"
         )
     if o.train_split == "test":
-        raise InputError("--train_split test: its pictures are no filmed ones but the truth; this recipe cannot adapt")
-    idle = ("lambda_tea", "lambda_reblur", "use_ssim", "blur_step", "reblur", "center_weight")
-    if given := [f"--{name}" for name in idle if getattr(o, name) != getattr(Options, name)]:
-        raise InputError(f"{', '.join(given)}: filmed scenes are learned by their own sharp_sequence alone; leave out")
+        raise InputError("--train_split test: it holds recordings with their truth, no re-simulated scenes to adapt to")
+    unused = ("lambda_tea", "lambda_reblur", "use_ssim", "blur_step", "reblur", "center_weight")
+    if given := [f"--{name}" for name in unused if getattr(o, name) != getattr(Options, name)]:
+        raise InputError(f"{', '.join(given)}: not used with the truth of re-simulated scenes; leave out")
 
 
-def making(o: Options) -> Recipe:
-    """Say for a weight file what LDN was trained on and by, beside the recipe."""
-    found = " to ".join(f"{value:g}" for value in manifest.thresholds(o.base_folder)) or "unknown"
-    return {"threshold": found, "bsn_len": str(o.bsn_len), "commit": versions().get("commit", "unknown")}
+def published_teacher(o: Options, recipe: Recipe, run: stage.Run) -> NetworkTeacher | None:
+    """Return the teacher on BSN and EDSR, where their weights are given or needed."""
+    if not (o.bsn_path or o.sr_path or recipe["teacher"] == "published"):
+        return None
+    bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
+    edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
+    trained_for = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)
+    return NetworkTeacher(
+        bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=trained_for["spike_input"]
+    )
 
 
-def drawn_instants(batch: Batch, exposure: Exposure, number: int) -> list[int]:
-    """Draw one instant in each of `number` equal parts of the exposure, by the batch itself: a run resumes exactly."""
-    dice = torch.Generator().manual_seed(int(batch.spikes.sum()))
-    parts = (torch.arange(number) + torch.rand(number, generator=dice)) * exposure.length / number
-    return [exposure.margin + int(part) for part in parts]
+def warm_up(o: Options, recipe: Recipe) -> float:
+    """Return the share of the run over which the learning rate rises.
+
+    LDN of the recipe isi starts close to its labels; first steps at the full rate would zero all of its features.
+    """
+    starts_at_labels = recipe["spike_input"] == "isi" and recipe["input"] == "blurry"
+    return o.warm_up if o.warm_up is not None else WARM_UP if starts_at_labels else 0.0
+
+
+def about_training(o: Options) -> Recipe:
+    """Return what a weight file says of its training, beside the recipe."""
+    thresholds = " to ".join(f"{value:g}" for value in manifest.thresholds(o.base_folder)) or "unknown"
+    return {"threshold": thresholds, "bsn_len": str(o.bsn_len), "commit": versions().get("commit", "unknown")}
 
 
 if __name__ == "__main__":

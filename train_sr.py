@@ -59,9 +59,19 @@ def main(o: Options) -> Rows:
             pairs |= {name: Pair(image, sharp) for name, image in outputs.items()}
         return pairs
 
-    parts = {"train": ("spikes", "blur"), "test": ("spikes", "blur", "sharp") if bsn else ("spikes", "blur")}
-    settings = {"parts": parts, "exposure": exposure, "lr": constant(o.lr), "name": "SR", "recipe": recipe}
-    return stage.train_or_evaluate(o, run, net, losses, compare, **settings)
+    return stage.train_or_evaluate(
+        o,
+        run,
+        net,
+        losses,
+        compare,
+        train_parts=("spikes", "blur"),
+        test_parts=("spikes", "blur", "sharp") if bsn else ("spikes", "blur"),
+        exposure=exposure,
+        lr=constant(o.lr),
+        name="SR",
+        recipe=recipe,
+    )
 
 
 if __name__ == "__main__":

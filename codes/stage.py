@@ -6,11 +6,10 @@ import math
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from codes.cli import option, shown
 from codes.data.batches import Batches, Packed
@@ -77,7 +76,7 @@ class StageOptions:
 
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
-FREE |= {"save_every", "check_data", "consistency"}
+FREE |= {"save_every", "check_data"}
 BY_CONTENT = ("base_folder", "bsn_path", "sr_path", "deblur_path")  # compared by the content of these files
 FREE |= {"teacher_cache"}  # where labels are kept; whether they are is among the sources of a run
 PROTOCOL = (
@@ -132,7 +131,8 @@ def train_or_evaluate(
     losses: Losses,
     compare: Compare,
     *,
-    parts: dict[str, tuple[str, ...]],
+    train_parts: tuple[str, ...],
+    test_parts: tuple[str, ...],
     exposure: Exposure,
     lr: Schedule,
     name: str,
@@ -141,8 +141,8 @@ def train_or_evaluate(
 ) -> Rows:
     """Do what the options say with `net`.
 
-    `parts` are what "train" and "test" read of each sample, `exposure` with its margins the spike frames. `prepare` is
-    called with the training data once all data were checked, before any of it is read.
+    `train_parts` and `test_parts` are read of each sample, and of its spikes the frames of `exposure` with its margins.
+    `prepare` is called with the training data once all data were checked, before any of it is read.
     """
     given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
     files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
@@ -150,38 +150,55 @@ def train_or_evaluate(
     run.journal.about |= {"protocol": f"{PROTOCOL}; {measured_in} on {run.device}"}
     run.journal.about |= {"files": files, "recipe": recipe}
     if o.check_data:
-        used = {} if o.test_mode else {o.train_split: "train"}
-        if o.evaluate_every or o.test_mode:
-            used["test"] = "test"
-        check_data(o, run, {split: parts[use] for split, use in used.items()})
+        splits = {} if o.test_mode else {o.train_split: train_parts}
+        check_data(o, run, splits | ({"test": test_parts} if o.evaluate_every or o.test_mode else {}))
+    needs_test = o.test_mode or o.evaluate_every
+    test = test_loader(o, run, parts=test_parts, exposure=exposure) if needs_test else None
     if o.test_mode:
-        test = test_loader(o, run, parts=parts["test"], exposure=exposure)
-        rows = evaluate(net, compare, test, **vars(run))
+        rows = evaluate(net, compare, test, run.journal, device=run.device, precision=run.precision)
         run.journal.complain()
         distributed.leave()
         return rows
-    test = test_loader(o, run, parts=parts["test"], exposure=exposure) if o.evaluate_every else None
 
     def check_and_prepare(samples: SpikeDataset) -> None:
-        if not run.journal.writes:
-            return prepare(samples) if prepare else None
-        sources = files | {"training data": samples.describe()}
-        if hasattr(o, "teacher_cache"):  # kept labels are float16 and of whole pictures: others than live ones
-            sources["--teacher_cache"] = "labels kept" if "ratios" in parts["train"] else "labels computed live"
-        # A copy of the data may lack the record by which its recipe was chosen.
-        chosen = [f"{name} {recipe[name]}" for name in ("spike_input", "picture", "input", "teacher") if name in recipe]
-        sources["recipe"] = ", ".join(chosen)
-        digests = {"training data": fingerprint(samples.files())}
-        run.journal.sources(sources, digests, same=_goes_on(o, run.journal))
+        if run.journal.writes:
+            _check_sources(o, run, samples, files, recipe, keeps_labels="ratios" in train_parts)
         if prepare:
             prepare(samples)
 
-    train = train_loader(o, run, parts=parts["train"], exposure=exposure, prepare=check_and_prepare)
-    settings = {"steps": o.steps, "evaluate_every": o.evaluate_every, "save_every": o.save_every}
-    settings |= {"compiled": o.compile, "recipe": recipe}
-    rows = fit(net, losses, compare, train=train, test=test, lr=lr, name=name, **settings, **vars(run))
+    rows = fit(
+        net,
+        losses,
+        compare,
+        train=train_loader(o, run, parts=train_parts, exposure=exposure, prepare=check_and_prepare),
+        test=test,
+        lr=lr,
+        journal=run.journal,
+        name=name,
+        device=run.device,
+        precision=run.precision,
+        compiled=o.compile,
+        recipe=recipe,
+        steps=o.steps,
+        evaluate_every=o.evaluate_every,
+        save_every=o.save_every,
+    )
     distributed.leave()
     return rows
+
+
+def _check_sources(
+    o: StageOptions, run: Run, samples: SpikeDataset, files: dict[str, str], recipe: Recipe, *, keeps_labels: bool
+) -> None:
+    """Record the content of data and weights that a run starts with, or refuse to resume it with other content."""
+    sources = files | {"training data": samples.describe()}
+    if hasattr(o, "teacher_cache"):  # kept labels are float16 and of whole pictures: they differ from live ones
+        sources["--teacher_cache"] = "labels kept" if keeps_labels else "labels computed live"
+    # A copy of the data may lack the record by which its recipe was chosen.
+    chosen = [f"{name} {recipe[name]}" for name in ("spike_input", "picture", "input", "teacher") if name in recipe]
+    sources["recipe"] = ", ".join(chosen)
+    digests = {"training data": fingerprint(samples.files())}
+    run.journal.sources(sources, digests, same=_goes_on(o, run.journal))
 
 
 def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -> Recipe:
@@ -222,11 +239,6 @@ def _new_folder(name: str) -> str:
             pass
 
 
-def processes() -> dict[str, int]:
-    """Return this process's rank and how many there are."""
-    return {"rank": distributed.rank(), "world": distributed.world()}
-
-
 def refuse_full_spikes(o: StageOptions) -> None:
     """Raise InputError for `--spike_full` where the networks enlarge spikes by 4."""
     if o.spike_full:
@@ -252,7 +264,16 @@ def _check(o: StageOptions) -> None:
         raise InputError(f"--save_every {o.save_every:g}: minutes, 0 or more")
 
 
-def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
+def dataset(
+    o: StageOptions,
+    split: str,
+    *,
+    parts: tuple[str, ...],
+    exposure: Exposure = Exposure(),  # noqa: B008
+    crop: tuple[int, int] | None = None,
+    augment: bool = False,
+    checked: bool = True,
+) -> SpikeDataset:
     """Open a split of the data set that the options name."""
     if bool(o.height) != bool(o.width):
         raise InputError("--height and --width belong together")
@@ -260,12 +281,17 @@ def dataset(o: StageOptions, split: str, **settings: Any) -> SpikeDataset:
     return SpikeDataset(
         o.base_folder,
         split,
+        parts=parts,
+        exposure=exposure,
+        crop=crop,
+        seed=o.seed,
+        augment=augment,
+        checked=checked,
         data_type=o.data_type,
         size=(o.height, o.width) if o.height and o.width else None,
         spike_full=o.spike_full,
         small=o.use_small,
         ratio_folder=None if labels == "ram" else labels,
-        **settings,
     )
 
 
@@ -296,8 +322,7 @@ def train_loader(
     if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
         raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
-    reading = {"parts": parts, "exposure": exposure, "crop": crop, "seed": o.seed, "augment": o.augment}
-    samples = dataset(o, o.train_split, **reading)
+    samples = dataset(o, o.train_split, parts=parts, exposure=exposure, crop=crop, augment=o.augment)
     _tell_left_over(run, samples)
     shapes = {samples.shape(index) for index in range(len(samples))}
     if len(shapes) > 1:
@@ -306,7 +331,8 @@ def train_loader(
     height, width = shapes.pop()
     if o.augment and height != width:
         raise InputError(f"--augment: quarter turns need square crops, not {height}x{width}; --roi_size SIDE cuts them")
-    batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, **processes())
+    rank, world = distributed.rank(), distributed.world()
+    batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, rank=rank, world=world)
     if prepare:
         prepare(samples)
     if o.cache != "none":
@@ -315,7 +341,7 @@ def train_loader(
         run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.bytes() / 1e9:.2f} GB a process")
         # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.
         o = dataclasses.replace(o, workers=0)
-    return _loader(o, samples, batch_sampler=batches)
+    return _loader(o, samples, batches)
 
 
 def _tell_left_over(run: Run, samples: SpikeDataset) -> None:
@@ -339,11 +365,16 @@ def test_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: 
     if run.journal.writes:
         run.journal.about["data"] = samples.describe()
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
-    return _loader(o, mine, batch_size=1)
+    return _loader(o, mine)
 
 
-def _loader(o: StageOptions, samples: Any, **settings: Any) -> DataLoader:
-    workers = min(4, os.cpu_count() or 1) if o.workers is None else o.workers
-    pinned = torch.cuda.is_available() and o.device != "cpu" and o.cache != "device"
-    settings |= {"num_workers": workers, "worker_init_fn": signals.outlive, "pin_memory": pinned}
-    return DataLoader(samples, collate_fn=Packed.collate, **settings)
+def _loader(o: StageOptions, samples: Dataset, batches: Batches | None = None) -> DataLoader:
+    """Read samples in the order of `batches`, else one at a time."""
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=min(4, os.cpu_count() or 1) if o.workers is None else o.workers,
+        collate_fn=Packed.collate,
+        pin_memory=torch.cuda.is_available() and o.device != "cpu" and o.cache != "device",
+        worker_init_fn=signals.outlive,
+    )

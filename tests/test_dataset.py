@@ -209,7 +209,7 @@ def test_every_epoch_shows_every_sample(samples, size):
     order = list(Batches(samples, size, epochs=3, seed=0))
     assert len(order) == 3 * -(-samples // size) and {len(batch) for batch in order} == {size}
     for epoch in range(3):
-        assert {index for batch in order for e, index in batch if e == epoch} == set(range(samples))
+        assert {index for batch in order for e, index, _ in batch if e == epoch} == set(range(samples))
 
 
 @pytest.mark.parametrize("start", [0, 1, 3, 7, 9])
@@ -217,6 +217,7 @@ def test_the_order_goes_on_anywhere(start):
     whole, rest = (Batches(10, 4, epochs=3, seed=5) for _ in range(2))
     rest.start = start
     assert list(rest) == list(whole)[start:] and len(rest) == 9 - start
+    assert [{number for _, _, number in batch} for batch in rest] == [{number} for number in range(start, 9)]
 
 
 def test_processes_share_each_batch():

@@ -18,7 +18,7 @@ from codes import recipe
 from codes.cli import program
 from codes.data.images import read_image, write_image
 from codes.data.spikes import Exposure, read_spikes, write_spikes
-from codes.distillation.student import ldn_input
+from codes.distillation.student import closed_form_input
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.errors import InputError
 from codes.motion.spike_labelling import motion_compensated_intensity
@@ -174,7 +174,7 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
     instants = [*range(20, 117, 8), 30]
     light = isi_intensity(spikes)
     light = motion_compensated_intensity(spikes, light) if recipe == RESIM else light
-    given = ldn_input(blur, light, instants, length=21, short=9, exposure=Exposure(), spike_input="isi")
+    given = closed_form_input(blur, light, instants, length=21, short=9, exposure=Exposure())
     if recipe == RESIM:
         given = ClosedFormTeacher()(blur, spikes, instants)[0], given[1]
     with torch.no_grad():

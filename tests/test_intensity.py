@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codes.data.spikes import Exposure
-from codes.distillation.student import ldn_input
+from codes.distillation.student import closed_form_input
 from codes.distillation.teachers import ClosedFormTeacher
 from codes.motion.super_resolution import upsample_bicubic
 from codes.physics import intensity
@@ -124,8 +124,10 @@ def test_the_mean_of_what_is_restored_is_the_blurry_picture():
 def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
     light, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
-    sizes = {"length": 21, "short": 9, "exposure": Exposure(), "spike_input": "isi"}
-    (_, windows, start), (_, others, other) = (ldn_input(blur, r, [44, 68], **sizes) for r in (light, light / 4))
+    sizes = {"length": 21, "short": 9, "exposure": Exposure()}
+    (_, windows, start), (_, others, other) = (
+        closed_form_input(blur, r, [44, 68], **sizes) for r in (light, light / 4)
+    )
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)
     assert windows.shape == (2, 21, 8, 8) and start.shape == (2, 3, 32, 32)

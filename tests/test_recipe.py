@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import train_bsn
 import train_deblur
 from codes.data import manifest
+from codes.data.batches import Batches, Packed
+from codes.data.dataset import SpikeDataset
 from codes.data.spikes import Exposure
+from codes.distillation.supervision import random_times
 from codes.engine import cosine
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
@@ -147,17 +150,28 @@ def test_data_consistency_gives_the_mean_of_what_is_restored_back():
     torch.testing.assert_close(data_consistency_residual(consistent, blur), torch.zeros_like(blur))
 
 
-def test_random_instants_lie_one_in_each_part_of_the_exposure():
+def test_random_times_lie_one_in_each_part_of_the_exposure():
     exposure, seen = Exposure(), set()
-    for number in range(200):
-        spikes = torch.zeros(1, exposure.total, 4, 4)
-        spikes.flatten()[:number] = 1
-        instants = train_deblur.drawn_instants(SimpleNamespace(spikes=spikes), exposure, 5)
-        assert instants == train_deblur.drawn_instants(SimpleNamespace(spikes=spikes), exposure, 5)
+    for batch in range(300):
+        times = random_times(exposure, 5, seed=0, batch=batch)
         parts = [(20 + part * 97 / 5, 20 + (part + 1) * 97 / 5) for part in range(5)]
-        assert all(first - 1 < instant < end for instant, (first, end) in zip(instants, parts, strict=True))
-        seen |= set(instants)
+        assert all(first - 1 < time < end for time, (first, end) in zip(times, parts, strict=True))
+        seen |= set(times)
     assert seen == set(range(20, 117))
+
+
+def test_random_times_are_the_same_in_all_processes(data):
+    """They follow from the seed and the number of the batch, of which each process reads another part."""
+    samples = SpikeDataset(data, "train", parts=("spikes",))
+
+    def times(rank: int, world: int) -> list[list[int]]:
+        batches = Batches(len(samples), 2, epochs=2, seed=3, rank=rank, world=world)
+        loaded = DataLoader(samples, batch_sampler=batches, collate_fn=Packed.collate)
+        numbers = [packed.to(torch.device("cpu")).number for packed in loaded]
+        return [random_times(Exposure(), 5, seed=3, batch=number) for number in numbers]
+
+    alone = times(0, 1)
+    assert times(0, 2) == times(1, 2) == alone and len(alone) == 4 and alone[0] != alone[1]
 
 
 VARIANTS = {"reblur": "trapezoid"}, {"reblur": "random"}, {"clip": True, "init": "random"}, {"lr_cycles": 2.0}

@@ -197,7 +197,7 @@ def test_a_copy_without_its_record_does_not_change_the_recipe_of_a_run(copied):
 
 
 def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
-    with pytest.raises(InputError, match=r"data: this recipe is taught by .* scripts/resimulate\.py --base_folder"):
+    with pytest.raises(InputError, match=r"data: this recipe learns from .* scripts/resimulate\.py --base_folder"):
         train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="resim")))
 
 
@@ -234,8 +234,8 @@ def test_the_ablation_trains_on_it(filmed):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"train_split": "test"}, "--train_split test: its pictures are no filmed ones"),
-        ({"lambda_reblur": 0.0, "use_ssim": True}, "--lambda_reblur, --use_ssim: filmed scenes are learned"),
+        ({"train_split": "test"}, "--train_split test: it holds recordings"),
+        ({"lambda_reblur": 0.0, "use_ssim": True}, "--lambda_reblur, --use_ssim: not used with the truth"),
         ({"recipe": "resim", "teacher": "sdm"}, "--teacher sdm: LDN's image input is mfsr"),
     ],
 )

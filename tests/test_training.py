@@ -414,7 +414,7 @@ def test_two_processes_go_on_where_one_stopped_and_train_as_one(data, weights, s
 
 def test_two_processes_share_the_labels_and_the_fault_of_one_ends_both(data, weights, tmp_path):
     """One process meets a picture damaged in its middle: both end, and its name is told; the labels are whole."""
-    (_, sample), *_ = next(iter(Batches(3, 2, epochs=1, seed=0, rank=1, world=2)))
+    (_, sample, _), *_ = next(iter(Batches(3, 2, epochs=1, seed=0, rank=1, world=2)))
     picture = data / f"train/blur_data/scene/{sample:06d}.png"
     whole = picture.read_bytes()
     picture.write_bytes(whole[: len(whole) // 2] + bytes(50) + whole[len(whole) // 2 + 50 :])

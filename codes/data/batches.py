@@ -27,6 +27,7 @@ class Batch:
     sharp: Tensor | None = None  # [B,3,H,W], the middle of the exposure
     sequence: Tensor | None = None  # [B,7,3,H,W], evenly through the exposure; None too where the data have none
     ratios: Tensor | None = None  # [B,N,1,H,W], or N+1: intensity ratios of the teacher
+    number: int = 0  # of the batch in the whole run, the same in all processes
 
 
 @dataclass
@@ -37,15 +38,16 @@ class Packed:
     width: int  # of the spikes
     turns: list[int]  # of each sample, see `turned`
     parts: dict[str, Tensor] = field(default_factory=dict)
+    number: int = 0  # of the batch in the whole run
 
     @staticmethod
     def collate(samples: list[dict]) -> "Packed":
         names, turns = ([sample[what] for sample in samples] for what in ("name", "turn"))
-        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width"}
+        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width", "batch"}
         stacked = {part: torch.stack([torch.as_tensor(sample[part]) for sample in samples]) for part in parts}
         if get_worker_info():  # here a lack of shared memory is raised; on its way to the other process it is not
             stacked = {part: tensor.share_memory_() for part, tensor in stacked.items()}
-        return Packed(names, samples[0]["width"], turns, stacked)
+        return Packed(names, samples[0]["width"], turns, stacked, samples[0]["batch"])
 
     @property
     def nbytes(self) -> int:
@@ -67,7 +69,7 @@ class Packed:
         parts = {"spikes": unpack(parts["spikes"], self.width), **pictures}
         if any(self.turns):
             parts = {part: torch.stack(list(map(turned, x, self.turns))) for part, x in parts.items()}
-        return Batch(self.names, **parts)
+        return Batch(self.names, **parts, number=self.number)
 
 
 def turned(x: Tensor, turn: int) -> Tensor:
@@ -76,8 +78,8 @@ def turned(x: Tensor, turn: int) -> Tensor:
     return x.flip(-1) if turn >= 4 else x
 
 
-class Batches(Sampler[list[tuple[int, int]]]):
-    """The order of training: for every batch of the whole run the (epoch, index) of its samples.
+class Batches(Sampler[list[tuple[int, int, int]]]):
+    """The order of training: for every batch of the whole run the (epoch, index, batch) of its samples.
 
     A function of (seed, epoch) alone, so that a run resumes at any batch: the first `start` batches are skipped. A
     batch is divided among `world` processes. The last batch of an epoch is filled from the beginning of the epoch.
@@ -94,10 +96,10 @@ class Batches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return max(self.total - self.start, 0)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         for epoch in range(self.start // self.per_epoch, self.epochs):
             order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
             order = np.resize(order, self.per_epoch * self.size).reshape(self.per_epoch, self.size)
             skipped = max(self.start - epoch * self.per_epoch, 0)
-            for batch in order[skipped:]:
-                yield [(epoch, int(index)) for index in batch[self.rank :: self.world]]
+            for number, batch in enumerate(order[skipped:], epoch * self.per_epoch + skipped):
+                yield [(epoch, int(index), number) for index in batch[self.rank :: self.world]]

@@ -205,9 +205,9 @@ class SpikeDataset(Dataset):
                 total += self._ratios(self.names[index]).nbytes
         return total
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        """Read a sample; the key is its index, or (epoch, index) to place the crop."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def __getitem__(self, key: int | tuple[int, ...]) -> dict:
+        """Read a sample; the key is its index, or (epoch, index) to place the crop, with the number of its batch."""
+        epoch, index, *batch = key if isinstance(key, tuple) else (0, key)
         top, left, height, width = self._place(epoch, index)
         scale = self.scale
         # Bits are cut in whole bytes: `_place` puts crops on multiples of 8 columns.
@@ -218,7 +218,7 @@ class SpikeDataset(Dataset):
         parts = {part: array[cuts.get(part, (*pixels, slice(None)))] for part, array in whole.items()}
         parts = {part: x if isinstance(x, Tensor) else np.require(x, None, "CW") for part, x in parts.items()}
         turn = int(np.random.default_rng((self.seed, epoch, index, 8)).integers(8)) if self.augment else 0
-        return {"name": self.names[index], "width": width, "turn": turn, **parts}
+        return {"name": self.names[index], "width": width, "turn": turn, "batch": batch[0] if batch else 0, **parts}
 
     def _whole(self, index: int) -> dict[str, np.ndarray]:
         """Return all parts of a sample; spikes and ratios are views of their files."""

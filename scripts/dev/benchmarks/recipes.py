@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from codes.cli import option
 from codes.data.spikes import UPSCALE, Exposure
-from codes.distillation.student import ldn_input, match_picture_scale
+from codes.distillation.student import closed_form_input, match_picture_scale
 from codes.engine import distributed
 from codes.evaluation.losses import mse, perceptual
 from codes.motion.super_resolution import MEAN_STEP
@@ -89,7 +89,9 @@ def ldn_steps(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
         if RECIPES[name]["input"] == "mfsr":
             scaled = match_picture_scale(light, blur, EXPOSURE)
             return distance(ldn(labels, windows(scaled, CENTERS, LENGTH)), labels)
-        given = ldn_input(blur, light, CENTERS, length=LENGTH, short=SHORT, exposure=EXPOSURE, spike_input=spike_input)
+        if spike_input == "counts":
+            return distance(ldn(blur, windows(light, CENTERS, LENGTH)), labels)
+        given = closed_form_input(blur, light, CENTERS, length=LENGTH, short=SHORT, exposure=EXPOSURE)
         return distance(ldn(*given), labels)
 
     return {("step of LDN", name): step(ldn, lambda name=name: loss(name)) for name in RECIPES}

@@ -1,0 +1,58 @@
+"""Outputs of all methods on one batch, side by side: what the tables of stage 3 measure."""
+
+from torch import Tensor
+
+from codes.data.spikes import Exposure
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
+from codes.physics.baselines import tfi
+from codes.physics.intensity import estimate_intensity
+from codes.physics.sdm import sdm, tfp, upsample_bilinear
+from codes.restoration.pipeline import Student, reconstruct, refine
+
+
+def baselines(
+    blur: Tensor, spikes: Tensor, *, exposure: Exposure, short: int, published: NetworkTeacher | None
+) -> dict[str, Tensor]:
+    """Restore the middle of the exposure by every method that trains no student, by the name of its table row.
+
+    blur [B,3,H,W] in [0,1], spikes [B,T,h,w] of 0 and 1 -> [B,3,H,W], not clipped. `short`: spike frames of the short
+    TFP. `published`: the teacher on BSN and EDSR, if there is one.
+    """
+    middle = exposure.center
+    long, center = tfp(spikes, middle, exposure.length), tfp(spikes, middle, short)
+    rows = {
+        "blurry": blur,
+        f"TFP_{short}": upsample_bilinear(center).expand_as(blur),
+        "TFI": upsample_bilinear(tfi(spikes, middle)).expand_as(blur),
+        "SDM": sdm(blur, upsample_bilinear(long), upsample_bilinear(center)),
+    }
+    if published:
+        intensity = estimate_intensity(spikes, published.spike_input)
+        long, center = tfp(intensity, middle, exposure.length), tfp(intensity, middle, short)
+        clean = upsample_bilinear(published.denoise(center))
+        rows["SDM+BSN"] = sdm(blur, upsample_bilinear(long), clean)
+        rows["teacher"] = published(blur, spikes, [middle])[:, 0]
+    rows["SDM ISI"] = ClosedFormTeacher(short=short, mfsr=False, exposure=exposure)(blur, spikes, [middle])[:, 0]
+    return rows
+
+
+def student_outputs(
+    student: Student, blur: Tensor, spikes: Tensor, times: list[int], *, exposure: Exposure
+) -> dict[str, list[Tensor]]:
+    """Restore target times by the student: the name of each table row and its frames [B,3,H,W].
+
+    Beside LDN: without data consistency, where its recipe has that; on super-resolved input also the closed form that
+    it starts from, and LDN after the first of its refinement iterations.
+    """
+    intensities = list(refine(student, blur, spikes, exposure=exposure))
+    first = list(reconstruct(student, blur, intensities[0], times, exposure=exposure))
+    last = first
+    if len(intensities) > 1:
+        last = list(reconstruct(student, blur, intensities[-1], times, exposure=exposure))
+    rows = {}
+    if student.recipe["consistency"] == "picture":
+        rows["LDN without consistency"] = [frame.student for frame in last]
+    if student.recipe["input"] == "mfsr":
+        rows["SDM MFSR"] = [frame.closed_form for frame in first]
+        rows["LDN, 1 iteration"] = [frame.sharp for frame in first]
+    return rows | {"LDN": [frame.sharp for frame in last]}
