@@ -125,7 +125,7 @@ def restored(method: str, blur: Tensor, spikes: Tensor, exposure: Exposure, time
         return list(pipeline.restore(student, blur, spikes, times, exposure=exposure, iterations=1))
     if method == "teacher":
         teacher = NetworkTeacher(BSN().to("cuda"), EDSR().to("cuda"))
-        return list(methods.teacher_frames(teacher, blur, spikes, times))
+        return list(methods.teacher_frames(teacher, blur, spikes, times, exposure=exposure))
     frames = getattr(methods, f"{method}_frames")
     short = {"short": 9} if method in ("sdm", "sdm_count", "tfp") else {}
     return list(frames(blur, spikes, times, exposure=exposure, **short))
