@@ -14,6 +14,7 @@ of recipe resim the distance to the truth of re-simulated scenes at seven target
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,10 @@ from codes.data import manifest
 from codes.data.batches import Batch
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import SEQUENCE_STEP, Exposure
-from codes.distillation.label_cache import cache_labels
 from codes.distillation.student import StudentInput
 from codes.distillation.supervision import REBLUR, ResimulatedTruth, TeacherDistillation, random_times
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
-from codes.engine import Pair, cosine, distributed
+from codes.engine import Pair, cosine
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.evaluation.losses import perceptual
@@ -127,19 +127,8 @@ def main(o: Options) -> Rows:
     teachers = {"published": published, "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False), "mfsr": mfsr}
     teacher = mfsr if recipe["input"] == "mfsr" else teachers.get(recipe["teacher"])  # whose ratios can be kept
     student = StudentInput(recipe, length=o.spike_deblur_len, short=o.bsn_len, exposure=exposure, mfsr=mfsr)
-    distance = None if o.test_mode else perceptual(o.tea_loss)
-    if recipe["teacher"] == "resim":
-        supervision, times = ResimulatedTruth(distance), exposure.centers(SEQUENCE_STEP)
-    else:
-        times = exposure.centers(o.blur_step)
-        supervision = TeacherDistillation(
-            teacher,
-            distance,
-            lambda_tea=o.lambda_tea,
-            lambda_reblur=o.lambda_reblur,
-            use_ssim=o.use_ssim,
-            reblur=o.reblur,
-        )
+    supervision = supervise(o, recipe, teacher)
+    times = exposure.centers(SEQUENCE_STEP if recipe["teacher"] == "resim" else o.blur_step)
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         is_random = o.reblur == "random"
@@ -147,56 +136,69 @@ def main(o: Options) -> Rows:
         sharp = student(net, batch, at)
         yield supervision.terms(sharp.clamp(0, 1) if o.clip else sharp, batch, at)
 
-    def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        rows = baselines(batch.blur, batch.spikes, exposure=exposure, short=o.bsn_len, published=published)
-        if recipe["input"] == "blurry" and recipe["teacher"] == "mfsr" and o.test_mode:  # slow, and always the same
-            rows["SDM MFSR"] = mfsr(batch.blur, batch.spikes, [exposure.center])[:, 0]
-        at = [exposure.center, *(exposure.centers(SEQUENCE_STEP) if batch.sequence is not None else ())]
-        frames = student_outputs(Student(net, recipe, short=o.bsn_len), batch.blur, batch.spikes, at, exposure=exposure)
-        rows |= {name: of_times[0] for name, of_times in frames.items()}
-        pairs = {name: Pair(image, batch.sharp) for name, image in rows.items()}
-        if batch.sequence is not None:
-            frames.pop("LDN without consistency", None)
-            pairs |= {
-                f"{name} sequence": Pair(torch.stack(of_times[1:], 1), batch.sequence)
-                for name, of_times in frames.items()
-            }
-        return pairs
-
     def compute_labels(samples: SpikeDataset) -> None:
-        samples.ratios = cache_labels(
-            teacher,
-            stage.dataset(o, o.train_split, parts=("spikes",)),
-            centers=times,
-            device=run.device,
-            precision=run.precision,
-            rank=distributed.rank(),
-            world=distributed.world(),
-            wait=distributed.wait,
-            log=run.journal.log,
-        )
-        distributed.wait()
+        samples.ratios = stage.labels(o, run, teacher, times)
 
-    keeps_labels = bool(o.teacher_cache and teacher)
+    labels = ("ratios",) if o.teacher_cache and teacher else ()
+    truth = ("sequence",) if recipe["teacher"] == "resim" else ()
     return stage.train_or_evaluate(
         o,
         run,
         net,
         losses,
-        compare,
-        train_parts=(
-            "spikes",
-            "blur",
-            *(("ratios",) if keeps_labels else ()),
-            *(("sequence",) if recipe["teacher"] == "resim" else ()),
-        ),
+        partial(compare, o, recipe, exposure, mfsr, published),
+        train_parts=("spikes", "blur", *labels, *truth),
         test_parts=("spikes", "blur", "sharp", "sequence"),
         exposure=exposure,
         lr=cosine(o.lr, cycles=o.lr_cycles, warm_up=warm_up(o, recipe)),
         name="LDN",
         recipe=recipe if recipe == PUBLISHED else recipe | about_training(o),
-        prepare=compute_labels if keeps_labels else None,
+        prepare=compute_labels if labels else None,
     )
+
+
+def supervise(
+    o: Options, recipe: Recipe, teacher: NetworkTeacher | ClosedFormTeacher | None
+) -> TeacherDistillation | ResimulatedTruth:
+    """Return what LDN learns from."""
+    distance = None if o.test_mode else perceptual(o.tea_loss)
+    if recipe["teacher"] == "resim":
+        return ResimulatedTruth(distance)
+    return TeacherDistillation(
+        teacher,
+        distance,
+        lambda_tea=o.lambda_tea,
+        lambda_reblur=o.lambda_reblur,
+        use_ssim=o.use_ssim,
+        reblur=o.reblur,
+    )
+
+
+def compare(
+    o: Options,
+    recipe: Recipe,
+    exposure: Exposure,
+    mfsr: ClosedFormTeacher,
+    published: NetworkTeacher | None,
+    net: nn.Module,
+    batch: Batch,
+) -> dict[str, Pair]:
+    """Return every row of the table: the baselines, and LDN in the middle of the exposure and over the sequence."""
+    blur, spikes = batch.blur, batch.spikes
+    rows = baselines(blur, spikes, exposure=exposure, short=o.bsn_len, published=published)
+    if recipe["input"] == "blurry" and recipe["teacher"] == "mfsr" and o.test_mode:  # slow, and always the same
+        rows["SDM MFSR"] = mfsr(blur, spikes, [exposure.center])[:, 0]
+    at = [exposure.center] if batch.sequence is None else [exposure.center, *exposure.centers(SEQUENCE_STEP)]
+    frames = student_outputs(Student(net, recipe, short=o.bsn_len), blur, spikes, at, exposure=exposure)
+    rows |= {name: of_times[0] for name, of_times in frames.items()}
+    pairs = {name: Pair(image, batch.sharp) for name, image in rows.items()}
+    if batch.sequence is not None:
+        pairs |= {
+            f"{name} sequence": Pair(torch.stack(of_times[1:], 1), batch.sequence)
+            for name, of_times in frames.items()
+            if name != "LDN without consistency"
+        }
+    return pairs
 
 
 def choose_recipe(o: Options) -> Recipe:

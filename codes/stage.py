@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -16,6 +17,8 @@ from codes.data.batches import Batches, Packed
 from codes.data.dataset import SpikeDataset
 from codes.data.fingerprint import fingerprint
 from codes.data.spikes import UPSCALE, Exposure
+from codes.distillation.label_cache import cache_labels
+from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Journal, checkpoint, distributed, evaluate, fit, signals
 from codes.engine.evaluate import Compare
 from codes.engine.fit import Losses, Schedule
@@ -293,6 +296,25 @@ def dataset(
         small=o.use_small,
         ratio_folder=None if labels == "ram" else labels,
     )
+
+
+def labels(
+    o: StageOptions, run: Run, teacher: NetworkTeacher | ClosedFormTeacher, times: list[int]
+) -> dict[str, np.ndarray]:
+    """Compute the labels of the training split by `cache_labels`, shared by all processes."""
+    found = cache_labels(
+        teacher,
+        dataset(o, o.train_split, parts=("spikes",)),
+        centers=times,
+        device=run.device,
+        precision=run.precision,
+        rank=distributed.rank(),
+        world=distributed.world(),
+        wait=distributed.wait,
+        log=run.journal.log,
+    )
+    distributed.wait()
+    return found
 
 
 def check_data(o: StageOptions, run: Run, splits: dict[str, tuple[str, ...]]) -> None:

@@ -276,7 +276,7 @@ def test_cached_labels_are_the_live_ones_on_whole_pictures(data, weights, tmp_pa
             kept.append(found[name] if place == "ram" else np.load(tmp_path / f"labels/train/{name}.npy"))
         return found
 
-    monkeypatch.setattr(train_deblur, "cache_labels", compared)
+    monkeypatch.setattr(stage, "cache_labels", compared)
     labels = "ram" if place == "ram" else str(tmp_path / "labels")
     run("deblur", data, weights, steps=1, teacher_cache=labels, precision=precision, roi_size=(0,))
     assert len(live) == 3
