@@ -102,7 +102,8 @@ def _claim(dataset: SpikeDataset, key: dict[str, Any], log: Callable[[str], None
         path.unlink()
     if stale:
         changed = changes({name: before.get(name, "") for name in spikes}, spikes)
-        log(f"{record.parent}: {len(stale)} labels are computed again, their spikes are not the same ({changed})")
+        why = f"their spikes are not the same ({changed})" if before else "nothing says what they were computed from"
+        log(f"{record.parent}: {len(stale)} labels are computed again, {why}")
     with replacing(record) as file:
         file.write(json.dumps(key | {"spikes": before | spikes}).encode())
 
