@@ -25,6 +25,7 @@ from codes.engine.fit import Losses, Schedule
 from codes.engine.journal import Rows
 from codes.errors import InputError
 from codes.files import short_hash
+from codes.memory_format import memory_format
 from codes.networks import load, read_recipe
 from codes.recipe import FORMER_VALUES, PUBLISHED, SPIKE_INPUTS, Recipe, settle, translated
 
@@ -216,7 +217,9 @@ def frames(recipe: Recipe, *, margin: int) -> Exposure:
 
 
 def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Module:
-    """Fill a network from a file and move it to the device, channels last; without a file it starts from random.
+    """Fill a network from a file and move it to the device in its fastest memory format.
+
+    Without a file the weights are random.
 
     Raises: InputError if there is no file and `needed`, the flag that gives one, is named.
     """
@@ -224,7 +227,7 @@ def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Modu
         load(net, path)
     elif needed:
         raise InputError(f"{needed} is missing: the weights that this command needs")
-    return net.to(run.device, memory_format=torch.channels_last)
+    return net.to(run.device, memory_format=memory_format(run.device))
 
 
 def _new_folder(name: str) -> str:

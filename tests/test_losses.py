@@ -12,7 +12,8 @@ from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from codes.errors import InputError
 from codes.evaluation.losses import dssim, dssim_l1, perceptual
-from codes.evaluation.lpips import LPIPS, TRUNKS
+from codes.evaluation.lpips import CHUNK, LPIPS, TRUNKS
+from codes.memory_format import memory_format
 
 
 @pytest.fixture
@@ -62,6 +63,35 @@ def test_lpips_of_a_training_in_bfloat16_has_features_in_it_compared_in_float32(
     torch.testing.assert_close(lowered, precise, rtol=0.03, atol=0)
 
 
+@pytest.mark.parametrize("count", [1, CHUNK, 2 * CHUNK + 1])
+def test_lpips_in_chunks_has_the_distances_and_gradients_of_the_undivided_batch(trunks, count):
+    """Each distance has a weight of its own, so that the gradients of images cannot be exchanged."""
+    lpips = LPIPS("alex")
+    image, truth = torch.rand(2, count, 3, 64, 64)
+    weights = 1 + torch.arange(float(count))
+    found, expected = image.clone().requires_grad_(), image.clone().requires_grad_()
+    distances, undivided = lpips(found, truth), lpips.distance(expected, truth)
+    torch.testing.assert_close(distances, undivided, rtol=1e-4, atol=1e-6)
+    (weights * distances).sum().backward()
+    (weights * undivided).sum().backward()
+    assert expected.grad.abs().sum() > 0
+    assert (found.grad - expected.grad).norm() < 1e-3 * expected.grad.norm()
+
+
+@pytest.mark.parametrize(
+    "capability, device, is_last",
+    [
+        ("AVX512", "cpu", True),
+        ("AVX2", "cpu", False),
+        ("DEFAULT", "cpu", False),
+        ("AVX2", "cuda", True),
+    ],
+)
+def test_memory_format_follows_the_processor(monkeypatch, capability, device, is_last):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert memory_format(torch.device(device)) == (torch.channels_last if is_last else torch.contiguous_format)
+
+
 def test_gradient_lives_outside_the_range(trunks):
     """A student that overshoots has to be pulled back: nothing is clipped before the loss."""
     bright = torch.full((1, 3, 64, 64), 1.5) + 0.1 * torch.rand(1, 3, 64, 64)
@@ -91,12 +121,12 @@ def test_what_is_no_trunk_is_named_with_its_place(tmp_path, monkeypatch, content
         LPIPS("vgg")
 
 
-def test_the_trunk_of_the_loss_is_channels_last_and_the_same_distance(trunks, monkeypatch):
+def test_the_trunk_of_the_loss_has_the_fastest_memory_format_and_the_same_distance(trunks, monkeypatch):
     lpips, image, truth = LPIPS("alex"), *torch.rand(2, 1, 3, 64, 64)
     plain = lpips(image, truth).item()
     monkeypatch.setattr("codes.evaluation.losses.LPIPS", lambda trunk: lpips)  # that of VGG takes half a gigabyte
     assert perceptual("lpips")(image, truth).item() == pytest.approx(plain, rel=1e-5)
-    assert lpips.trunk.net.slice1[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert lpips.trunk.net.slice1[0].weight.is_contiguous(memory_format=memory_format(image.device))
 
 
 def test_dssim_is_the_gaussian_ssim_of_scikit_image():

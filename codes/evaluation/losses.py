@@ -1,4 +1,4 @@
-"""What training minimises: scalars in float32 over pictures [B,C,H,W], never clipped."""
+"""Training losses: float32 scalars of images [B,C,H,W], which are not clipped."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from codes.errors import InputError
 from codes.evaluation.lpips import LPIPS
+from codes.memory_format import memory_format
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SIDE, SIGMA = 11, 1.5  # of the window of SSIM
@@ -19,13 +20,13 @@ def mse(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def dssim(image: Tensor, truth: Tensor) -> Tensor:
-    """Return 1 - SSIM with the Gaussian window of Wang et al. 2004, the mean over the windows that lie inside.
+    """Return 1 - SSIM with the Gaussian window of Wang et al. 2004, averaged over all windows within the image.
 
-    Raises: InputError for pictures smaller than the window.
+    Raises: InputError for images smaller than the window.
     """
     if min(image.shape[-2:]) < SIDE:
-        raise InputError(f"SSIM needs pictures of at least {SIDE}x{SIDE}, found {list(image.shape[-2:])}: --roi_size")
-    # The variances are differences of squares: in bfloat16 or TF32 their digits would cancel.
+        raise InputError(f"SSIM needs images of at least {SIDE}x{SIDE}, found {list(image.shape[-2:])}: --roi_size")
+    # The variances are differences of squares: in bfloat16 or TF32 all their digits would be rounding error.
     with torch.autocast(image.device.type, enabled=False):
         image, truth = image.float(), truth.float()
         s, d = image + truth, image - truth
@@ -40,30 +41,36 @@ def dssim(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Average [B,C,H,W] under the window, along columns, then along rows: a sixth of the time of the square window.
-
-    Contiguous: channels-last input would be given to cuDNN, which may round to TF32.
-    """
+    """Average [B,C,H,W] under the window, along columns, then along rows: a sixth of the time of the square window."""
+    # TF32 must not round here. The backward pass runs after these flags are reset: there the contiguous layout selects
+    # the native depthwise kernel, which has no TF32, where cuDNN would be selected for channels-last.
     place = torch.arange(SIDE, device=x.device) - SIDE // 2
     window = torch.exp(-place.square() / (2 * SIGMA**2))
     window, channels = window / window.sum(), x.shape[1]
-    for shape in ((channels, 1, SIDE, 1), (channels, 1, 1, SIDE)):
-        x = F.conv2d(x.contiguous(), window.view(shape[2:]).expand(shape), groups=channels)
+    with torch.backends.cudnn.flags(enabled=False, allow_tf32=False):
+        for shape in ((channels, 1, SIDE, 1), (channels, 1, 1, SIDE)):
+            x = F.conv2d(x.contiguous(), window.view(shape[2:]).expand(shape), groups=channels)
     return x
 
 
 def dssim_l1(image: Tensor, truth: Tensor) -> Tensor:
-    """Return (1 - SSIM) + mean absolute error: a perceptual loss that needs no pretrained network."""
+    """Return (1 - SSIM) + mean absolute error, a loss that needs no pretrained network."""
     return dssim(image, truth) + F.l1_loss(image.float(), truth.float())
 
 
 def perceptual(name: str) -> Loss:
-    """Return the loss between the student and its teacher: "lpips" (VGG, as published) or "ssim" (needs no weights)."""
+    """Return the distillation loss: "lpips" (VGG, as published) or "ssim" (`dssim_l1`, needs no weights).
+
+    Raises: InputError if the weights of VGG are missing and cannot be downloaded.
+    """
     if name == "ssim":
         return dssim_l1
     try:
         lpips = LPIPS("vgg")
     except InputError as error:
         raise InputError(f"{error}; or train with --tea_loss ssim, which needs none") from None
-    # Channels last, as the networks and their outputs are.
-    return lambda image, truth: lpips.to(image.device, memory_format=torch.channels_last)(image, truth).mean()
+
+    def loss(image: Tensor, truth: Tensor) -> Tensor:
+        return lpips.to(image.device, memory_format=memory_format(image.device))(image, truth).mean()
+
+    return loss

@@ -4,11 +4,14 @@ Source: Zhang et al., "The unreasonable effectiveness of deep features as a perc
 """
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.hub import get_dir
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
@@ -16,10 +19,12 @@ from codes.errors import InputError
 
 # The classification networks under LPIPS, as torchvision names their files.
 TRUNKS = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
+CHUNK = 4  # images in memory at a time while a gradient is computed
+Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 class Trunk(nn.Module):
-    """The features of a trunk in float32, computed in the precision of autocast if it is to be `lowered`."""
+    """The features of a trunk in float32; with `lowered` they are computed in bfloat16 where autocast does so."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -30,12 +35,38 @@ class Trunk(nn.Module):
             return [features.float() for features in self.net(image)]
 
 
-class LPIPS(nn.Module):
-    """The learned perceptual distance of pictures [B,3,H,W] BGR around [0,1]: one value a picture, [B].
+class ChunkedDistance(torch.autograd.Function):
+    """LPIPS of a batch with the gradient of the images, computed CHUNK images at a time.
 
-    The trunk ("vgg" or "alex") is pretrained on ImageNet and downloaded by torchvision unless it is there. Under
-    autocast it computes in the lower precision; its features are compared in float32.
-    Raises: InputError naming the file of the trunk and where it belongs, if it is not there and cannot be downloaded.
+    Features of one chunk are in memory at a time. The distance of an image depends on that image alone and the weights
+    are constant, so its gradient is computed in the forward pass: nothing is computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, truth: Tensor, distance: Distance) -> Tensor:
+        distances, gradients = [], []
+        with torch.enable_grad():
+            for some, targets in zip(image.split(CHUNK), truth.split(CHUNK), strict=True):
+                some = some.detach().requires_grad_()
+                found = distance(some, targets.detach())
+                gradients += torch.autograd.grad(found.sum(), some)
+                distances.append(found.detach())
+        ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(distances)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (gradients,) = ctx.saved_tensors
+        return gradients * gradient.view(-1, 1, 1, 1), None, None
+
+
+class LPIPS(nn.Module):
+    """The learned perceptual distance of images [B,3,H,W] BGR around [0,1] from their truth: one value an image, [B].
+
+    The trunk ("vgg" or "alex") is pretrained on ImageNet and downloaded by torchvision if its file is missing. Under
+    autocast it computes in the lower precision; its features are compared in float32. The truth gets no gradient.
+    Raises: InputError naming the file of the trunk and its folder, if the file is missing and cannot be downloaded.
     """
 
     def __init__(self, trunk: str):
@@ -55,8 +86,14 @@ class LPIPS(nn.Module):
         self.net.net = self.trunk = Trunk(self.net.net)
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
-        # RGB in [-1,1] is what the trunk was trained on; values outside are taken as they are, so gradients live.
         self.trunk.lowered = torch.is_autocast_enabled(image.device.type)
+        if torch.is_grad_enabled() and image.requires_grad:
+            return ChunkedDistance.apply(image, truth, self.distance)
+        return self.distance(image, truth)
+
+    def distance(self, image: Tensor, truth: Tensor) -> Tensor:
+        """Compute all images at once."""
+        # The trunk was trained on RGB in [-1,1]. Values outside are not clipped: they need a gradient.
         with torch.autocast(image.device.type, enabled=False):
             image, truth = (x.float().flip(1) * 2 - 1 for x in (image, truth))
             return self.net(image, truth).flatten()

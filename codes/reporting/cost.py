@@ -16,6 +16,7 @@ from codes.data.dataset import SpikeDataset
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.teachers import NetworkTeacher
 from codes.engine import distributed
+from codes.memory_format import memory_format
 from codes.networks import BSN, EDSR, LDN
 from codes.reporting.machine import seconds_of, timed
 
@@ -70,7 +71,7 @@ def training_step(
     place = distributed.start(device)
     net = NETWORKS[name]().to(place)
     if not plain:
-        net = net.to(memory_format=torch.channels_last)
+        net = net.to(memory_format=memory_format(place))
     model = distributed.parallel(net, place, compiled=compiled)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=None if plain else True)
     inputs = _training_inputs(name, side, batch, device)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from codes.data import manifest
 from codes.data.images import read_image
@@ -57,7 +56,16 @@ def read_options(run: str | Path) -> dict:
 
 
 def read_curves(run: str | Path) -> Curves:
-    """Read the losses and metrics of a run from its TensorBoard files; empty if there are none."""
+    """Read the losses and metrics of a run from its TensorBoard files; empty if there are none.
+
+    Raises: InputError if TensorBoard is not installed.
+    """
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+    except ImportError:
+        raise InputError(
+            "tensorboard is not installed; it reads the curves of a run: pip install tensorboard"
+        ) from None
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0}).Reload()
     return {
         name: sorted({event.step: event.value for event in events.Scalars(name)}.items())

@@ -12,6 +12,7 @@ from torch import Tensor
 from codes.data.spikes import Exposure
 from codes.distillation.teachers import NetworkTeacher
 from codes.errors import InputError
+from codes.memory_format import memory_format
 from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.motion.super_resolution import bicubic_intensity, super_resolved_intensity
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
@@ -130,7 +131,8 @@ def load_student(
         raise InputError(f"--bsn_len {short}: {path} averages no spike frames; leave it out")
     if iterations and recipe["input"] != "mfsr":
         raise InputError(f"--iterations {iterations}: {path} is not fed super-resolved input, it has one iteration")
-    return Student(net.to(device).eval(), recipe | ({"consistency": consistency} if consistency else {}), short, tile)
+    net = net.to(device, memory_format=memory_format(device)).eval()
+    return Student(net, recipe | ({"consistency": consistency} if consistency else {}), short, tile)
 
 
 def load_teacher(
@@ -147,8 +149,8 @@ def load_teacher(
     bsn_path, sr_path = weight_file("bsn_path", bsn_path), weight_file("sr_path", sr_path)
     recipes = {path: read_recipe(path) for path in (bsn_path, sr_path)}
     return NetworkTeacher(
-        TiledBSN(load(BSN(), bsn_path).to(device).eval(), tile=tile),
-        TiledEDSR(load(EDSR(), sr_path).to(device).eval(), tile=tile),
+        TiledBSN(load(BSN(), bsn_path).to(device, memory_format=memory_format(device)).eval(), tile=tile),
+        TiledEDSR(load(EDSR(), sr_path).to(device, memory_format=memory_format(device)).eval(), tile=tile),
         short=short,
         center_weight=center_weight,
         spike_input=settle({"spike_input": spike_input}, recipes, PUBLISHED)["spike_input"],

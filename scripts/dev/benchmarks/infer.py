@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from codes.cli import option
 from codes.data.spikes import UPSCALE
 from codes.engine import distributed
+from codes.memory_format import memory_format
 from codes.networks import LDN
 from codes.reporting.machine import matmul_rate, spread, timed
 from scripts.dev.benchmarks.common import print_table
@@ -33,11 +34,11 @@ def main(o: Options) -> None:
     device = distributed.start(o.device)
     torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     ceiling, rows = matmul_rate(device, o.precision), []
-    net = LDN().to(device, memory_format=torch.channels_last).eval()
+    net = LDN().to(device, memory_format=memory_format(device)).eval()
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     fast = torch.compile(net, mode=mode, dynamic=False) if o.compile else net
     height, width = (side // UPSCALE for side in o.size)
-    blur = torch.rand(1, 3, *o.size, device=device).contiguous(memory_format=torch.channels_last)
+    blur = torch.rand(1, 3, *o.size, device=device).contiguous(memory_format=memory_format(device))
     for times in o.times:
         spikes = torch.randint(2, (times, 21, height, width), device=device).float()
         with torch.no_grad(), distributed.autocast(device, o.precision):

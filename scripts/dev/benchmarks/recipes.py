@@ -18,6 +18,7 @@ from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.student import closed_form_input, match_picture_scale
 from codes.engine import distributed
 from codes.evaluation.losses import mse, perceptual
+from codes.memory_format import memory_format
 from codes.motion.super_resolution import MEAN_STEP
 from codes.networks import BSN, LDN
 from codes.physics.intensity import estimate_intensity
@@ -44,7 +45,7 @@ class Options:
 
 def main(o: Options) -> None:
     device = distributed.start(o.device)
-    ldn = LDN(LENGTH).to(device, memory_format=torch.channels_last)
+    ldn = LDN(LENGTH).to(device, memory_format=memory_format(device))
     crops = random_sample(o.bs, o.roi_size, o.roi_size, device)
     calls = bsn_steps(crops[1], device) | ldn_steps(ldn, *crops)
     calls |= sequences(ldn, *random_sample(1, *o.size, device))
@@ -68,7 +69,7 @@ def random_sample(batch: int, height: int, width: int, device: torch.device) -> 
 
 def bsn_steps(spikes: Tensor, device: torch.device) -> Calls:
     """Return a training step of BSN for each kind of spike input."""
-    bsn = BSN().to(device, memory_format=torch.channels_last)
+    bsn = BSN().to(device, memory_format=memory_format(device))
 
     def loss(spike_input: str) -> Tensor:
         noisy = tfp(estimate_intensity(spikes, spike_input), EXPOSURE.center, SHORT)
