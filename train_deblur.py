@@ -25,7 +25,7 @@ from codes.data import manifest
 from codes.data.batches import Batch
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import SEQUENCE_STEP, Exposure
-from codes.distillation.student import StudentInput
+from codes.distillation.student_input import StudentInput
 from codes.distillation.supervision import REBLUR, ResimulatedTruth, TeacherDistillation, random_times
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Pair, cosine

@@ -1,4 +1,4 @@
-"""Why a program ends before its end, other than by a fault in it."""
+"""Exceptions for what a user can mend and for interruptions, with the exit codes that they end in."""
 
 
 class InputError(ValueError):

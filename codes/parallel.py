@@ -1,4 +1,4 @@
-"""One task over many jobs in several processes, which end with the program that started them."""
+"""A pool of processes that ends with its parent and reports progress."""
 
 import multiprocessing
 import os

@@ -8,7 +8,7 @@ Inputs, by the recipe of the weight file:
     spikes  float32 [N,21,H/4,W/4]: windows of 21 spike frames centred at the N target times. Spikes of 0 and 1 for
             weights on spike counts, else ISI intensity in the scale of the picture.
     start   float32 [N,3,H,W]: the closed-form result at each target time; only for weights on ISI intensity that are
-            given the blurry picture (`codes.distillation.student.closed_form_input` computes all three inputs).
+            given the blurry picture (`codes.distillation.student_input.closed_form_input` computes all three inputs).
 Output:
     sharp   float32 [N,3,H,W], to be clipped to [0,1]. For weights with data consistency, first add the residual of
             `codes.physics.data_consistency.data_consistency_residual`.

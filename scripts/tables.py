@@ -34,8 +34,8 @@ from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.files import replacing, short_hash
 from codes.recipe import in_model, no_weights
-from codes.reporting.result_tables import Threshold, cost_table, module_table, network_table, sequence_table
-from codes.reporting.tables import Table
+from codes.reporting.paper_tables import Threshold, cost_table, module_table, network_table, sequence_table
+from codes.reporting.table import Table
 
 STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
 WEIGHTS = {"bsn": ("bsn_path",), "sr": ("bsn_path", "sr_path"), "deblur": ("bsn_path", "sr_path", "deblur_path")}

@@ -18,7 +18,7 @@ from codes import recipe
 from codes.cli import program
 from codes.data.images import read_image, write_image
 from codes.data.spikes import Exposure, read_spikes, write_spikes
-from codes.distillation.student import closed_form_input
+from codes.distillation.student_input import closed_form_input
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.errors import InputError
 from codes.motion.spike_labelling import motion_compensated_intensity

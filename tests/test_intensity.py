@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codes.data.spikes import Exposure
-from codes.distillation.student import closed_form_input
+from codes.distillation.student_input import closed_form_input
 from codes.distillation.teachers import ClosedFormTeacher
 from codes.motion.super_resolution import upsample_bicubic
 from codes.physics import intensity

@@ -33,7 +33,7 @@ from codes.networks import read_weights
 from codes.networks.tiling import spans, tiled
 from codes.physics.sdm import sdm, tfp, window
 from codes.reporting.run_record import read_options, read_record
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 from codes.restoration.file_format import guess, read
 from codes.simulation.camera import (
     CHARGE_AT_THRESHOLD_1,

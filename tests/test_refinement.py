@@ -8,7 +8,7 @@ from test_deblur import scene
 import train_deblur
 from codes.data.images import write_image
 from codes.data.spikes import Exposure, write_spikes
-from codes.distillation.student import match_picture_scale
+from codes.distillation.student_input import match_picture_scale
 from codes.engine import checkpoint
 from codes.evaluation.metrics import psnr
 from codes.motion.spike_labelling import motion_compensated_intensity

@@ -19,9 +19,9 @@ from codes.data.images import write_image
 from codes.errors import InputError
 from codes.evaluation import published
 from codes.networks import BSN, EDSR, LDN
-from codes.reporting import result_tables
+from codes.reporting import paper_tables
 from codes.reporting.cost import NETWORKS, cost
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 from scripts import tables
 
 NAMES = ("sequence", "modules_1", "modules_2", "networks", "cost")
@@ -37,7 +37,7 @@ def options(tmp_path, monkeypatch) -> dict:
             write_image(folder / f"test/sharp_sequence/scene/000000/{t:03d}.png", np.full((32, 64, 3), t, np.uint8))
     for name, net in (("bsn", BSN()), ("sr", EDSR()), ("ldn1", LDN()), ("ldn2", LDN())):
         torch.save(net.state_dict(), tmp_path / f"{name}.pth")
-    monkeypatch.setattr(result_tables, "NETWORKS", ("LDN",))
+    monkeypatch.setattr(paper_tables, "NETWORKS", ("LDN",))
     for module in (sys.modules["codes.engine.evaluate"], tables):
         monkeypatch.setattr(module, "lpips_fault", lambda: "not asked for")  # a download may take long to fail
     return {
@@ -58,7 +58,7 @@ def test_all_tables_with_published_numbers_beside_and_sources_under_each(options
     assert by_name["S-SDM (LDN)"]["PSNR, V_th 2, published"] == 26.37
     assert by_name["S-SDM (LDN)"]["PSNR, V_th 1"] != by_name["S-SDM (LDN)"]["PSNR, V_th 2"]
     assert by_name["REFID"]["PSNR, V_th 1"] is None and by_name["REFID"]["PSNR, V_th 1, published"] == 28.12
-    assert [line[0] for line in modules.rows] == list(result_tables.MODULES.values())
+    assert [line[0] for line in modules.rows] == list(paper_tables.MODULES.values())
     assert len(networks.rows) == len(published.OUTPUTS) == 9
     for table in (modules, other, networks):
         ours = [place for place, column in enumerate(table.columns) if column in ("PSNR", "SSIM", "SSIM (paper)")]
@@ -82,7 +82,7 @@ def measurements(options: dict, monkeypatch) -> tuple[list[str], list[list]]:
     with monkeypatch.context() as patch:
         for name, stage in tables.STAGES.items():
             patch.setattr(stage, "main", lambda o, name=name, main=stage.main: measured.append(name) or main(o))
-        patch.setattr(result_tables, "NETWORKS", ())
+        patch.setattr(paper_tables, "NETWORKS", ())
         return measured, tables.main(tables.Options(**options))[0].rows
 
 
@@ -210,7 +210,7 @@ def test_weights_of_the_rates_recipe_need_no_bsn(options, tmp_path, monkeypatch)
     own = {"bsn_path": (), "sr_path": (), "deblur_path": (str(tmp_path / "rates.pth"),)}
     _, modules, _, networks = tables.main(tables.Options(**options | own | {"cost_size": (0,)}))
     found = {line[0]: line[1] for line in modules.rows}
-    assert found[result_tables.MODULES["SDM MFSR"]] > found["blurry picture"] and found["SDM + BSN"] is None
+    assert found[paper_tables.MODULES["SDM MFSR"]] > found["blurry picture"] and found["SDM + BSN"] is None
     assert [line[0] for line in networks.rows if line[1] is not None] == ["LDN, colour"]
 
 

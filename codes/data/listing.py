@@ -1,4 +1,4 @@
-"""Which files of a folder count: one rule for all programs.
+"""List the data files of a folder: one rule for suffixes, hidden files and duplicates, for all programs.
 
 Suffixes are compared without regard to case. Hidden files and what operating systems, storage devices and editors add
 (`._a.png`, `__MACOSX/`, `Thumbs.db`, `@eaDir/`, `.ipynb_checkpoints/`, `.a.png.partial`) never count.

@@ -1,4 +1,4 @@
-"""How near a picture is to the truth: one value a picture, on the device where they are.
+"""Image quality metrics: PSNR, SSIM and MSE, one value a picture.
 
 Predictions and truths are [B,C,H,W] in [0,1]; every function returns [B] float32.
 """

@@ -1,4 +1,4 @@
-"""Numbers that others published: to stand beside measured ones, marked as published, never in their place.
+"""Published numbers, shown beside measured ones and marked as published.
 
 Source: SpikeReveal (arXiv 2403.09486), its tables and the authors' logs, on the test split of GOPRO. The SSIM of the
 logs is `ssim_paper` of `codes.evaluation.metrics`.

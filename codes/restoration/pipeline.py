@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from codes.data.spikes import Exposure
-from codes.distillation.student import match_picture_scale
+from codes.distillation.student_input import match_picture_scale
 from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.motion.super_resolution import STEP, bicubic_intensity, super_resolved_intensity
 from codes.networks import LDN, tiling

@@ -15,7 +15,7 @@ from codes.distillation.teachers import ClosedFormTeacher
 from codes.evaluation.metrics import psnr
 from codes.physics.intensity import firing_rate, remove_noise_spikes
 from codes.physics.sdm import gray, sdm, tfp, upsample_bilinear
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 from scripts.dev.ablations.common import data_label, provenance, written
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codes.data import manifest
 from codes.engine.journal import versions
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 
 
 def data_label(folder: str) -> str:

@@ -21,7 +21,7 @@ from codes.networks import BSN, load, read_recipe
 from codes.physics.intensity import firing_rate, interval_ends, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import apply_ratios, at_spike_size, gray, intensity_ratios, tfp
 from codes.recipe import ISI
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 from scripts.dev.ablations.common import data_label, provenance, written
 
 WEIGHTS = (0.25, 0.5, 0.75)  # of the measured intensity, against the output of BSN

@@ -17,7 +17,7 @@ from codes.motion.spike_labelling import motion_compensated_intensity
 from codes.motion.super_resolution import WindowMeans, super_resolve
 from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import tfp
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 from codes.restoration.file_format import guess, read
 from scripts.dev.ablations.common import provenance, written
 

@@ -22,7 +22,7 @@ from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.files import short_hash
 from codes.recipe import RECIPES
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 from scripts.dev.ablations import values
 from scripts.dev.ablations.common import data_label, provenance, written
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from codes.cli import option
 from codes.data.spikes import UPSCALE, Exposure
-from codes.distillation.student import closed_form_input, match_picture_scale
+from codes.distillation.student_input import closed_form_input, match_picture_scale
 from codes.engine import distributed
 from codes.evaluation.losses import mse, perceptual
 from codes.memory_format import memory_format

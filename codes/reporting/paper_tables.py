@@ -13,7 +13,7 @@ import torch
 from codes.engine.journal import Rows
 from codes.evaluation import published
 from codes.reporting.cost import NETWORKS, cost
-from codes.reporting.tables import Table
+from codes.reporting.table import Table
 
 MODULES = {
     "blurry": "blurry picture",
