@@ -111,6 +111,28 @@ def test_a_second_signal_ends_the_process_at_once():
     assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGTERM
 
 
+def test_a_signal_during_a_call_that_does_not_return_ends_the_process_resumable():
+    """Python handles no signal while its main thread is in such a call, for instance a wait for another process."""
+    code = """
+import torch.distributed as dist
+from codes.engine import signals
+signals.GRACE = 0.5
+store = dist.TCPStore("127.0.0.1", 0, 1, True)
+with signals.noted():
+    print(flush=True)
+    store.get("a key that nobody sets")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=120)[1]
+    assert process.returncode == RESUMABLE, told
+    assert "a wait for another process has not ended; the same command goes on from the last state" in told
+
+
 def test_a_run_that_another_process_trains_is_refused(data, weights):
     options = ("--epochs", "100000", "--workers", "1", "--save_every", "0")
     process = subprocess.Popen([sys.executable, *command(data, *options)], cwd=ROOT, stderr=subprocess.PIPE)
