@@ -135,8 +135,8 @@ def train_or_evaluate(
     losses: Losses,
     compare: Compare,
     *,
-    train_parts: tuple[str, ...],
-    test_parts: tuple[str, ...],
+    train_fields: tuple[str, ...],
+    test_fields: tuple[str, ...],
     exposure: Exposure,
     lr: Schedule,
     name: str,
@@ -145,8 +145,8 @@ def train_or_evaluate(
 ) -> Rows:
     """Do what the options say with `net`.
 
-    `train_parts` and `test_parts` are read of each sample, and of its spikes the frames of `exposure` with its margins.
-    `prepare` is called with the training data once all data were checked, before any of it is read.
+    `train_fields` and `test_fields` are the fields of a sample that are read, `exposure` with its margins the spike
+    frames. `prepare` is called with the training data after all data were checked, before any of them are read.
     """
     given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
     files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
@@ -154,10 +154,10 @@ def train_or_evaluate(
     run.journal.about |= {"protocol": f"{PROTOCOL}; {measured_in} on {run.device}"}
     run.journal.about |= {"files": files, "recipe": recipe}
     if o.check_data:
-        splits = {} if o.test_mode else {o.train_split: train_parts}
-        check_data(o, run, splits | ({"test": test_parts} if o.evaluate_every or o.test_mode else {}))
+        splits = {} if o.test_mode else {o.train_split: train_fields}
+        check_data(o, run, splits | ({"test": test_fields} if o.evaluate_every or o.test_mode else {}))
     needs_test = o.test_mode or o.evaluate_every
-    test = test_loader(o, run, parts=test_parts, exposure=exposure) if needs_test else None
+    test = test_loader(o, run, fields=test_fields, exposure=exposure) if needs_test else None
     if o.test_mode:
         rows = evaluate(net, compare, test, run.journal, device=run.device, precision=run.precision)
         run.journal.complain()
@@ -166,7 +166,7 @@ def train_or_evaluate(
 
     def check_and_prepare(samples: SpikeDataset) -> None:
         if run.journal.writes:
-            _check_sources(o, run, samples, files, recipe, keeps_labels="ratios" in train_parts)
+            _check_sources(o, run, samples, files, recipe, keeps_labels="ratios" in train_fields)
         if prepare:
             prepare(samples)
 
@@ -174,7 +174,7 @@ def train_or_evaluate(
         net,
         losses,
         compare,
-        train=train_loader(o, run, parts=train_parts, exposure=exposure, prepare=check_and_prepare),
+        train=train_loader(o, run, fields=train_fields, exposure=exposure, prepare=check_and_prepare),
         test=test,
         lr=lr,
         journal=run.journal,
@@ -274,7 +274,7 @@ def dataset(
     o: StageOptions,
     split: str,
     *,
-    parts: tuple[str, ...],
+    fields: tuple[str, ...],
     exposure: Exposure = Exposure(),  # noqa: B008
     crop: tuple[int, int] | None = None,
     augment: bool = False,
@@ -287,7 +287,7 @@ def dataset(
     return SpikeDataset(
         o.base_folder,
         split,
-        parts=parts,
+        fields=fields,
         exposure=exposure,
         crop=crop,
         seed=o.seed,
@@ -307,7 +307,7 @@ def labels(
     """Compute the labels of the training split by `cache_labels`, shared by all processes."""
     found = cache_labels(
         teacher,
-        dataset(o, o.train_split, parts=("spikes",)),
+        dataset(o, o.train_split, fields=("spikes",)),
         centers=times,
         device=run.device,
         precision=run.precision,
@@ -321,12 +321,12 @@ def labels(
 
 
 def check_data(o: StageOptions, run: Run, splits: dict[str, tuple[str, ...]]) -> None:
-    """Read all `parts` of all samples of the splits once; raise InputError after all faults were told."""
+    """Read all `fields` of all samples of the splits once; raise InputError after all faults are logged."""
     faults = []
-    for split, parts in splits.items():
-        parts = tuple(part for part in _there(o, parts) if part != "ratios")
+    for split, fields in splits.items():
+        fields = tuple(field for field in _existing(o, fields) if field != "ratios")
         try:
-            faults += dataset(o, split, parts=parts, checked=False).faults()
+            faults += dataset(o, split, fields=fields, checked=False).faults()
         except InputError as error:
             faults.append(str(error))
     run.journal.log("\n".join(faults) or f"{o.base_folder}: all files of {' and '.join(splits)} are whole")
@@ -339,7 +339,7 @@ def train_loader(
     o: StageOptions,
     run: Run,
     *,
-    parts: tuple[str, ...],
+    fields: tuple[str, ...],
     exposure: Exposure,
     prepare: Callable[[SpikeDataset], None] | None = None,
 ) -> DataLoader:
@@ -347,8 +347,8 @@ def train_loader(
     if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
         raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
-    samples = dataset(o, o.train_split, parts=parts, exposure=exposure, crop=crop, augment=o.augment)
-    _tell_left_over(run, samples)
+    samples = dataset(o, o.train_split, fields=fields, exposure=exposure, crop=crop, augment=o.augment)
+    _warn_of_unpaired(run, samples)
     shapes = {samples.shape(index) for index in range(len(samples))}
     if len(shapes) > 1:
         fits = shown(tuple(map(min, zip(*shapes, strict=True))))
@@ -362,31 +362,31 @@ def train_loader(
         prepare(samples)
     if o.cache != "none":
         distributed.wait()  # each looks at the memory that is free, before any of them fills it
-        samples.keep(run.device if o.cache == "device" else None)
-        run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.bytes() / 1e9:.2f} GB a process")
+        samples.cache(run.device if o.cache == "device" else None)
+        run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.cached_bytes() / 1e9:.2f} GB a process")
         # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.
         o = dataclasses.replace(o, workers=0)
     return _loader(o, samples, batches)
 
 
-def _tell_left_over(run: Run, samples: SpikeDataset) -> None:
-    """Say which pictures no sample has, the first of them by name."""
-    if faults := list(samples.left_over()):
+def _warn_of_unpaired(run: Run, samples: SpikeDataset) -> None:
+    """Log the number of pictures without spikes and the name of the first."""
+    if faults := list(samples.unpaired()):
         run.journal.log(f"WARNING: {faults[0]}. --check_data lists all {len(faults)} of this kind")
 
 
-def _there(o: StageOptions, parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out what the type of the data has none of: real data have no sharp truth."""
-    return tuple(part for part in parts if part != "sharp") if o.data_type == "real" else parts
+def _existing(o: StageOptions, fields: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the fields that data of this type have: real data have no sharp truth."""
+    return tuple(field for field in fields if field != "sharp") if o.data_type == "real" else fields
 
 
-def test_loader(o: StageOptions, run: Run, *, parts: tuple[str, ...], exposure: Exposure) -> DataLoader:
+def test_loader(o: StageOptions, run: Run, *, fields: tuple[str, ...], exposure: Exposure) -> DataLoader:
     """Read the test split, whole pictures one at a time, shared by all processes; real data have no sharp truth."""
     try:
-        samples = dataset(o, "test", parts=_there(o, parts), exposure=exposure)
+        samples = dataset(o, "test", fields=_existing(o, fields), exposure=exposure)
     except InputError as error:
         raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
-    _tell_left_over(run, samples)
+    _warn_of_unpaired(run, samples)
     if run.journal.writes:
         run.journal.about["data"] = samples.describe()
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))

@@ -56,7 +56,7 @@ def main(o: Options) -> None:
     if len(o.threshold) != 2 or o.threshold[0] > o.threshold[1]:
         raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest are accepted")
     folder, teacher = Path(o.output), ClosedFormTeacher()
-    sources = [SpikeDataset(base, "train", parts=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
+    sources = [SpikeDataset(base, "train", fields=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
     begin(o, sources)
     tested = Path(o.base_folder[0], "test")
     if tested.is_dir() and not (folder / "test").exists():

@@ -154,7 +154,7 @@ def data_sets(o: Options) -> dict[Threshold, Path]:
 
 def described(folder: Path, threshold: Threshold, *, small: bool) -> DataSet:
     """Open the test split of a data set and fingerprint it."""
-    samples = SpikeDataset(folder, "test", parts=("spikes", "blur", "sharp", "sequence"), small=small)
+    samples = SpikeDataset(folder, "test", fields=("spikes", "blur", "sharp", "sequence"), small=small)
     files = fingerprint(samples.files())
     count = f"the first {len(samples)} samples" if small else f"{len(samples)} samples"
     text = f"V_th {threshold}: data: {folder}, test split, {count}, content sha256 {combined(files)}"

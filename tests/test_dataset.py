@@ -22,8 +22,8 @@ def test_a_whole_sample_is_what_lies_on_disk(data):
     assert batch.names == ["scene/000001"]
     spikes = read_spikes(data / "train/spike_data/scene/000001.dat", 8, 16)
     np.testing.assert_array_equal(batch.spikes[0].numpy(), spikes)
-    for part, image in (("blur", batch.blur), ("sharp", batch.sharp)):
-        expected = cv2.imread(str(data / f"train/{part}_data/scene/000001.png")).transpose(2, 0, 1) / 255
+    for field, image in (("blur", batch.blur), ("sharp", batch.sharp)):
+        expected = cv2.imread(str(data / f"train/{field}_data/scene/000001.png")).transpose(2, 0, 1) / 255
         np.testing.assert_allclose(image[0].numpy(), expected, atol=1e-7)
 
 
@@ -48,43 +48,43 @@ def test_crops_of_all_parts_are_the_same_place(data):
     assert len(places) > 5
 
 
-@pytest.mark.parametrize("parts", [("spikes",), ("spikes", "blur", "sharp", "ratios")])
-def test_what_is_kept_in_memory_is_what_is_read(data, tmp_path, parts, monkeypatch):
+@pytest.mark.parametrize("fields", [("spikes",), ("spikes", "blur", "sharp", "ratios")])
+def test_what_is_kept_in_memory_is_what_is_read(data, tmp_path, fields, monkeypatch):
     """Every crop of every epoch is the same with and without; nothing is opened after the start."""
     for sample in range(3):
         ratios = np.random.default_rng(sample).random((5, 32, 64)).astype(np.float16)
         (tmp_path / "labels/train/scene").mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / f"labels/train/scene/{sample:06d}.npy", ratios)
-    settings = {"parts": parts, "crop": (16, 16), "augment": True, "ratio_folder": tmp_path / "labels"}
+    settings = {"fields": fields, "crop": (16, 16), "augment": True, "ratio_folder": tmp_path / "labels"}
     read, kept = (SpikeDataset(data, "train", **settings) for _ in range(2))
     expected = [read[epoch, index] for epoch in range(4) for index in range(3)]
-    kept.keep(CPU)
-    assert kept.bytes() == sum(part.nbytes for whole in kept.kept for part in whole.values())
+    kept.cache(CPU)
+    assert kept.cached_bytes() == sum(field.nbytes for whole in kept.cached for field in whole.values())
     monkeypatch.setattr(module, "read_image", None)
     monkeypatch.setattr(module, "read_packed", None)
     for one, other in zip(expected, (kept[epoch, index] for epoch in range(4) for index in range(3)), strict=True):
-        assert one.keys() == other.keys() >= set(parts)
-        for part in one:
-            np.testing.assert_array_equal(one[part], other[part])
+        assert one.keys() == other.keys() >= set(fields)
+        for field in one:
+            np.testing.assert_array_equal(one[field], other[field])
 
 
 def test_what_does_not_fit_into_memory_is_refused_with_figures(data, monkeypatch):
     samples = SpikeDataset(data, "train")
     monkeypatch.setattr(module, "_free_bytes", lambda device: 5e9)
-    monkeypatch.setattr(samples, "bytes", lambda: 7.25e9)
+    monkeypatch.setattr(samples, "cached_bytes", lambda: 7.25e9)
     with pytest.raises(ValueError, match=r"--cache ram: 7\.25 GB are needed a process, 5\.00 GB are free"):
-        samples.keep()
-    assert not samples.kept
+        samples.cache()
+    assert not samples.cached
 
 
 def test_only_the_frames_around_the_exposure_are_read(data):
-    whole = SpikeDataset(data, "train", parts=("spikes",))[0]["spikes"]
-    part = SpikeDataset(data, "train", parts=("spikes",), exposure=Exposure(margin=4))[0]["spikes"]
-    np.testing.assert_array_equal(part, whole[16:121])
+    whole = SpikeDataset(data, "train", fields=("spikes",))[0]["spikes"]
+    field = SpikeDataset(data, "train", fields=("spikes",), exposure=Exposure(margin=4))[0]["spikes"]
+    np.testing.assert_array_equal(field, whole[16:121])
 
 
 def test_augmented_parts_are_turned_alike_and_a_function_of_seed_epoch_and_index(data):
-    """Turned back, every sample is the one without augmentation, in all parts; all 8 ways come, and come again."""
+    """Turned back, every sample is the one without augmentation, in all fields; all 8 ways come, and come again."""
     plain, turned = (SpikeDataset(data, "train", crop=(32, 32), augment=augment) for augment in (False, True))
     seen = set()
     for epoch in range(40):
@@ -107,7 +107,7 @@ def test_augmented_parts_are_turned_alike_and_a_function_of_seed_epoch_and_index
 def test_a_sequence_is_read_where_there_is_one_and_has_to_be_whole(data):
     for t in range(20, 117, 16):
         write_image(data / f"test/sharp_sequence/scene/000000/{t:03d}.png", np.full((32, 64, 3), t, np.uint8))
-    samples = SpikeDataset(data, "test", parts=("spikes", "sequence"), crop=(16, 32))
+    samples = SpikeDataset(data, "test", fields=("spikes", "sequence"), crop=(16, 32))
     sequence = Packed.collate([samples[0]]).to(CPU).sequence
     assert sequence.shape == (1, 7, 3, 16, 32)
     assert (sequence[0, :, 0, 0, 0] * 255).tolist() == pytest.approx(range(20, 117, 16))
@@ -115,7 +115,7 @@ def test_a_sequence_is_read_where_there_is_one_and_has_to_be_whole(data):
         assert Packed.collate([samples[index] for index in without]).to(CPU).sequence is None
     (data / "test/sharp_sequence/scene/000000/068.png").unlink()
     with pytest.raises(ValueError, match=r"scene/000000/068\.png: no such picture"):
-        SpikeDataset(data, "test", parts=("spikes", "sequence"))
+        SpikeDataset(data, "test", fields=("spikes", "sequence"))
 
 
 def test_a_crop_is_a_function_of_seed_epoch_and_index(data):
@@ -124,8 +124,8 @@ def test_a_crop_is_a_function_of_seed_epoch_and_index(data):
     assert places[0] == places[1] != places[2]
 
 
-@pytest.mark.parametrize("parts, opened", [(("spikes",), set()), (("spikes", "blur"), {"blur_data"})])
-def test_only_what_is_asked_for_is_opened(data, monkeypatch, parts, opened):
+@pytest.mark.parametrize("fields, opened", [(("spikes",), set()), (("spikes", "blur"), {"blur_data"})])
+def test_only_what_is_asked_for_is_opened(data, monkeypatch, fields, opened):
     seen = set()
 
     def watched(path: Path) -> np.ndarray:
@@ -134,27 +134,27 @@ def test_only_what_is_asked_for_is_opened(data, monkeypatch, parts, opened):
 
     monkeypatch.setattr(module, "read_image", watched)
     for item in range(3):
-        SpikeDataset(data, "train", parts=parts)[item]
+        SpikeDataset(data, "train", fields=fields)[item]
     assert seen == opened
 
 
 def test_spikes_alone_take_their_size_from_the_data_type_or_the_flags(tmp_path):
     write_spikes(tmp_path / "train/spike_data/a/000019.dat", np.zeros((137, 180, 320), np.uint8))
     write_spikes(tmp_path / "test/spike_data/a/000019.dat", np.zeros((137, 8, 16), np.uint8))
-    assert SpikeDataset(tmp_path, "train", parts=("spikes",))[0]["spikes"].shape == (137, 180, 40)
-    assert SpikeDataset(tmp_path, "test", parts=("spikes",), size=(32, 64))[0]["spikes"].shape == (137, 8, 2)
+    assert SpikeDataset(tmp_path, "train", fields=("spikes",))[0]["spikes"].shape == (137, 180, 40)
+    assert SpikeDataset(tmp_path, "test", fields=("spikes",), size=(32, 64))[0]["spikes"].shape == (137, 8, 2)
 
 
 def test_real_data_are_jpg_without_splits_or_truth(tmp_path):
     write_spikes(tmp_path / "spike_data/a/000019.dat", np.zeros((137, 8, 16), np.uint8))
     write_image(tmp_path / "blur_data/a/000019.jpg", np.zeros((32, 64, 3), np.uint8))
-    sample = SpikeDataset(tmp_path, "train", data_type="real", parts=("spikes", "blur"))[0]
+    sample = SpikeDataset(tmp_path, "train", data_type="real", fields=("spikes", "blur"))[0]
     assert sample["blur"].shape == (32, 64, 3)
 
 
 def test_full_size_spikes_come_from_their_own_folder(data):
     write_spikes(data / "train/spike_full/scene/000000.dat", np.ones((137, 32, 64), np.uint8))
-    found = SpikeDataset(data, "train", parts=("spikes",), spike_full=True, crop=(16, 32))[0, 0]
+    found = SpikeDataset(data, "train", fields=("spikes",), spike_full=True, crop=(16, 32))[0, 0]
     assert found["spikes"].shape == (137, 16, 4)
 
 

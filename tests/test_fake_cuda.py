@@ -78,7 +78,7 @@ def test_a_training_step_stays_on_the_device_and_within_its_memory(name, precisi
     module.main(module.Options(device="cuda", precision=precision, save_folder=str(tmp_path), **options))
     _, run, net, losses, _ = captured["given"]
     target_times = 7 if "resim" in name else 5
-    batch = packed(captured["train_parts"], captured["exposure"], target_times=target_times).to(run.device)
+    batch = packed(captured["train_fields"], captured["exposure"], target_times=target_times).to(run.device)
     with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
         terms = next(losses(net, batch))
     assert all(term.is_cuda and term.shape == () and term.requires_grad for term in terms.values())

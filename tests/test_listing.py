@@ -76,7 +76,7 @@ def test_suffixes_in_upper_case_and_jpeg_make_the_same_samples(data):
     (data / "train/blur_data/scene/000002.png").unlink()
     write_image(data / "train/blur_data/scene/000002.JPEG", whole[2]["blur"])
     again = SpikeDataset(data, "train")
-    assert again.names == [sample["name"] for sample in whole] and not list(again.left_over())
+    assert again.names == [sample["name"] for sample in whole] and not list(again.unpaired())
     assert (again[1]["sharp"] == whole[1]["sharp"]).all() and again[2]["blur"].shape == (32, 64, 3)
 
 

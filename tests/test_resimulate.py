@@ -65,7 +65,7 @@ def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(filmed):
 
 def test_the_truth_of_what_was_filmed_is_exact(filmed):
     """Its blurry picture is the mean of its exposure, and where its scene stands still the sequence is that picture."""
-    samples = SpikeDataset(filmed / "filmed/again", "train", parts=("spikes", "blur", "sharp", "sequence"))
+    samples = SpikeDataset(filmed / "filmed/again", "train", fields=("spikes", "blur", "sharp", "sequence"))
     assert len(samples) == 2
     for index in range(2):
         sample = Packed.collate([samples[index]]).to(torch.device("cpu"))
@@ -82,7 +82,7 @@ def test_what_is_filmed_in_the_dark_has_the_false_spikes_of_a_sensor(tmp_path):
     write_image(tmp_path / "dark/train/blur_data/night/000019.png", np.zeros((64, 128, 3), np.uint8))
     write_spikes(tmp_path / "dark/train/spike_data/night/000019.dat", np.zeros((137, 16, 32), np.uint8))
     resimulate.main(resimulate.Options(base_folder=(str(tmp_path / "dark"),), output=str(tmp_path / "again")))
-    sample = Packed.collate([SpikeDataset(tmp_path / "again", "train", parts=("spikes", "blur"))[0]])
+    sample = Packed.collate([SpikeDataset(tmp_path / "again", "train", fields=("spikes", "blur"))[0]])
     sample = sample.to(torch.device("cpu"))
     assert sample.blur.max() == 0 and sample.spikes.float().mean().item() == pytest.approx(1 / 140, rel=0.2)
 
@@ -251,4 +251,4 @@ def test_recordings_without_truth_are_filmed_again(filmed):
     resimulate.main(
         resimulate.Options(base_folder=(str(filmed / "real"),), data_type="real", output=str(filmed / "of_real"))
     )
-    assert len(SpikeDataset(filmed / "of_real", "train", parts=("spikes", "blur", "sequence"))) == 2
+    assert len(SpikeDataset(filmed / "of_real", "train", fields=("spikes", "blur", "sequence"))) == 2

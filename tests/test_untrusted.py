@@ -95,7 +95,7 @@ def test_the_pickle_would_run_code(tmp_path):
 def test_a_label_of_the_teacher_that_runs_code_is_refused(data, tmp_path, write):
     path = tmp_path / "labels/train/scene/000000.npy"
     path.parent.mkdir(parents=True)
-    samples = SpikeDataset(data, "train", parts=("spikes", "ratios"), ratio_folder=tmp_path / "labels")
+    samples = SpikeDataset(data, "train", fields=("spikes", "ratios"), ratio_folder=tmp_path / "labels")
     write(path, Exploit(tmp_path / "executed"))
     with pytest.raises(InputError, match=r"labels/train/scene/000000\.npy"):
         samples[0]

@@ -1,7 +1,8 @@
 """Batches: their fields, their packed form on the way to the device, and the order of samples."""
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,39 +38,39 @@ class Packed:
     names: list[str]
     width: int  # of the spikes
     turns: list[int]  # of each sample, see `turned`
-    parts: dict[str, Tensor] = field(default_factory=dict)
+    fields: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     number: int = 0  # of the batch in the whole run
 
     @staticmethod
     def collate(samples: list[dict]) -> "Packed":
         names, turns = ([sample[what] for sample in samples] for what in ("name", "turn"))
-        parts = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width", "batch"}
-        stacked = {part: torch.stack([torch.as_tensor(sample[part]) for sample in samples]) for part in parts}
+        fields = set.intersection(*(set(sample) for sample in samples)) - {"name", "turn", "width", "batch"}
+        stacked = {name: torch.stack([torch.as_tensor(sample[name]) for sample in samples]) for name in fields}
         if get_worker_info():  # here a lack of shared memory is raised; on its way to the other process it is not
-            stacked = {part: tensor.share_memory_() for part, tensor in stacked.items()}
+            stacked = {name: tensor.share_memory_() for name, tensor in stacked.items()}
         return Packed(names, samples[0]["width"], turns, stacked, samples[0]["batch"])
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.parts.values())
+        return sum(tensor.nbytes for tensor in self.fields.values())
 
     def pin_memory(self) -> "Packed":
-        return replace(self, parts={part: tensor.pin_memory() for part, tensor in self.parts.items()})
+        return replace(self, fields={name: tensor.pin_memory() for name, tensor in self.fields.items()})
 
     def to(self, device: torch.device) -> Batch:
         """Move to the device; unpack and turn there."""
-        parts = {part: tensor.to(device, non_blocking=True) for part, tensor in self.parts.items()}
+        fields = {name: tensor.to(device, non_blocking=True) for name, tensor in self.fields.items()}
         pictures = {
-            part: (parts[part].movedim(-1, -3).float() / 255).contiguous()
-            for part in ("blur", "sharp", "sequence")
-            if part in parts
+            name: (fields[name].movedim(-1, -3).float() / 255).contiguous()
+            for name in ("blur", "sharp", "sequence")
+            if name in fields
         }
-        if "ratios" in parts:
-            pictures["ratios"] = parts["ratios"].float().unsqueeze(2)
-        parts = {"spikes": unpack(parts["spikes"], self.width), **pictures}
+        if "ratios" in fields:
+            pictures["ratios"] = fields["ratios"].float().unsqueeze(2)
+        fields = {"spikes": unpack(fields["spikes"], self.width), **pictures}
         if any(self.turns):
-            parts = {part: torch.stack(list(map(turned, x, self.turns))) for part, x in parts.items()}
-        return Batch(self.names, **parts, number=self.number)
+            fields = {name: torch.stack(list(map(turned, x, self.turns))) for name, x in fields.items()}
+        return Batch(self.names, **fields, number=self.number)
 
 
 def turned(x: Tensor, turn: int) -> Tensor:

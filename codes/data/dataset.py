@@ -21,13 +21,13 @@ from codes.errors import InputError
 SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
 SMALL = 20  # samples a split with `small`
 RECORDED = Exposure()  # what a file holds
-Part = np.ndarray | Tensor
+Field = np.ndarray | Tensor
 
 
 class SpikeDataset(Dataset):
     """One split of a data set in the published layout: SPLIT/{spike_data,blur_data,sharp_data}/SEQUENCE/NAME.*
 
-    `parts` are read and checked ("spikes" always, "blur", "sharp", "ratios", and "sequence", the seven pictures
+    `fields` are read and checked ("spikes" always, "blur", "sharp", "ratios", and "sequence", the seven pictures
     sharp_sequence/SEQUENCE/NAME/{020,036,...,116}.png, of the samples that have it), nothing else is opened. `crop` is
     (height, width) in picture pixels; its place, and with `augment` which of the 8 turns and mirrorings it is seen in,
     depend on (seed, epoch, index) alone. Of the spikes the frames of `exposure` with its margins are read. Sizes are
@@ -41,7 +41,7 @@ class SpikeDataset(Dataset):
         folder: str | Path,
         split: str,
         *,
-        parts: tuple[str, ...] = ("spikes", "blur", "sharp"),
+        fields: tuple[str, ...] = ("spikes", "blur", "sharp"),
         data_type: str = "GOPRO",
         crop: tuple[int, int] | None = None,
         size: tuple[int, int] | None = None,
@@ -55,12 +55,12 @@ class SpikeDataset(Dataset):
     ):
         root = Path(folder)
         self.root = root / split if (root / split).is_dir() or data_type == "GOPRO" else root
-        self.parts, self.crop, self.seed, self.augment, self.exposure = parts, crop, seed, augment, exposure
+        self.fields, self.crop, self.seed, self.augment, self.exposure = fields, crop, seed, augment, exposure
         self.scale = 1 if spike_full else UPSCALE
         self.ratio_folder = Path(ratio_folder) / split if ratio_folder else None
         self.spike_folder = self.root / ("spike_full" if spike_full else "spike_data")
         self.streams = files_in(self.spike_folder, STREAMS, depth=2)
-        self.pictures = {part: files_in(self.root / f"{part}_data", PICTURES, depth=2) for part in ("blur", "sharp")}
+        self.pictures = {field: files_in(self.root / f"{field}_data", PICTURES, depth=2) for field in ("blur", "sharp")}
         self.names = list(self.streams)[: SMALL if small else None]
         if not self.names and root.name in ("train", "test") and (root / self.spike_folder.name).is_dir():
             raise InputError(f"{root}: is a split of a data set; give the folder above it: --base_folder {root.parent}")
@@ -71,7 +71,7 @@ class SpikeDataset(Dataset):
             )
         self.data_type, self.size = data_type, size
         self.sizes = [self._check(name) for name in self.names] if checked else [(0, 0)] * len(self.names)
-        self.kept: list[dict[str, Part]] = []  # all samples, whole, after `keep`
+        self.cached: list[dict[str, Field]] = []  # all samples, whole, after `cache`
         self.ratios: dict[str, np.ndarray] = {}  # by name, where they are kept in memory and not in a folder
 
     def __len__(self) -> int:
@@ -94,8 +94,8 @@ class SpikeDataset(Dataset):
 
     def _files(self, name: str) -> list[Path]:
         """List the files of a sample that are read, without the teacher's labels."""
-        pictures = [self._picture(part, name) for part in ("blur", "sharp") if part in self.parts]
-        return [self._spikes(name), *pictures, *(self._sequence(name) if "sequence" in self.parts else [])]
+        pictures = [self._picture(field, name) for field in ("blur", "sharp") if field in self.fields]
+        return [self._spikes(name), *pictures, *(self._sequence(name) if "sequence" in self.fields else [])]
 
     def shape(self, index: int) -> tuple[int, int]:
         """Return (height, width) of what is read of a sample, in picture pixels: of its crop, or of all of it."""
@@ -107,18 +107,18 @@ class SpikeDataset(Dataset):
         if self.size:
             return self.size
         # Where there are pictures at all each sample has one: the usual size would be a wrong guess.
-        must_exist = "blur" in self.parts or (self.root / "blur_data").is_dir()
+        must_exist = "blur" in self.fields or (self.root / "blur_data").is_dir()
         picture = self._picture("blur", name, must_exist=must_exist)
         if picture:
             return image_size(picture)
         height, width = SPIKE_SIZES[self.data_type]
         return height * UPSCALE, width * UPSCALE
 
-    def _picture(self, part: str, name: str, must_exist: bool = True) -> Path | None:
-        if must_exist and name not in self.pictures[part]:
-            missing, accepted = self.root / f"{part}_data" / name, ", ".join(PICTURES)
+    def _picture(self, field: str, name: str, must_exist: bool = True) -> Path | None:
+        if must_exist and name not in self.pictures[field]:
+            missing, accepted = self.root / f"{field}_data" / name, ", ".join(PICTURES)
             raise InputError(f"{missing}.png: missing; {self._spikes(name)} needs it ({accepted})")
-        return self.pictures[part].get(name)
+        return self.pictures[field].get(name)
 
     def _sequence(self, name: str) -> list[Path]:
         """List the seven pictures of a sample, none if it has no sequence."""
@@ -136,10 +136,10 @@ class SpikeDataset(Dataset):
         height, width = self.sizes[index]
         return height // self.scale, width // self.scale
 
-    def left_over(self) -> Iterator[str]:
+    def unpaired(self) -> Iterator[str]:
         """Name the pictures that are of no sample, for want of spikes."""
-        for part in ("blur", "sharp"):
-            for name, picture in self.pictures[part].items():
+        for field in ("blur", "sharp"):
+            for name, picture in self.pictures[field].items():
                 if name not in self.streams:
                     missing = self.spike_folder / f"{name}.dat"
                     yield f"{picture}: left out for want of {missing}; copy that too, or remove the picture"
@@ -156,7 +156,7 @@ class SpikeDataset(Dataset):
             if light in (0, 1):
                 told = "not one spike" if light == 0 else "a spike of every pixel"
                 yield f"{self._spikes(name)}: {told} in any frame: no recording of light, make or copy it again"
-        yield from self.left_over()
+        yield from self.unpaired()
 
     def _check(self, name: str) -> tuple[int, int]:
         """Return the picture size of a sample whose files are there and fit together."""
@@ -179,29 +179,29 @@ class SpikeDataset(Dataset):
                 raise InputError(f"{picture}: is {found[0]}x{found[1]}, expected {height}x{width} as its spikes")
         return height, width
 
-    def keep(self, device: torch.device | None = None) -> None:
+    def cache(self, device: torch.device | None = None) -> None:
         """Read all samples whole, once, into memory or onto a device; from now on crops are cut there.
 
         Raises: InputError saying what is needed and what there is, if they do not fit.
         """
         place = device if device and device.type == "cuda" else None
-        refuse_what_does_not_fit(self.bytes(), f"--cache {'device' if place else 'ram'}", place)
+        refuse_what_does_not_fit(self.cached_bytes(), f"--cache {'device' if place else 'ram'}", place)
         for index in range(len(self)):
-            whole = {part: np.array(array, order="C") for part, array in self._whole(index).items()}
+            whole = {field: np.array(array, order="C") for field, array in self._whole(index).items()}
             if place:
-                whole = {part: torch.from_numpy(array).to(place) for part, array in whole.items()}
-            self.kept.append(whole)
+                whole = {field: torch.from_numpy(array).to(place) for field, array in whole.items()}
+            self.cached.append(whole)
 
-    def bytes(self) -> int:
-        """Return what `keep` takes."""
+    def cached_bytes(self) -> int:
+        """Return what `cache` takes."""
         total = 0
         for index, (height, width) in enumerate(self.sizes):
             h, w = self._spike_size(index)
             total += self.exposure.total * h * -(-w // 8)
-            total += 3 * height * width * len({"blur", "sharp"} & set(self.parts))
-            if "sequence" in self.parts:
+            total += 3 * height * width * len({"blur", "sharp"} & set(self.fields))
+            if "sequence" in self.fields:
                 total += 3 * height * width * len(self._sequence(self.names[index]))
-            if "ratios" in self.parts:
+            if "ratios" in self.fields:
                 total += self._ratios(self.names[index]).nbytes
         return total
 
@@ -214,26 +214,26 @@ class SpikeDataset(Dataset):
         spikes = (..., slice(top, top + height), slice(left // 8, -(-(left + width) // 8)))
         pixels = (..., slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale))
         cuts = {"spikes": spikes, "ratios": pixels}
-        whole = self.kept[index] if self.kept else self._whole(index)
-        parts = {part: array[cuts.get(part, (*pixels, slice(None)))] for part, array in whole.items()}
-        parts = {part: x if isinstance(x, Tensor) else np.require(x, None, "CW") for part, x in parts.items()}
+        whole = self.cached[index] if self.cached else self._whole(index)
+        fields = {field: array[cuts.get(field, (*pixels, slice(None)))] for field, array in whole.items()}
+        fields = {field: x if isinstance(x, Tensor) else np.require(x, None, "CW") for field, x in fields.items()}
         turn = int(np.random.default_rng((self.seed, epoch, index, 8)).integers(8)) if self.augment else 0
-        return {"name": self.names[index], "width": width, "turn": turn, "batch": batch[0] if batch else 0, **parts}
+        return {"name": self.names[index], "width": width, "turn": turn, "batch": batch[0] if batch else 0, **fields}
 
     def _whole(self, index: int) -> dict[str, np.ndarray]:
-        """Return all parts of a sample; spikes and ratios are views of their files."""
+        """Return all fields of a sample; spikes and ratios are views of their files."""
         name, first = self.names[index], RECORDED.margin - self.exposure.margin
-        parts = {
+        fields = {
             "spikes": read_packed(self._spikes(name), *self._spike_size(index), first=first, frames=self.exposure.total)
         }
-        for part in ("blur", "sharp"):
-            if part in self.parts:
-                parts[part] = self._read(self._picture(part, name), index)
-        if "sequence" in self.parts and (pictures := self._sequence(name)):
-            parts["sequence"] = np.stack([self._read(path, index) for path in pictures])
-        if "ratios" in self.parts:
-            parts["ratios"] = self._ratios(name)
-        return parts
+        for field in ("blur", "sharp"):
+            if field in self.fields:
+                fields[field] = self._read(self._picture(field, name), index)
+        if "sequence" in self.fields and (pictures := self._sequence(name)):
+            fields["sequence"] = np.stack([self._read(path, index) for path in pictures])
+        if "ratios" in self.fields:
+            fields["ratios"] = self._ratios(name)
+        return fields
 
     def _read(self, path: Path, index: int) -> np.ndarray:
         image = read_image(path)

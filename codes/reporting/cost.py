@@ -135,12 +135,12 @@ def reading_cost(folder: str | Path, cache: str, *, crop: int) -> dict[str, floa
     Returns memory as `cost` does, and kept: the bytes that `--cache ram` reports.
     """
     before = peak("cpu", reset=True)
-    samples = SpikeDataset(folder, "train", parts=("spikes", "blur"), crop=(crop, crop))
+    samples = SpikeDataset(folder, "train", fields=("spikes", "blur"), crop=(crop, crop))
     if cache == "ram":
-        samples.keep()
+        samples.cache()
     for index in range(len(samples)):
         Packed.collate([samples[index]])
-    return {"memory": None if before is None else peak("cpu") - before, "kept": samples.bytes()}
+    return {"memory": None if before is None else peak("cpu") - before, "kept": samples.cached_bytes()}
 
 
 def peak(device: str, *, reset: bool = False) -> int | None:

@@ -39,7 +39,7 @@ def main(o: Options) -> Table:
 
 def means(folder: str) -> dict[str, float]:
     """Return the mean PSNR of each closed form over a test split."""
-    samples = SpikeDataset(folder, "test", parts=("spikes", "blur", "sharp", "sequence"))
+    samples = SpikeDataset(folder, "test", fields=("spikes", "blur", "sharp", "sequence"))
     values: dict[str, list[float]] = {}
     for index in tqdm(range(len(samples)), folder):
         batch = Packed.collate([samples[index]]).to(torch.device("cpu"))

@@ -59,7 +59,7 @@ def main(o: Options) -> Table:
 
 def means(bsn: BSN, folder: str) -> dict[str, tuple[float, float]]:
     """Return the mean PSNR of intensity and of the closed form on it over a test split, for each way."""
-    samples = SpikeDataset(folder, "test", parts=("spikes", "blur", "sharp"))
+    samples = SpikeDataset(folder, "test", fields=("spikes", "blur", "sharp"))
     values: dict[str, list[tuple[float, float]]] = {}
     for index in tqdm(range(len(samples)), folder):
         batch = Packed.collate([samples[index]]).to(torch.device("cpu"))

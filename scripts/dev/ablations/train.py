@@ -149,8 +149,8 @@ def is_on_resimulated(row: str) -> bool:
 
 def files_of(folder: str, split: str) -> Digests:
     """Return the fingerprint of all that a split is trained or measured on."""
-    parts = ("spikes", "blur", "sequence") if split == "train" else ("spikes", "blur", "sharp", "sequence")
-    return fingerprint(SpikeDataset(folder, split, parts=parts).files())
+    fields = ("spikes", "blur", "sequence") if split == "train" else ("spikes", "blur", "sharp", "sequence")
+    return fingerprint(SpikeDataset(folder, split, fields=fields).files())
 
 
 def training(o: Options, row: str, seed: int) -> Training:
@@ -216,7 +216,7 @@ def run_options(o: Options, one: Training) -> tuple[train_deblur.Options, int]:
         change["lr_cycles"] = o.steps / float(change["lr_cycles"])
     labels = {name: change.get(name) for name in ("recipe", "teacher", "center_weight")} | depends | {"training": None}
     has_labels = change.get("reblur") != "random" and change.get("lambda_tea") != 0.0
-    batches = -(-len(SpikeDataset(one.folder, "train", parts=("spikes",))) // o.bs)
+    batches = -(-len(SpikeDataset(one.folder, "train", fields=("spikes",))) // o.bs)
     epochs = -(-o.steps // batches)
     options = train_deblur.Options(
         save_folder=f"{o.output}/runs",

@@ -64,12 +64,12 @@ def time_reading(o: Options, folder: str, device: torch.device) -> tuple[dict[st
     for stage, (fields, exposure) in STAGES.items():
         for cache in ("none", "ram") if device.type == "cpu" else ("none", "ram", "device"):
             crop = (o.roi_size, o.roi_size)
-            samples = SpikeDataset(folder, "train", parts=fields, exposure=exposure, crop=crop)
+            samples = SpikeDataset(folder, "train", fields=fields, exposure=exposure, crop=crop)
             if len(samples) < o.samples:
                 raise InputError(f"--samples {o.samples}: {folder} has {len(samples)}")
             samples.names, samples.sizes = samples.names[: o.samples], samples.sizes[: o.samples]
             if cache != "none":
-                samples.keep(device if cache == "device" else None)
+                samples.cache(device if cache == "device" else None)
             calls[f"{stage}, --cache {cache}"] = lambda key, samples=samples: Packed.collate([samples[key]])
     pictures = [str(samples._picture("blur", name)) for name in samples.names]
     calls = {"cv2.imread": lambda key: cv2.imread(pictures[key[1]])} | calls

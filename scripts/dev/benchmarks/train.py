@@ -88,7 +88,7 @@ def main(o: Options) -> None:
 
 def check(o: Options) -> None:
     """Raise InputError for crops that the pictures do not hold: they would be cut smaller than what is reported."""
-    height, width = min(SpikeDataset(o.base_folder, "train", parts=("spikes",)).sizes, key=min)
+    height, width = min(SpikeDataset(o.base_folder, "train", fields=("spikes",)).sizes, key=min)
     for side in o.roi_size:
         if not 0 < side <= min(height, width):
             raise InputError(
