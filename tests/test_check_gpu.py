@@ -1,11 +1,9 @@
 """check_gpu.py: the short form passes on a CPU; a device that computes something else fails, with exit code 1."""
 
-import dataclasses
-
 import pytest
 
 from codes.errors import InputError
-from scripts import check_gpu, deblur
+from scripts import check_gpu
 from scripts.checks import common, equality
 
 
@@ -19,8 +17,7 @@ def test_the_short_form_passes_on_a_cpu(tmp_path, capsys):
     text = run(tmp_path, *check_gpu.CHECKS)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     verdicts = {row[0].removeprefix("| "): row[1] for row in rows}
-    methods = next(field for field in dataclasses.fields(deblur.Options) if field.name == "method").metadata["choices"]
-    assert {f"deblur.py --method {method}, fp32" for method in methods} <= verdicts.keys()
+    assert {f"deblur.py --method {case}, fp32" for case in equality.CASES} <= verdicts.keys()
     assert {f"training of {stage}, bf16" for stage in common.STAGES} <= verdicts.keys()
     assert {name for name, verdict in verdicts.items() if verdict == "not run"} == {
         "--compile",
@@ -40,7 +37,7 @@ def test_a_device_that_restores_another_picture_fails(tmp_path, monkeypatch):
         return real(*given) + (len(calls) == 2)
 
     monkeypatch.setattr(equality, "restore", restore)
-    monkeypatch.setattr(equality, "METHODS", ("tfp",))
+    monkeypatch.setattr(equality, "CASES", ("tfp",))
     with pytest.raises(SystemExit) as end:
         run(tmp_path, "restoration")
     assert end.value.code == 1

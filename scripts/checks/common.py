@@ -16,6 +16,14 @@ from codes.reporting.run_record import read_curves
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run"
 NETWORK_STAGES = {"BSN": "train_bsn", "SR": "train_sr"}
 STAGES = (*NETWORK_STAGES, *(f"LDN {recipe}" for recipe in RECIPES))
+# Copies of weight files in model/.
+WEIGHTS = {
+    "bsn.pth": "published_recipe/BSN.pth",
+    "sr.pth": "published_recipe/SR.pth",
+    "ldn_published.pth": "published_recipe/LDN.pth",
+    "ldn_isi.pth": "LDN_fast.pth",
+    "ldn_resim.pth": "LDN.pth",
+}
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 

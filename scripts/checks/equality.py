@@ -8,70 +8,59 @@ import numpy as np
 from codes.cli import parse
 from codes.data.images import read_image
 from codes.engine.journal import read_means
-from codes.networks import read_recipe
-from codes.recipe import in_model
+from codes.recipe import RECIPES
 from scripts import deblur
-from scripts.checks.common import NOT_RUN, Result, Setting, judge, quietly, threads, train
+from scripts.checks.common import Result, Setting, judge, quietly, threads, train
 
 METHODS = next(field for field in dataclasses.fields(deblur.Options) if field.name == "method").metadata["choices"]
-NETWORK_METHODS = ("ldn", "teacher")
+CASES = (*(f"ldn {recipe}" for recipe in RECIPES), *(method for method in METHODS if method != "ldn"))
 # Largest root mean square difference of restored pictures in grey levels of 255, by precision.
 ACCEPTED = {"fp32": 0.1, "tf32": 0.5, "bf16": 2.0}
 DECIBELS = 0.01  # largest difference of the PSNR of an evaluation
 
 
 def restorations(setting: Setting) -> list[Result]:
-    """Compare every restoration method in every precision with the CPU in float32."""
+    """Compare every restoration method, and LDN of every recipe, in every precision with the CPU in float32."""
     results = []
-    for method in METHODS:
+    for case in CASES:
         with threads(1):
-            expected = restore(setting, method, "cpu", "fp32")
-        for precision in setting.precisions() if method in NETWORK_METHODS else ("fp32",):
-            found = restore(setting, method, str(setting.device), precision)
+            expected = restore(setting, case, "cpu", "fp32")
+        uses_network = case == "teacher" or case.startswith("ldn")
+        for precision in setting.precisions() if uses_network else ("fp32",):
+            found = restore(setting, case, str(setting.device), precision)
             difference = float(np.sqrt(np.mean((found - expected) ** 2)))
-            results.append(
-                judge(f"deblur.py --method {method}, {precision}", difference, ACCEPTED[precision], unit="/255")
-            )
+            check = f"deblur.py --method {case}, {precision}"
+            results.append(judge(check, difference, ACCEPTED[precision], unit="/255"))
     return results
 
 
-def restore(setting: Setting, method: str, device: str, precision: str, *words: str) -> np.ndarray:
+def restore(setting: Setting, case: str, device: str, precision: str, *words: str) -> np.ndarray:
     """Restore two target times of a scene with deblur.py; return the pictures, float64."""
+    method, _, recipe = case.partition(" ")
     picture = next((setting.folder / "demo/test/blur_data").rglob("*.png"))
     spikes = Path(str(picture).replace("blur_data", "spike_data")).with_suffix(".dat")
-    out = setting.folder / "restored" / "-".join((method, device.replace(":", ""), precision, *words))
+    out = setting.folder / "restored" / "-".join((method, recipe, device.replace(":", ""), precision, *words))
     arguments = [str(picture), str(spikes), "--method", method, "--out", str(out), "--times", "44", "68"]
     arguments += ["--device", device, "--precision", precision, *words]
     if method == "teacher":
         arguments += ["--bsn_path", str(setting.folder / "bsn.pth"), "--sr_path", str(setting.folder / "sr.pth")]
-    if method == "ldn":
-        arguments += ["--deblur_path", ldn_weights(setting)]
+    if recipe:
+        arguments += ["--deblur_path", str(setting.folder / f"ldn_{recipe}.pth")]
     quietly(setting, deblur.main, parse(deblur.Options, "", [*arguments, "--force"]))
     return np.stack([read_image(path) for path in sorted(out.glob("*.png"))]).astype(np.float64)
 
 
-def ldn_weights(setting: Setting) -> str:
-    """Return the weights of LDN in model/, else random ones."""
-    return in_model("deblur_path") or str(setting.folder / "ldn.pth")
-
-
 def evaluations(setting: Setting) -> list[Result]:
     """Compare the tables of `--test_mode` with the CPU's."""
-    weights = ldn_weights(setting)
-    recipe = read_recipe(weights)["teacher"]
-    stages = {
-        "BSN": ("--bsn_path", str(setting.folder / "bsn.pth")),
-        "SR": ("--sr_path", str(setting.folder / "sr.pth")),
-    }
+    flags = {"BSN": ("bsn_path", "bsn.pth"), "SR": ("sr_path", "sr.pth")}
+    flags |= {f"LDN {recipe}": ("deblur_path", f"ldn_{recipe}.pth") for recipe in RECIPES}
     results = []
-    for stage, words in stages.items():
+    for stage, (flag, weights) in flags.items():
+        words = (f"--{flag}", str(setting.folder / weights))
         with threads(1):
             expected = means(setting, stage, *words, device="cpu")
         found = means(setting, stage, *words, device=str(setting.device))
         differences = [abs(found[row]["psnr"] - line["psnr"]) for row, line in expected.items() if "psnr" in line]
-        if not differences:
-            results.append(Result(f"evaluation of {stage}, fp32", NOT_RUN, f"no PSNR in its table ({recipe})"))
-            continue
         results.append(judge(f"evaluation of {stage}, fp32", max(differences), DECIBELS, unit=" dB"))
     return results
 

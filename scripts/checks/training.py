@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from codes.engine import distributed
 from codes.errors import InputError
+from codes.recipe import RECIPES
 from scripts.checks.common import (
     NETWORK_STAGES,
     NOT_RUN,
@@ -81,7 +81,8 @@ def compilation(setting: Setting) -> list[Result]:
         expected = trained_losses(setting, stage, "fp32")
         found = losses_of(train(setting, stage, "compiled", "--compile"))
         results.append(judge(f"--compile, training of {stage}", largest_difference(found, expected), ACCEPTED["fp32"]))
-    eager, compiled = (restore(setting, "ldn", str(setting.device), "fp32", *words) for words in ((), ("--compile",)))
+    device, recipe = str(setting.device), next(iter(RECIPES))
+    eager, compiled = (restore(setting, f"ldn {recipe}", device, "fp32", *words) for words in ((), ("--compile",)))
     difference = float(((compiled - eager) ** 2).mean() ** 0.5)
     return [*results, judge("--compile, deblur.py", difference, COMPILED, unit="/255")]
 
@@ -103,9 +104,3 @@ def two_processes(setting: Setting) -> list[Result]:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
     found = losses_of(setting.folder / "log" / folder / "processes")
     return [judge(check, abs(found[-1] - expected[-1]) / abs(expected[-1]), ACCEPTED["fp32"])]
-
-
-def import_stages() -> None:
-    """Import the training scripts, so that a missing package is reported before anything is measured."""
-    for name in (*NETWORK_STAGES.values(), "train_deblur"):
-        import_module(name)
