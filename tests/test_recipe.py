@@ -162,7 +162,7 @@ def test_random_times_lie_one_in_each_part_of_the_exposure():
 
 def test_random_times_are_the_same_in_all_processes(data):
     """They follow from the seed and the number of the batch, of which each process reads another part."""
-    samples = SpikeDataset(data, "train", parts=("spikes",))
+    samples = SpikeDataset(data, "train", fields=("spikes",))
 
     def times(rank: int, world: int) -> list[list[int]]:
         batches = Batches(len(samples), 2, epochs=2, seed=3, rank=rank, world=world)
