@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from codes.errors import InputError
+from codes.errors import InputError, Interrupted
 
 LIMIT = timedelta(minutes=10)  # that a process may be behind another; one that ends is noticed at once
 
@@ -166,9 +166,17 @@ def mean(mine: Tensor) -> Tensor:
 
 
 def wait() -> None:
-    """Wait for all processes, however long: each may read data or compute labels for hours."""
+    """Wait for all processes, up to a day: each may read data or compute labels for hours.
+
+    Raises: Interrupted if another process ends.
+    """
     if world() > 1:
-        dist.barrier(group=_patient_group())
+        try:
+            dist.barrier(group=_patient_group())
+        except RuntimeError as error:
+            if lost := lost_process(error):
+                raise Interrupted(f"{lost}: see its message, then start all processes again") from error
+            raise
 
 
 def lost_process(error: BaseException) -> str:
