@@ -58,14 +58,15 @@ def evaluations(setting: Setting) -> list[Result]:
     for stage, (flag, weights) in flags.items():
         words = (f"--{flag}", str(setting.folder / weights))
         with threads(1):
-            expected = means(setting, stage, *words, device="cpu")
-        found = means(setting, stage, *words, device=str(setting.device))
+            expected = means(setting, stage, "reference", *words, device="cpu")
+        found = means(setting, stage, "device", *words, device=str(setting.device))
         differences = [abs(found[row]["psnr"] - line["psnr"]) for row, line in expected.items() if "psnr" in line]
         results.append(judge(f"evaluation of {stage}, fp32", max(differences), DECIBELS, unit=" dB"))
     return results
 
 
-def means(setting: Setting, stage: str, *words: str, device: str) -> dict[str, dict[str, float]]:
+def means(setting: Setting, stage: str, name: str, *words: str, device: str) -> dict[str, dict[str, float]]:
     """Evaluate a stage; return the mean of every metric, by row."""
-    run = train(setting, stage, f"evaluation-{device.replace(':', '')}", "--test_mode", *words, device=device)
-    return read_means(next(run.glob("test-*/step-*")))
+    run = train(setting, stage, f"{stage} {name}".replace(" ", "-"), "--test_mode", *words, device=device)
+    (found,) = run.glob("test-*/step-*")
+    return read_means(found)
