@@ -27,6 +27,10 @@ def read_tensors(path: str | Path) -> Any:
             # torch.save compresses nothing, so what it wrote is never larger than its file.
             if held > Path(path).stat().st_size:
                 raise ValueError(f"it would unpack to {held / 1e9:.3g} GB")
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch.load compares no checksums
+            if damaged:
+                raise ValueError(f"damaged in {damaged} (its checksum differs); copy it again")
         return torch.load(path, map_location="cpu", weights_only=True)
     except ValueError:
         raise

@@ -166,3 +166,14 @@ def test_a_name_with_dots_and_slashes_stays_in_its_folder(tmp_path, sample, row)
     assert [path.parent for path in written] == [tmp_path / "log/run/step-0000001"]
     record = read_record(tmp_path / "log/run")
     assert record.samples() == [sample] and list(record.outputs(sample)) == [row]
+
+
+def test_a_changed_bit_among_the_weights_is_named(tmp_path):
+    """A flipped bit leaves a weight finite: only the checksum of the archive tells."""
+    path = tmp_path / "LDN.pth"
+    torch.save(LDN().state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged in .* checksum"):
+        load(LDN(), path)
