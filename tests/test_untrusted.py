@@ -175,5 +175,5 @@ def test_a_changed_bit_among_the_weights_is_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InputError, match="damaged in .* checksum"):
+    with pytest.raises(InputError, match=r"damaged in .* checksum"):
         load(LDN(), path)
