@@ -6,7 +6,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from codes.errors import InputError, Interrupted
@@ -23,13 +23,15 @@ def option(
     aliases: tuple[str, ...] = (),
     positional: bool = False,
     group: str = "",
+    unused: Callable[[Any], str] | None = None,
 ) -> Any:
     """Describe one field of an options dataclass. A required option has the default `dataclasses.MISSING`.
 
     renamed: former values and what they are called now; aliases: former names of the flag. Both are accepted and not
-    listed in the help. group: heading under which the help lists the option.
+    listed in the help. group: heading under which the help lists the option. unused: returns, for all options, beside
+    or without what this one has no effect ("without --video"), or nothing where it has one: see `check_used`.
     """
-    metadata = {"help": help, "choices": choices, "renamed": renamed or {}, "aliases": aliases}
+    metadata = {"help": help, "choices": choices, "renamed": renamed or {}, "aliases": aliases, "unused": unused}
     return dataclasses.field(default=default, metadata=metadata | {"positional": positional, "group": group})
 
 
@@ -45,8 +47,24 @@ def parse(options: type, description: str, argv: list[str] | None = None) -> Any
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
         _add_argument(groups[title], field, hints[field.name])
-    values = vars(parser.parse_args(argv))
-    return options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    missing = object()  # stays where a flag is not given; the defaults are those of the dataclass
+    names = [field.name for field in dataclasses.fields(options)]
+    values = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, missing))))
+    given = {name: value for name, value in values.items() if value is not missing}
+    result = options(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    check_used(result, given)
+    return result
+
+
+def check_used(options: Any, given: Iterable[str] | None = None) -> None:
+    """Raise InputError for a given option that has no effect beside the others.
+
+    given: names of the options on the command line; without them, those whose value is not the default.
+    """
+    for field in dataclasses.fields(options):
+        is_given = getattr(options, field.name) != field.default if given is None else field.name in given
+        if is_given and field.metadata["unused"] and (why := field.metadata["unused"](options)):
+            raise InputError(f"--{field.name}: not used {why}; leave it out")
 
 
 def _add_argument(parser: Any, field: dataclasses.Field, hint: Any) -> None:

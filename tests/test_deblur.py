@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from codes import recipe
-from codes.cli import program
+from codes.cli import parse, program
 from codes.data.images import read_image, write_image
 from codes.data.spikes import Exposure, read_spikes, write_spikes
 from codes.distillation.student_input import closed_form_input
@@ -27,13 +27,21 @@ from codes.networks.bsn import Decoder, Encoder
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import sdm, tfp
 from codes.recipe import ISI, RESIM
-from codes.restoration.methods import METHODS, USED_BY
 from codes.restoration.pipeline import Student, averaged_times
+from codes.restoration.restorers import METHODS
 from codes.simulation.camera import integrate, sense
 from scripts import deblur
 from scripts.deblur import Options, main
 
 HEIGHT, WIDTH = 96, 160
+# Flags that only some methods use; all methods use the others.
+USED_BY = {
+    **dict.fromkeys(("deblur_path", "consistency", "iterations", "spike_deblur_len", "compile"), ("ldn",)),
+    **dict.fromkeys(("bsn_path", "sr_path", "center_weight"), ("teacher",)),
+    **dict.fromkeys(("tile", "precision"), ("ldn", "teacher")),
+    "spike_input": ("ldn", "teacher", "sdm"),
+    "bsn_len": ("ldn", "teacher", "sdm", "tfp"),
+}
 NETS = {"deblur_path": LDN, "bsn_path": BSN, "sr_path": EDSR}
 
 
@@ -55,9 +63,8 @@ def replace(o: Options, **change) -> Options:
     new = dataclasses.replace(o, **change)
     if "times" in change and "frames" not in change:
         new = dataclasses.replace(new, frames=Options.frames)
-    unused = {flag for flag, used_by in USED_BY.items() if new.method not in used_by}
-    left_out = unused & ({"spike_input"} | NETS.keys())
-    return dataclasses.replace(new, **{flag: "" for flag in left_out})
+    left_out = [flag for flag in ("spike_input", *NETS) if new.method not in USED_BY[flag]]
+    return dataclasses.replace(new, **dict.fromkeys(left_out, ""))
 
 
 @pytest.fixture(scope="session")
@@ -569,7 +576,7 @@ def test_a_flag_that_a_method_does_not_use_is_refused_by_name(method, flag):
     [
         ({"times": (68,), "frames": 7}, "--frames: not used beside --times"),
         ({"fps": 3.0}, "--fps: not used without --video"),
-        ({"force": True, "missing": True}, "--force restores all pairs"),
+        ({"force": True, "missing": True}, "--force: not used beside --missing"),
     ],
 )
 def test_flags_that_exclude_each_other_are_refused(change, message):
@@ -585,6 +592,45 @@ def test_every_number_has_a_range(flag, value):
     method = USED_BY.get(flag, METHODS)[-1] if flag != "tile" else "ldn"
     with pytest.raises(InputError, match=f"--{flag} "):
         deblur.check(Options(picture="missing.png", method=method, video="a.gif", **{flag: value}))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--method mfsr --bsn_len 9", "--bsn_len: not used by --method mfsr, only by ldn, teacher, sdm, tfp"),
+        ("--method sdm --looks 0", "--iterations: not used by --method sdm"),
+        ("--method tfi --precision fp32", "--precision: not used by --method tfi"),
+        ("--times 68 --frames 25", "--frames: not used beside --times"),
+        ("--fps 12", "--fps: not used without --video"),
+    ],
+)
+def test_a_default_that_is_given_and_not_used_is_refused_too(words, message):
+    with pytest.raises(InputError, match=message):
+        parse(Options, "", ["missing.png", *words.split()])
+    used = parse(Options, "", ["missing.png", "--bsn_len", "9", "--frames", "25"])
+    assert used == Options(picture="missing.png")
+
+
+@pytest.mark.parametrize("recipe, is_told", [(RESIM, True), (ISI, False)], ids=["resim", "isi"])
+def test_weights_whose_data_consistency_is_left_out_say_so(o, filmed, tmp_path, capsys, recipe, is_told):
+    torch.save({"net": LDN().pass_blur_through().state_dict(), "recipe": recipe}, tmp_path / "LDN.pth")
+    o = replace(o, method="ldn", spike_input="", deblur_path=str(tmp_path / "LDN.pth"), times=(40,))
+    main(o)
+    assert "WITHOUT DATA CONSISTENCY" not in capsys.readouterr().out
+    write_spikes(o.spikes, filmed[1][20:117])
+    main(replace(o, exposure=(0, 97), force=True))
+    assert ("  WITHOUT DATA CONSISTENCY" in capsys.readouterr().out) == is_told
+
+
+@pytest.mark.parametrize("method, is_tiled", [("sdm", False), ("ldn", True)])
+def test_too_little_memory_names_what_helps(o, weights, monkeypatch, method, is_tiled):
+    def exhausted(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(deblur, "restorer", lambda *_, **__: exhausted)
+    with pytest.raises(InputError, match=r"cpu: too little memory for 3 frames of 96x160; .*fewer --times") as error:
+        main(replace(o, method=method, **weights))
+    assert ("--tile" in str(error.value)) == is_tiled
 
 
 def test_missing_continues_what_was_made_with_the_same_alone(o, capsys):
@@ -612,6 +658,6 @@ def test_force_names_the_frames_that_stay(o, capsys):
 
 def test_data_consistency_is_refused_where_the_stream_has_no_margins(o, weights, filmed):
     write_spikes(o.spikes, filmed[1][20:117])
-    with pytest.raises(InputError, match=r"--consistency picture: the stream of .* ends too near to the exposure"):
+    with pytest.raises(InputError, match=r"--consistency picture: the stream of .* ends too close to the exposure"):
         main(replace(o, method="ldn", **weights, exposure=(0, 97), consistency="picture"))
     assert not Path(o.out).exists()

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from codes.data import manifest
+from codes.data.fingerprint import fingerprint
 from codes.data.images import check_image, read_image, write_image
 from codes.errors import InputError
 from codes.restoration.methods import Restore
@@ -80,6 +81,13 @@ def is_complete(output: Output, times: Iterable[int], record: dict[str, Any]) ->
     return all(_is_whole(path) for path in output.frames(times)) and (not output.video or output.video.is_file())
 
 
+def record_of(options: dict[str, object], recording: Recording, files: dict[str, str | Path]) -> dict[str, object]:
+    """Return what the frames of a pair depend on: options by flag, times, and the content of inputs and weights."""
+    exposure = [recording.start + recording.exposure.margin, recording.exposure.length]
+    reading = {"reading": str(recording.reading), "exposure": exposure}
+    return options | reading | {"times": recording.times} | fingerprint(files)
+
+
 def begin(output: Output, times: Iterable[int], record: dict[str, Any]) -> None:
     """Write the record of a pair, and name the frames of another run that stay beside the new ones."""
     stale = sorted({path.name for path in output.folder.glob("*.png")} - {path.name for path in output.frames(times)})
@@ -99,10 +107,13 @@ def write_frames(
     gamma: float,
     compare: bool,
     rate: float,
+    is_tiled: bool,
 ) -> None:
     """Write the frames of a recording, and the video of them.
 
-    compare: the blurry picture to the left of each frame. rate: frames a second of the video.
+    compare: the blurry picture to the left of each frame. rate: frames a second of the video. is_tiled: whether the
+    method restores tiles, of which smaller ones need less memory.
+    Raises: InputError if memory does not suffice.
     """
     blur, spikes = tensors(recording.picture, recording.spikes, device)
     times = [time - recording.start for time in recording.times]
@@ -117,7 +128,10 @@ def write_frames(
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and "allocate memory" not in str(error):
             raise
-        raise InputError(f"{device}: too little memory for {height}x{width}; name a smaller --tile") from None
+        remedy = "name a smaller --tile, or restore" if is_tiled else "restore"
+        raise InputError(
+            f"{device}: too little memory for {len(times)} frames of {height}x{width}; {remedy} fewer --times"
+        ) from None
     if output.video:
         write_video(output.video, map(read_image, paths), rate=rate)
     print(f"  {len(paths)} frames in {output.folder}{f', video {output.video}' if output.video else ''}")

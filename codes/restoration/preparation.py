@@ -49,12 +49,16 @@ def prepare(
     bits: str,
     align_by: str,
     orientation: str,
+    must_be_consistent: bool,
 ) -> Recording:
     """Read a pair and check it. Arguments are those of scripts/deblur.py.
 
     window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
+    must_be_consistent: whether windows have to fit around both ends of the exposure, as data consistency needs.
     Raises: InputError naming what does not fit.
     """
+    if len(geometry) not in (0, 2) or min(geometry, default=1) < 1:
+        raise InputError(f"--geometry {' '.join(map(str, geometry))}: height and width are accepted")
     picture = read_image(picture_path)
     reading = find_reading(
         spike_path,
@@ -72,6 +76,12 @@ def prepare(
         raise InputError(
             f"--frames {frames}: the exposure has {possible} target times with {window} spike frames around them"
         )
+    is_cut = (begin, end) != (first, last)
+    if must_be_consistent and is_cut:
+        raise InputError(
+            f"--consistency picture: the stream of {spike_path} ends too close to the exposure; windows of {window} "
+            "spike frames have to fit around its first and last frame"
+        )
     even = np.linspace(begin, end, frames) if frames > 1 else [min(max(first + length // 2, begin), end)]
     chosen = list(dict.fromkeys(times or np.rint(even).astype(int).tolist()))
     check_times(chosen, window=window, total=reading.frames)
@@ -87,7 +97,6 @@ def prepare(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
-    is_cut = (begin, end) != (first, last)
     is_shortened = is_cut and not times and frames > 1
     return Recording(
         picture, spikes, reading, start, relative, chosen, is_cut, is_shortened, aligned, tone(long, picture)
@@ -96,6 +105,8 @@ def prepare(
 
 def _exposure(path: Path, exposure: tuple[int, ...], total: int) -> tuple[int, int]:
     """Return first spike frame and length of the exposure, that of a sample if none is given."""
+    if len(exposure) not in (0, 2) or any(value < least for value, least in zip(exposure, (0, 1), strict=False)):
+        raise InputError(f"--exposure {' '.join(map(str, exposure))}: first spike frame and length are accepted")
     if not exposure and total != Exposure().total:
         raise InputError(
             f"{path}: has {total} frames, not the {Exposure().total} of a sample; "
@@ -120,8 +131,11 @@ def check_times(times: Iterable[int], *, window: int, total: int) -> None:
             )
 
 
-def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float) -> None:
-    """Print how a pair was read, whether both show the same, and what spoils it."""
+def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float, has_consistency: bool) -> None:
+    """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
+
+    has_consistency: whether the method adds the data-consistency residual where the stream allows it.
+    """
     correlation, (x, y) = recording.aligned
     verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
@@ -149,3 +163,8 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float)
         print(f"  {full:.0%} of the picture is saturated: its moving edges get rims")
     if recording.is_shortened:
         print(f"  from {recording.times[0]} to {recording.times[-1]}: no window fits nearer to the ends of the stream")
+    if has_consistency and recording.is_cut:
+        print(
+            "  WITHOUT DATA CONSISTENCY, which the weights were trained for: no window fits around the first and the "
+            "last frame of the exposure; record a longer stream"
+        )

@@ -41,7 +41,9 @@ def restore(setting: Setting, case: str, device: str, precision: str, *words: st
     spikes = Path(str(picture).replace("blur_data", "spike_data")).with_suffix(".dat")
     out = setting.folder / "restored" / "-".join((method, recipe, device.replace(":", ""), precision, *words))
     arguments = [str(picture), str(spikes), "--method", method, "--out", str(out), "--times", "44", "68"]
-    arguments += ["--device", device, "--precision", precision, *words]
+    arguments += ["--device", device, *words]
+    if method in ("ldn", "teacher"):
+        arguments += ["--precision", precision]
     if method == "teacher":
         arguments += ["--bsn_path", str(setting.folder / "bsn.pth"), "--sr_path", str(setting.folder / "sr.pth")]
     if recipe:
