@@ -25,21 +25,24 @@ from codes.physics.sdm import at_spike_size, gray, tfp
 
 @dataclass(frozen=True)
 class Options(stage.StageOptions):
+    bsn_path: str = option("", "weights of BSN: to evaluate with --test_mode, else to start from (fine-tuning)")
     lr: float = option(3e-4, "learning rate of Adam, falling to 0 along a cosine")
     epochs: int = option(1001, "length of the run")
     blur_step: int = option(24, "spike frames between the instants of a sample")
 
 
 def main(o: Options) -> Rows:
+    o = stage.with_defaults(o)
     recipe = stage.settle_recipe(o, o.bsn_path)
     run, exposure = stage.open_run(o, "bsn"), stage.frames(recipe, margin=o.bsn_len // 2)
-    net = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path" if o.test_mode else "")
+    net = stage.starting_network(o, BSN(kaiming=not stage.as_reference(o)), "--bsn_path", run)
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         light = estimate_intensity(batch.spikes, recipe["spike_input"])
         for center in exposure.centers(o.blur_step):
             noisy = tfp(light, center, o.bsn_len)
-            yield {"self": mse(net(noisy), noisy)}
+            clean = net(noisy)
+            yield {"self": mse(clean.clamp(0, 1) if stage.as_reference(o) else clean, noisy)}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
         noisy = tfp(estimate_intensity(batch.spikes, recipe["spike_input"]), exposure.center, o.bsn_len)
@@ -55,7 +58,7 @@ def main(o: Options) -> Rows:
         train_fields=("spikes",),
         test_fields=("spikes", "sharp"),
         exposure=exposure,
-        lr=cosine(o.lr),
+        lr=lambda batches: cosine(o.lr, levels=batches.epochs if stage.as_reference(o) else 0),
         name="BSN",
         recipe=recipe,
     )

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from codes import stage
 from codes.cli import option, program
 from codes.data import manifest
-from codes.data.batches import Batch
+from codes.data.batches import Batch, Batches
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.student_input import StudentInput
 from codes.distillation.supervision import REBLUR, ResimulatedTruth, TeacherDistillation, random_times
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Pair, cosine
+from codes.engine.fit import Schedule
 from codes.engine.journal import Rows, versions
 from codes.errors import InputError
 from codes.evaluation.losses import perceptual
@@ -57,10 +58,11 @@ ABLATION = "for ablations"
 class Options(stage.StageOptions):
     lr: float = option(1e-3, "learning rate of Adam, falling to 0 along a cosine")
     sr_path: str = option("", "weights of EDSR")
-    deblur_path: str = option("", "weights of LDN")
+    deblur_path: str = option("", "weights of LDN: to evaluate with --test_mode, else to start from (fine-tuning)")
     recipe: str = option(
         "",
-        "published: spike counts, taught by BSN and EDSR; isi: ISI intensity, taught by the closed form on multi-frame "
+        "published: spike counts, taught by BSN and EDSR; reference: the same, as the authors' code in every "
+        "detail; isi: ISI intensity, taught by the closed form on multi-frame "
         "super-resolution (MFSR); resim: given that closed form, taught by re-simulated scenes "
         "[published with --bsn_path, resim on data of scripts/resimulate.py, else isi]",
         choices=("", *RECIPES),
@@ -90,9 +92,10 @@ class Options(stage.StageOptions):
         choices=("", *CONSISTENCIES),
     )
     clip: bool = option(False, "clip the output of LDN to [0,1] before the loss, as published", group=ABLATION)
-    lr_cycles: float = option(
-        0.0,
-        "learning-rate cycles over the run, each falls to 0 and rises again; 0: one half cosine",
+    lr_cycles: float | None = option(
+        None,
+        "learning-rate cycles over the run, each falls to 0 and rises again; 0: one half cosine [0; recipe reference: "
+        "half a cycle in as many batches as there are epochs]",
         aliases=("lr_swings",),
         group=ABLATION,
     )
@@ -101,9 +104,9 @@ class Options(stage.StageOptions):
     )
     use_ssim: bool = option(False, "add (1 - SSIM) to the distillation loss")
     init: str = option(
-        "blur",
-        "start: LDN returns its image input; random: as published",
-        choices=("blur", "random"),
+        "",
+        "start: LDN returns its image input; random: as published [blur; recipe reference: random]",
+        choices=("", "blur", "random"),
         group=ABLATION,
     )
     teacher_cache: str = option(
@@ -113,6 +116,7 @@ class Options(stage.StageOptions):
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
+    o = stage.with_defaults(o)
     recipe = choose_recipe(o)
     run, exposure = stage.open_run(o, "deblur"), Exposure()
     run.journal.log(f"input of LDN: {recipe['spike_input']} and {recipe['input']}; teacher: {recipe['teacher']}")
@@ -121,7 +125,7 @@ def main(o: Options) -> Rows:
     if "mfsr" in (recipe["input"], recipe["teacher"]) and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: computed once
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
-    net = stage.network(start, o.deblur_path, run, needed="--deblur_path" if o.test_mode else "")
+    net = stage.starting_network(o, start, "--deblur_path", run)
 
     mfsr, published = ClosedFormTeacher(short=o.bsn_len), published_teacher(o, recipe, run)
     teachers = {"published": published, "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False), "mfsr": mfsr}
@@ -150,7 +154,7 @@ def main(o: Options) -> Rows:
         train_fields=("spikes", "blur", *labels, *truth),
         test_fields=("spikes", "blur", "sharp", "sequence"),
         exposure=exposure,
-        lr=cosine(o.lr, cycles=o.lr_cycles, warm_up=warm_up(o, recipe)),
+        lr=partial(schedule, o, recipe),
         name="LDN",
         recipe=recipe if recipe == PUBLISHED else recipe | about_training(o),
         prepare=compute_labels if labels else None,
@@ -161,7 +165,7 @@ def supervise(
     o: Options, recipe: Recipe, teacher: NetworkTeacher | ClosedFormTeacher | None
 ) -> TeacherDistillation | ResimulatedTruth:
     """Return what LDN learns from."""
-    distance = None if o.test_mode else perceptual(o.tea_loss)
+    distance = None if o.test_mode else perceptual(o.tea_loss, rescaled=not stage.as_reference(o))
     if recipe["teacher"] == "resim":
         return ResimulatedTruth(distance)
     return TeacherDistillation(
@@ -248,6 +252,12 @@ def published_teacher(o: Options, recipe: Recipe, run: stage.Run) -> NetworkTeac
     return NetworkTeacher(
         bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=trained_for["spike_input"]
     )
+
+
+def schedule(o: Options, recipe: Recipe, batches: Batches) -> Schedule:
+    """Return the learning rate. The reference steps a cosine at every batch whose half period is counted in epochs."""
+    cycles = batches.total / (2 * batches.epochs) if stage.as_reference(o) else o.lr_cycles
+    return cosine(o.lr, cycles=cycles, warm_up=warm_up(o, recipe))
 
 
 def warm_up(o: Options, recipe: Recipe) -> float:

@@ -28,7 +28,7 @@ from codes.physics.sdm import gray, tfp
 @dataclass(frozen=True)
 class Options(stage.StageOptions):
     lr: float = option(2e-4, "learning rate of Adam, constant")
-    sr_path: str = option("", "weights of EDSR")
+    sr_path: str = option("", "weights of EDSR: to evaluate with --test_mode, else to start from (fine-tuning)")
 
 
 def nearest(light: Tensor) -> Tensor:
@@ -37,14 +37,16 @@ def nearest(light: Tensor) -> Tensor:
 
 def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
+    o = stage.with_defaults(o)
     recipe = stage.settle_recipe(o, o.sr_path, o.bsn_path)
     run, exposure = stage.open_run(o, "sr"), stage.frames(recipe, margin=0)
-    net = stage.network(EDSR(), o.sr_path, run, needed="--sr_path" if o.test_mode else "")
+    net = stage.starting_network(o, EDSR(), "--sr_path", run)
     bsn = stage.network(BSN(), o.bsn_path, run).eval() if o.bsn_path else None
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         long = tfp(estimate_intensity(batch.spikes, recipe["spike_input"]), exposure.center, exposure.length)
-        yield {"sr": mse(net(long), gray(batch.blur))}
+        fine = net(long)
+        yield {"sr": mse(fine.clamp(0, 1) if stage.as_reference(o) else fine, gray(batch.blur))}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
         light = estimate_intensity(batch.spikes, recipe["spike_input"])
@@ -68,7 +70,7 @@ def main(o: Options) -> Rows:
         train_fields=("spikes", "blur"),
         test_fields=("spikes", "blur", "sharp") if bsn else ("spikes", "blur"),
         exposure=exposure,
-        lr=constant(o.lr),
+        lr=lambda batches: constant(o.lr),
         name="SR",
         recipe=recipe,
     )

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from codes.cli import option, shown
 from codes.data.batches import Batches, Packed
-from codes.data.dataset import SpikeDataset
+from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset
 from codes.data.fingerprint import fingerprint
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.label_cache import cache_labels
@@ -29,6 +30,7 @@ from codes.memory_format import memory_format
 from codes.networks import load, read_recipe
 from codes.recipe import FORMER_VALUES, PUBLISHED, SPIKE_INPUTS, Recipe, settle, translated
 
+Options = TypeVar("Options", bound="StageOptions")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 
@@ -51,13 +53,21 @@ class StageOptions:
     steps: int | None = option(None, "stop after so many optimiser steps; the same command without it goes on")
     bs: int = option(4, "pictures a batch, over all processes")
     roi_size: tuple[int, ...] = option((512,), "crop in picture pixels: side, or height and width; 0: whole pictures")
-    seed: int = option(0, "of the weights, the order and the crops")
+    seed: int | None = option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
     augment: bool = option(False, "turn and mirror square crops at random; off as published")
     bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
     width: int | None = option(None, "width of the pictures, where there are none to tell")
     height: int | None = option(None, "height of the pictures, where there are none to tell")
-    use_small: bool = option(False, "use the first 20 samples of a split, for a quick look")
+    use_small: bool = option(
+        False, "use the first 20 samples of a split, for a quick look; recipe reference: every tenth"
+    )
     spike_full: bool = option(False, "read spikes of the size of the picture from spike_full/")
+    recipe: str = option(
+        "",
+        "published: the method of the paper; reference: trains exactly as the reference implementation does, see "
+        "codes/DIFFERENCES.md [published]",
+        choices=("", "published", "reference"),
+    )
     bsn_path: str = option("", "weights of BSN")
     spike_input: str = option(
         "",
@@ -78,6 +88,20 @@ class StageOptions:
     force_resume: bool = option(False, "go on with a run although options changed")
 
 
+# What --recipe reference requires of other flags: the values that agree with it, the default first.
+REFERENCE = {
+    "spike_input": ("", "counts"),
+    "augment": (False,),
+    "teacher": ("", "published"),
+    "consistency": ("", "none"),
+    "center_weight": (0.0,),
+    "reblur": ("equal",),
+    "tea_loss": ("lpips",),
+    "lr_cycles": (None,),
+    "warm_up": (None, 0.0),
+    "init": ("", "random"),
+    "teacher_cache": ("",),
+}
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
 FREE |= {"save_every", "check_data"}
@@ -87,6 +111,33 @@ PROTOCOL = (
     "whole pictures; middle frame of the exposure (spike frame 68 of 137), sequence: spike frames 20, 36, ..., 116; "
     "outputs clipped to [0,1]"
 )
+
+
+def as_reference(o: StageOptions) -> bool:
+    """Say whether training follows the reference implementation in every detail."""
+    return o.recipe == "reference"
+
+
+def with_defaults(o: Options) -> Options:
+    """Return the options with the defaults that depend on the recipe.
+
+    Raises: InputError naming the flags that contradict --recipe reference.
+    """
+    chosen = {"seed": 42 if as_reference(o) else 0, "init": "random" if as_reference(o) else "blur", "lr_cycles": 0.0}
+    missing = {name: value for name, value in chosen.items() if getattr(o, name, value) in (None, "")}
+    if not as_reference(o):
+        return dataclasses.replace(o, **missing)
+    for name, accepted in REFERENCE.items():
+        if (value := getattr(o, name, accepted[0])) not in accepted:
+            raise InputError(f"--{name} {value}: contradicts --recipe reference; leave out one of them")
+    for name in ("bsn_len", "spike_deblur_len"):
+        if (length := getattr(o, name, 1)) % 2 == 0:
+            raise InputError(
+                f"--{name} {length}: --recipe reference takes odd windows (there, {length} means {length + 1})"
+            )
+    clip = {"clip": True} if hasattr(o, "clip") else {}
+    precision = "fp32" if o.precision == "auto" else o.precision
+    return dataclasses.replace(o, **missing, **clip, precision=precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +165,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
     if o.test_mode:
         folder = _new_folder(f"{folder}/test-{time.strftime('%Y%m%d-%H%M%S')}")
     journal = Journal(folder, writes=distributed.rank() == 0, alone=not o.test_mode)
-    defaults = {field.name: field.default for field in dataclasses.fields(o)}
+    defaults = dataclasses.asdict(with_defaults(type(o)()))
     same_but = FREE if _goes_on(o, journal) else None
     journal.options(
         dataclasses.asdict(o), defaults=defaults, same_but=same_but, by_content=BY_CONTENT, translated=translated
@@ -138,7 +189,7 @@ def train_or_evaluate(
     train_fields: tuple[str, ...],
     test_fields: tuple[str, ...],
     exposure: Exposure,
-    lr: Schedule,
+    lr: Callable[[Batches], Schedule],
     name: str,
     recipe: Recipe,
     prepare: Callable[[SpikeDataset], None] | None = None,
@@ -146,7 +197,8 @@ def train_or_evaluate(
     """Do what the options say with `net`.
 
     `train_fields` and `test_fields` are the fields of a sample that are read, `exposure` with its margins the spike
-    frames. `prepare` is called with the training data after all data were checked, before any of them are read.
+    frames. `lr` returns the schedule of the batches. `prepare` is called with the training data after all data were
+    checked, before any of them are read.
     """
     given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
     files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
@@ -170,13 +222,14 @@ def train_or_evaluate(
         if prepare:
             prepare(samples)
 
+    train = train_loader(o, run, fields=train_fields, exposure=exposure, prepare=check_and_prepare)
     rows = fit(
         net,
         losses,
         compare,
-        train=train_loader(o, run, fields=train_fields, exposure=exposure, prepare=check_and_prepare),
+        train=train,
         test=test,
-        lr=lr,
+        lr=lr(train.batch_sampler),
         journal=run.journal,
         name=name,
         device=run.device,
@@ -228,6 +281,20 @@ def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Modu
     elif needed:
         raise InputError(f"{needed} is missing: the weights that this command needs")
     return net.to(run.device, memory_format=memory_format(run.device))
+
+
+def starting_network(o: StageOptions, net: nn.Module, flag: str, run: Run) -> nn.Module:
+    """Return the network that is trained or evaluated, filled from the file of its own `flag` where one is given.
+
+    In training that is fine-tuning; the reference implementation trains from scratch whatever is given.
+    """
+    path = getattr(o, flag.removeprefix("--"))
+    if path and not o.test_mode:
+        if as_reference(o):
+            run.journal.log(f"{flag} {path}: only evaluated in --test_mode; --recipe reference trains from scratch")
+            return network(net, "", run)
+        run.journal.log(f"fine-tuning: training starts from the weights of {flag} {path}")
+    return network(net, path, run, needed=flag if o.test_mode else "")
 
 
 def _new_folder(name: str) -> str:
@@ -296,7 +363,8 @@ def dataset(
         data_type=o.data_type,
         size=(o.height, o.width) if o.height and o.width else None,
         spike_full=o.spike_full,
-        small=o.use_small,
+        keep_samples=slice(None) if not o.use_small else EVERY_TENTH if as_reference(o) else SMALL,
+        any_column=as_reference(o),
         ratio_folder=None if labels == "ram" else labels,
     )
 
@@ -357,7 +425,11 @@ def train_loader(
     if o.augment and height != width:
         raise InputError(f"--augment: quarter turns need square crops, not {height}x{width}; --roi_size SIDE cuts them")
     rank, world = distributed.rank(), distributed.world()
-    batches = Batches(len(samples), o.bs, epochs=o.epochs, seed=o.seed, rank=rank, world=world)
+    if as_reference(o) and world > 1:
+        raise InputError("--recipe reference: the last batch of an epoch can be too small to share; leave out torchrun")
+    batches = Batches(
+        len(samples), o.bs, epochs=o.epochs, seed=o.seed, rank=rank, world=world, filled=not as_reference(o)
+    )
     if prepare:
         prepare(samples)
     if o.cache != "none":

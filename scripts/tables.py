@@ -26,7 +26,7 @@ import train_deblur
 import train_sr
 from codes.cli import option, program
 from codes.data import manifest
-from codes.data.dataset import SpikeDataset
+from codes.data.dataset import SMALL, SpikeDataset
 from codes.data.fingerprint import Digests, changes, combined, fingerprint, source_fingerprint
 from codes.engine import distributed
 from codes.engine.evaluate import lpips_fault
@@ -154,7 +154,9 @@ def data_sets(o: Options) -> dict[Threshold, Path]:
 
 def described(folder: Path, threshold: Threshold, *, small: bool) -> DataSet:
     """Open the test split of a data set and fingerprint it."""
-    samples = SpikeDataset(folder, "test", fields=("spikes", "blur", "sharp", "sequence"), small=small)
+    samples = SpikeDataset(
+        folder, "test", fields=("spikes", "blur", "sharp", "sequence"), keep_samples=SMALL if small else slice(None)
+    )
     files = fingerprint(samples.files())
     count = f"the first {len(samples)} samples" if small else f"{len(samples)} samples"
     text = f"V_th {threshold}: data: {folder}, test split, {count}, content sha256 {combined(files)}"

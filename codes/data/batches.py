@@ -61,7 +61,7 @@ class Packed:
         """Move to the device; unpack and turn there."""
         fields = {name: tensor.to(device, non_blocking=True) for name, tensor in self.fields.items()}
         pictures = {
-            name: (fields[name].movedim(-1, -3).float() / 255).contiguous()
+            name: (fields[name].movedim(-1, -3).to(torch.get_default_dtype()) / 255).contiguous()
             for name in ("blur", "sharp", "sequence")
             if name in fields
         }
@@ -83,14 +83,25 @@ class Batches(Sampler[list[tuple[int, int, int]]]):
     """The order of training: for every batch of the whole run the (epoch, index, batch) of its samples.
 
     A function of (seed, epoch) alone, so that a run resumes at any batch: the first `start` batches are skipped. A
-    batch is divided among `world` processes. The last batch of an epoch is filled from the beginning of the epoch.
+    batch is divided among `world` processes. The last batch of an epoch is filled from the beginning of the epoch,
+    or else smaller than `size`.
     """
 
-    def __init__(self, samples: int, size: int, *, epochs: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        samples: int,
+        size: int,
+        *,
+        epochs: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        filled: bool = True,
+    ):
         if size < 1 or size % world:
             raise InputError(f"--bs {size}: a positive multiple of the {world} processes that share it is needed")
         self.samples, self.size, self.epochs, self.seed = samples, size, epochs, seed
-        self.rank, self.world, self.start = rank, world, 0
+        self.rank, self.world, self.start, self.filled = rank, world, 0, filled
         self.per_epoch = -(-samples // size)
         self.total = epochs * self.per_epoch
 
@@ -100,7 +111,7 @@ class Batches(Sampler[list[tuple[int, int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         for epoch in range(self.start // self.per_epoch, self.epochs):
             order = np.random.default_rng((self.seed, epoch)).permutation(self.samples)
-            order = np.resize(order, self.per_epoch * self.size).reshape(self.per_epoch, self.size)
-            skipped = max(self.start - epoch * self.per_epoch, 0)
-            for number, batch in enumerate(order[skipped:], epoch * self.per_epoch + skipped):
-                yield [(epoch, int(index), number) for index in batch[self.rank :: self.world]]
+            order = np.resize(order, self.per_epoch * self.size) if self.filled else order
+            for batch in range(max(self.start - epoch * self.per_epoch, 0), self.per_epoch):
+                number, indices = epoch * self.per_epoch + batch, order[batch * self.size : (batch + 1) * self.size]
+                yield [(epoch, int(index), number) for index in indices[self.rank :: self.world]]

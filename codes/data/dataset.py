@@ -19,7 +19,7 @@ from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in, read_
 from codes.errors import InputError
 
 SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
-SMALL = 20  # samples a split with `small`
+SMALL, EVERY_TENTH = slice(20), slice(None, None, 10)  # the samples of --use_small, here and in the reference
 RECORDED = Exposure()  # what a file holds
 Field = np.ndarray | Tensor
 
@@ -32,7 +32,9 @@ class SpikeDataset(Dataset):
     (height, width) in picture pixels; its place, and with `augment` which of the 8 turns and mirrorings it is seen in,
     depend on (seed, epoch, index) alone. Of the spikes the frames of `exposure` with its margins are read. Sizes are
     those of the pictures, unless `size` (height, width in picture pixels) says otherwise; without pictures those of
-    `data_type`. Not `checked`, nothing can be read before `faults` has looked at all.
+    `data_type`. Crops begin at multiples of 8 spike columns, where bits are cut in whole bytes, or at `any_column`. Of
+    the samples in order of their names those of `keep_samples` are used. Not `checked`, nothing can be read before
+    `faults` has looked at all.
     Raises: InputError naming the file for a missing partner, a truncated picture, a stream of another length or size.
     """
 
@@ -46,7 +48,8 @@ class SpikeDataset(Dataset):
         crop: tuple[int, int] | None = None,
         size: tuple[int, int] | None = None,
         spike_full: bool = False,
-        small: bool = False,
+        keep_samples: slice = slice(None),
+        any_column: bool = False,
         seed: int = 0,
         augment: bool = False,
         ratio_folder: str | Path | None = None,
@@ -56,12 +59,13 @@ class SpikeDataset(Dataset):
         root = Path(folder)
         self.root = root / split if (root / split).is_dir() or data_type == "GOPRO" else root
         self.fields, self.crop, self.seed, self.augment, self.exposure = fields, crop, seed, augment, exposure
+        self.any_column = any_column
         self.scale = 1 if spike_full else UPSCALE
         self.ratio_folder = Path(ratio_folder) / split if ratio_folder else None
         self.spike_folder = self.root / ("spike_full" if spike_full else "spike_data")
         self.streams = files_in(self.spike_folder, STREAMS, depth=2)
         self.pictures = {field: files_in(self.root / f"{field}_data", PICTURES, depth=2) for field in ("blur", "sharp")}
-        self.names = list(self.streams)[: SMALL if small else None]
+        self.names = list(self.streams)[keep_samples]
         if not self.names and root.name in ("train", "test") and (root / self.spike_folder.name).is_dir():
             raise InputError(f"{root}: is a split of a data set; give the folder above it: --base_folder {root.parent}")
         if not self.names:
@@ -210,12 +214,14 @@ class SpikeDataset(Dataset):
         epoch, index, *batch = key if isinstance(key, tuple) else (0, key)
         top, left, height, width = self._place(epoch, index)
         scale = self.scale
-        # Bits are cut in whole bytes: `_place` puts crops on multiples of 8 columns.
-        spikes = (..., slice(top, top + height), slice(left // 8, -(-(left + width) // 8)))
         pixels = (..., slice(top * scale, (top + height) * scale), slice(left * scale, (left + width) * scale))
-        cuts = {"spikes": spikes, "ratios": pixels}
         whole = self.cached[index] if self.cached else self._whole(index)
-        fields = {field: array[cuts.get(field, (*pixels, slice(None)))] for field, array in whole.items()}
+        fields = {
+            field: array[pixels if field == "ratios" else (*pixels, slice(None))]
+            for field, array in whole.items()
+            if field != "spikes"
+        }
+        fields["spikes"] = cut_columns(whole["spikes"][..., top : top + height, :], left, width)
         fields = {field: x if isinstance(x, Tensor) else np.require(x, None, "CW") for field, x in fields.items()}
         turn = int(np.random.default_rng((self.seed, epoch, index, 8)).integers(8)) if self.augment else 0
         return {"name": self.names[index], "width": width, "turn": turn, "batch": batch[0] if batch else 0, **fields}
@@ -255,8 +261,20 @@ class SpikeDataset(Dataset):
         if self.crop is None:
             return 0, 0, h, w
         height, width = min(h, self.crop[0] // self.scale), min(w, self.crop[1] // self.scale)
-        rng = np.random.default_rng((self.seed, epoch, index))
-        return int(rng.integers(h - height + 1)), 8 * int(rng.integers((w - width) // 8 + 1)), height, width
+        rng, step = np.random.default_rng((self.seed, epoch, index)), 1 if self.any_column else 8
+        return int(rng.integers(h - height + 1)), step * int(rng.integers((w - width) // step + 1)), height, width
+
+
+def cut_columns(packed: np.ndarray | Tensor, left: int, width: int) -> np.ndarray | Tensor:
+    """Cut `width` columns from column `left` on out of packed spikes [...,ceil(w/8)], a view at a multiple of 8."""
+    first, shift = divmod(left, 8)
+    count = -(-width // 8)
+    cut = packed[..., first : first + count]
+    if not shift:
+        return cut
+    cut, following = cut >> shift, packed[..., first + 1 : first + count + 1]
+    cut[..., : following.shape[-1]] |= following << (8 - shift)
+    return cut
 
 
 def refuse_what_does_not_fit(size: int, flag: str, device: torch.device | None = None) -> None:

@@ -56,10 +56,10 @@ class NetworkTeacher(nn.Module):
         return torch.stack(ratios, 1).clamp(max=LARGEST_RATIO)
 
     def denoise(self, intensity: Tensor) -> Tensor:
-        return torch.lerp(self.bsn(intensity).float().clamp(0, 1), intensity, self.center_weight)
+        return torch.lerp(self.bsn(intensity).to(intensity.dtype).clamp(0, 1), intensity, self.center_weight)
 
     def enlarge(self, intensity: Tensor) -> Tensor:
-        return self.edsr(intensity).float().clamp(0, 1)
+        return self.edsr(intensity).to(intensity.dtype).clamp(0, 1)
 
     @staticmethod
     def sharpen(blur: Tensor, ratios: Tensor) -> Tensor:

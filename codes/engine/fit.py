@@ -28,14 +28,17 @@ Schedule = Callable[[float], float]
 SAVE, STOP = 1, 2  # what a process may ask all to do after a step; the highest counts
 
 
-def cosine(lr: float, *, cycles: float = 0.0, warm_up: float = 0.0) -> Schedule:
+def cosine(lr: float, *, cycles: float = 0.0, warm_up: float = 0.0, levels: int = 0) -> Schedule:
     """Let the learning rate fall from `lr` to 0 along half a cosine over the run, or to 0 and back in `cycles` cycles.
 
-    `warm_up`: share of the run over which a factor rises linearly from 0 to 1.
+    `warm_up`: share of the run over which a factor rises linearly from 0 to 1. `levels`: the rate is constant within
+    each of so many equal parts of the run; 0: it falls with every batch.
     """
     turns = cycles or 0.5
 
     def rate(progress: float) -> float:
+        if levels:
+            progress = math.floor(progress * levels + 1e-9) / levels  # of an epoch, the quotient may lie just below
         factor = min(progress / warm_up, 1) if warm_up else 1
         return lr * factor * (1 + math.cos(2 * math.pi * turns * progress)) / 2
 

@@ -1,4 +1,4 @@
-"""Training losses: float32 scalars of images [B,C,H,W], which are not clipped."""
+"""Training losses: scalars of images [B,C,H,W] in the default dtype (float32), which are not clipped."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,14 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 SIDE, SIGMA = 11, 1.5  # of the window of SSIM
 
 
+def full(x: Tensor) -> Tensor:
+    """Convert what autocast lowered to the default dtype: float32, unless a comparison is made in float64."""
+    return x.to(torch.get_default_dtype())
+
+
 def mse(image: Tensor, truth: Tensor) -> Tensor:
     """Return the mean squared error."""
-    return F.mse_loss(image.float(), truth.float())
+    return F.mse_loss(full(image), full(truth))
 
 
 def dssim(image: Tensor, truth: Tensor) -> Tensor:
@@ -28,7 +33,7 @@ def dssim(image: Tensor, truth: Tensor) -> Tensor:
         raise InputError(f"SSIM needs images of at least {SIDE}x{SIDE}, found {list(image.shape[-2:])}: --roi_size")
     # The variances are differences of squares: in bfloat16 or TF32 all their digits would be rounding error.
     with torch.autocast(image.device.type, enabled=False):
-        image, truth = image.float(), truth.float()
+        image, truth = full(image), full(truth)
         s, d = image + truth, image - truth
         mean_s, mean_d, ss, dd = _blur(torch.cat((s, d, s * s, d * d), 1)).chunk(4, 1)
         square_s, square_d = mean_s * mean_s, mean_d * mean_d
@@ -55,12 +60,13 @@ def _blur(x: Tensor) -> Tensor:
 
 def dssim_l1(image: Tensor, truth: Tensor) -> Tensor:
     """Return (1 - SSIM) + mean absolute error, a loss that needs no pretrained network."""
-    return dssim(image, truth) + F.l1_loss(image.float(), truth.float())
+    return dssim(image, truth) + F.l1_loss(full(image), full(truth))
 
 
-def perceptual(name: str) -> Loss:
+def perceptual(name: str, *, rescaled: bool = True) -> Loss:
     """Return the distillation loss: "lpips" (VGG, as published) or "ssim" (`dssim_l1`, needs no weights).
 
+    rescaled: LPIPS is fed RGB in [-1,1]; else BGR in [0,1], as in the reference implementation.
     Raises: InputError if the weights of VGG are missing and cannot be downloaded.
     """
     if name == "ssim":
@@ -71,6 +77,7 @@ def perceptual(name: str) -> Loss:
         raise InputError(f"{error}; or train with --tea_loss ssim, which needs none") from None
 
     def loss(image: Tensor, truth: Tensor) -> Tensor:
-        return lpips.to(image.device, memory_format=memory_format(image.device))(image, truth).mean()
+        lpips.to(image.device, memory_format=memory_format(image.device))
+        return lpips(image, truth, rescaled=rescaled).mean()
 
     return loss

@@ -5,6 +5,7 @@ Source: Zhang et al., "The unreasonable effectiveness of deep features as a perc
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -32,7 +33,7 @@ class Trunk(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         with torch.autocast(image.device.type, enabled=self.lowered):
-            return [features.float() for features in self.net(image)]
+            return [features.to(torch.get_default_dtype()) for features in self.net(image)]
 
 
 class ChunkedDistance(torch.autograd.Function):
@@ -85,15 +86,18 @@ class LPIPS(nn.Module):
             socket.setdefaulttimeout(patience)
         self.net.net = self.trunk = Trunk(self.net.net)
 
-    def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, image: Tensor, truth: Tensor, *, rescaled: bool = True) -> Tensor:
+        """Return the distance of each pair; not `rescaled`, BGR in [0,1] is fed as the reference does."""
         self.trunk.lowered = torch.is_autocast_enabled(image.device.type)
         if torch.is_grad_enabled() and image.requires_grad:
-            return ChunkedDistance.apply(image, truth, self.distance)
-        return self.distance(image, truth)
+            return ChunkedDistance.apply(image, truth, partial(self.distance, rescaled=rescaled))
+        return self.distance(image, truth, rescaled=rescaled)
 
-    def distance(self, image: Tensor, truth: Tensor) -> Tensor:
+    def distance(self, image: Tensor, truth: Tensor, *, rescaled: bool = True) -> Tensor:
         """Compute all images at once."""
         # The trunk was trained on RGB in [-1,1]. Values outside are not clipped: they need a gradient.
         with torch.autocast(image.device.type, enabled=False):
-            image, truth = (x.float().flip(1) * 2 - 1 for x in (image, truth))
+            image, truth = image.to(torch.get_default_dtype()), truth.to(torch.get_default_dtype())
+            if rescaled:
+                image, truth = image.flip(1) * 2 - 1, truth.flip(1) * 2 - 1
             return self.net(image, truth).flatten()

@@ -102,15 +102,20 @@ class BSN(nn.Module):
     Any size is accepted. A non-square picture is reflected into the square around it and the result is cut back.
     A square picture: no pixel has any influence on its own output. A non-square picture: the reflection repeats pixels,
     so a pixel influences its own output through its mirror image, as in the published network. Train on square crops.
+    Without `kaiming`, PyTorch's default initialisation, as in the reference implementation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kaiming: bool = True) -> None:
         super().__init__()
         self.unet = HalfPlaneUNet()
         self.nin_A = nn.Conv2d(384, 384, 1, bias=False)
         self.nin_B = nn.Conv2d(384, 96, 1, bias=False)
         self.nin_C = nn.Conv2d(96, 1, 1, bias=False)
-        # As in Laine et al.: PyTorch's own start shrinks the signal layer by layer, and learns for it far slower.
+        if kaiming:
+            self._initialize()
+
+    def _initialize(self) -> None:
+        """Initialise as Laine et al. do: PyTorch's default shrinks the signal layer by layer and learns far slower."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=0.1)

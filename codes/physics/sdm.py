@@ -28,8 +28,12 @@ def window(spikes: Tensor, center: int, length: int) -> Tensor:
 
 
 def windows(spikes: Tensor, centers: list[int], length: int) -> Tensor:
-    """Cut a window around each of N times out of spikes or intensity [B,T,h,w]: [B*N,length,h,w] float32."""
-    return torch.stack([window(spikes, center, length) for center in centers], 1).float().flatten(0, 1)
+    """Cut a window around each of N times out of spikes or intensity [B,T,h,w]: [B*N,length,h,w] float."""
+    return (
+        torch.stack([window(spikes, center, length) for center in centers], 1)
+        .to(torch.get_default_dtype())
+        .flatten(0, 1)
+    )
 
 
 def tfp(spikes: Tensor, center: int, length: int) -> Tensor:
@@ -37,7 +41,7 @@ def tfp(spikes: Tensor, center: int, length: int) -> Tensor:
 
     Source: Zhu et al., "A retina-inspired sampling method for visual texture reconstruction", ICME 2019.
     """
-    return window(spikes, center, length).mean(1, keepdim=True, dtype=torch.float32)
+    return window(spikes, center, length).mean(1, keepdim=True, dtype=torch.get_default_dtype())
 
 
 def sdm(blur: Tensor, long: Tensor, short: Tensor) -> Tensor:
