@@ -38,8 +38,8 @@ from codes.recipe import (
     CONSISTENCIES,
     FORMER_VALUES,
     ISI,
+    PRESETS,
     PUBLISHED,
-    RECIPES,
     RESIM,
     TEACHERS,
     Recipe,
@@ -65,7 +65,7 @@ class Options(stage.StageOptions):
         "detail; isi: ISI intensity, taught by the closed form on multi-frame "
         "super-resolution (MFSR); resim: given that closed form, taught by re-simulated scenes "
         "[published with --bsn_path, resim on data of scripts/resimulate.py, else isi]",
-        choices=("", *RECIPES),
+        choices=("", *PRESETS),
         renamed=FORMER_VALUES["recipe"],
     )
     teacher: str = option("", "teacher [that of the recipe]", choices=("", *TEACHERS), renamed=FORMER_VALUES["teacher"])

@@ -12,7 +12,8 @@ Recipe = dict[str, str]
 PUBLISHED: Recipe = {"spike_input": "counts", "input": "blurry", "consistency": "none", "teacher": "published"}
 ISI: Recipe = {"spike_input": "isi", "input": "blurry", "consistency": "none", "teacher": "mfsr"}
 RESIM: Recipe = {"spike_input": "isi", "input": "mfsr", "consistency": "picture", "teacher": "resim"}
-RECIPES = {"published": PUBLISHED, "reference": PUBLISHED, "isi": ISI, "resim": RESIM}
+RECIPES = {"published": PUBLISHED, "isi": ISI, "resim": RESIM}
+PRESETS = RECIPES | {"reference": PUBLISHED}  # reference: the published recipe, trained as the authors' code does
 SPIKE_INPUTS = ("counts", "isi")  # spike counts, or intensity from inter-spike intervals (ISI)
 INPUTS = ("blurry", "mfsr")  # image input of LDN: the blurry picture, or the closed form on super-resolved intensity
 CONSISTENCIES = ("none", "picture")  # picture: the mean of the restored frames is made equal to the blurry picture
@@ -51,7 +52,7 @@ def settle(flags: Mapping[str, str], weights: Mapping[str, Recipe], default: Rec
     flags: recipe, spike_input, teacher, consistency, empty where not given; weights: by file.
     Raises: InputError naming both sides where they differ.
     """
-    named = dict(RECIPES.get(flags.get("recipe", ""), {}))
+    named = dict(PRESETS.get(flags.get("recipe", ""), {}))
     for name in ("spike_input", "teacher", "consistency"):
         if flags.get(name):
             named[name] = flags[name]

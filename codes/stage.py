@@ -331,6 +331,9 @@ def _check(o: StageOptions) -> None:
                 raise InputError(f"--{name} {value}: has to be {least} or more")
     if not 0 < o.lr < math.inf:
         raise InputError(f"--lr {o.lr:g}: has to be above 0")
+    for name in ("lambda_tea", "lambda_reblur", "lr_cycles"):
+        if not 0 <= (getattr(o, name, None) or 0) < math.inf:
+            raise InputError(f"--{name} {getattr(o, name):g}: 0 or more is accepted")
     if not 0 <= (getattr(o, "warm_up", None) or 0) <= 1:
         raise InputError(f"--warm_up {o.warm_up:g}: a share of the run, 0 to 1")
     if not o.save_every >= 0:

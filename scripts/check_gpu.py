@@ -88,7 +88,7 @@ def render(setting: Setting) -> None:
     quietly(setting, make_demo.main, demo)
     again = resimulate.Options(base_folder=(str(folder / "demo"),), output=str(folder / "resimulated"))
     quietly(setting, resimulate.main, again)
-    # Trained weights: the closed form divides by what the teacher estimates, and a random teacher estimates zeros.
+    # Trained weights: outputs of random ones are no pictures.
     for name, weights in WEIGHTS.items():
         shutil.copy(MODEL / weights, folder / name)
 

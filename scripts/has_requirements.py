@@ -11,11 +11,11 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def satisfied(file: Path) -> bool:
-    for line in file.read_text().split("\n"):
+    for line in (line.partition("#")[0].strip() for line in file.read_text().split("\n")):
         if line.startswith("-r "):
             if not satisfied(file.parent / line[3:].strip()):
                 return False
-        elif line.strip():
+        elif line:
             package, least = line.split(">=")
             # Another build of OpenCV does as well: one with a screen has all that the headless one has.
             names = [package, "opencv-python", "opencv-contrib-python"] if package.startswith("opencv") else [package]
