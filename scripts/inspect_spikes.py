@@ -68,6 +68,7 @@ def compare(o: Options, file: str, reading: Reading, long: np.ndarray, picture: 
     """Print whether the spikes around a spike frame show what the picture shows, upright and at the same time."""
     correlation, (x, y) = align(long, picture)
     verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED"
+    x, y = round(x, 1) + 0.0, round(y, 1) + 0.0  # -0.0 becomes 0.0
     print(f"  {verdict} with {o.picture}: correlation {correlation:.3f}, the spikes lie {x:+.1f} pixels")
     print(f"  to the right and {y:+.1f} below the picture, compared around spike frame {time}")
     if better := better_orientation([long], picture):

@@ -1,7 +1,8 @@
 """Make a training set with exact truth from recordings that have none, by simulating new spikes of restored scenes.
 
     python scripts/resimulate.py --base_folder data/demo data/films --output data/resimulated
-    python train_deblur.py --base_folder data/resimulated --lr 6e-4 --roi_size 96 --bs 2 --tea_loss ssim --augment
+    python train_deblur.py --base_folder data/resimulated --lr 6e-4 --roi_size 96 --bs 2 --tea_loss ssim --augment \\
+        --exp_name resim
 
 The closed form on multi-frame super-resolution restores every sample of the training split. Reduced by 2, which makes
 most of its errors smaller than a pixel, and played at 1 to 2 times its speed, the sequence is a scene from which the

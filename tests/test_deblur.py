@@ -641,6 +641,11 @@ def test_missing_continues_what_was_made_with_the_same_alone(o, capsys):
         main(replace(o, missing=True, bsn_len=21))
     main(replace(o, missing=True))
     np.testing.assert_array_equal(read_image(Path(o.out, "068.png")), before)
+    content = bytearray(Path(o.out, "068.png").read_bytes())
+    content[len(content) // 2] ^= 255  # damaged between an intact header and end
+    Path(o.out, "068.png").write_bytes(content)
+    main(replace(o, missing=True))
+    np.testing.assert_array_equal(read_image(Path(o.out, "068.png")), before)
     write_image(o.picture, read_image(o.picture) // 2)
     with pytest.raises(InputError, match=r"made otherwise \(picture: \w+ then, \w+ now\)"):
         main(replace(o, missing=True))

@@ -140,6 +140,7 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float,
     verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
     print(f"{spikes}: {recording.reading}")
+    x, y = round(x, 1) + 0.0, round(y, 1) + 0.0  # -0.0 becomes 0.0
     print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
     margin, length = recording.exposure.margin, recording.exposure.length
     if better := better_start(recording.spikes, recording.picture, start=margin, length=length):
