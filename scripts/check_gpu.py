@@ -32,7 +32,7 @@ from codes.files import replacing
 from codes.recipe import MODEL
 from scripts import make_demo, resimulate
 from scripts.checks import equality, speed, training
-from scripts.checks.common import FAILED, NOT_RUN, WEIGHTS, Result, Setting, quietly
+from scripts.checks.common import FAILED, NOT_RUN, WEIGHTS, Result, Setting, precisions, quietly
 
 CHECKS: dict[str, Callable[[Setting], list[Result]]] = {
     "restoration": equality.restorations,
@@ -111,6 +111,8 @@ def report(device: torch.device, results: list[Result], seconds: float, *, short
     lines += [f"- {name}: {value}" for name, value in (describe(device) | {"duration": f"{seconds:.0f} s"}).items()]
     if device.type == "cpu":
         lines.append("- no GPU was used: this report compares the CPU with itself, in other threads and precisions")
+    if "bf16" not in precisions(device):
+        lines.append("- bf16 was not run: this CPU has no fast arithmetic for it")
     lines += ["", "| check | verdict | found | accepted |", "| --- | --- | --- | --- |"]
     for result in results:
         cells = (result.check, result.verdict, result.found, result.accepted)

@@ -147,8 +147,10 @@ def test_time_is_what_passed_and_spread_is_of_the_middle_half():
 
 
 def test_ceilings_grow_with_what_is_done(monkeypatch):
-    """A product that takes a second has the rate that its size says; so has a copy."""
-    monkeypatch.setattr("codes.reporting.machine.timed", lambda call, **settings: [1.0])
+    """A product that takes a hundredth of a second has the rate that its size says; so has a copy."""
+    monkeypatch.setattr("codes.reporting.machine.timed", lambda call, **settings: [0.01])
     monkeypatch.setattr(torch, "matmul", lambda one, other: None)
-    assert matmul_rate("cpu") == 2 * 2048**3
+    assert matmul_rate("cpu") == 2 * 2048**3 / 0.01
+    monkeypatch.setattr("codes.reporting.machine.timed", lambda call, **settings: [1.0])
+    assert matmul_rate("cpu") == 2 * 256**3  # so slow that larger products are left out
     assert copy_rate("cpu") == 2 * 4 * 2**26

@@ -1,6 +1,7 @@
 """check_gpu.py: the short form passes on a CPU; a device that computes something else fails, with exit code 1."""
 
 import pytest
+import torch
 
 from codes.errors import InputError
 from scripts import check_gpu
@@ -18,7 +19,9 @@ def test_the_short_form_passes_on_a_cpu(tmp_path, capsys):
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     verdicts = {row[0].removeprefix("| "): row[1] for row in rows}
     assert {f"deblur.py --method {case}, fp32" for case in equality.CASES} <= verdicts.keys()
-    assert {f"training of {stage}, bf16" for stage in common.STAGES} <= verdicts.keys()
+    checked = common.precisions(torch.device("cpu"))
+    assert {f"training of {stage}, {precision}" for stage in common.STAGES for precision in checked} <= verdicts.keys()
+    assert ("bf16 was not run" in text) == ("bf16" not in checked)
     assert {name for name, verdict in verdicts.items() if verdict == "not run"} == {
         "--compile",
         "two processes: losses",

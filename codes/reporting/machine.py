@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 WARM_UP = 2  # calls
+SMALLEST, SLOW = 256, 0.02  # side of the smallest product, and seconds; the largest has 512 times as many operations
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -54,14 +55,20 @@ def spread(values: list[float]) -> float:
 
 
 def matmul_rate(device: str | torch.device, precision: str = "fp32") -> float:
-    """Return the floating-point operations per second of the fastest of several products of large square matrices."""
+    """Return the floating-point operations per second of the fastest of several products of square matrices.
+
+    They are large, except on a processor that is so slow in this precision that they would take minutes.
+    """
     cuda = torch.device(device).type == "cuda"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     rates = []
     before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, precision != "fp32"
-    for side in (4096, 8192) if cuda else (1024, 2048):
+    for side in (4096, 8192) if cuda else (256, 1024, 2048):
         one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        rates += [2 * side**3 / seconds for seconds in timed(partial(torch.matmul, one, other), device=device)]
+        seconds = timed(partial(torch.matmul, one, other), device=device)
+        rates += [2 * side**3 / each for each in seconds]
+        if side == SMALLEST and min(seconds) > SLOW:
+            break  # a processor without bfloat16: a product of the largest side would take minutes
     torch.backends.cuda.matmul.allow_tf32 = before
     return max(rates)
 

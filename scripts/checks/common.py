@@ -53,8 +53,15 @@ class Setting:
         return self.device.type == "cuda"
 
     def precisions(self) -> tuple[str, ...]:
-        """List the precisions of the device; a CPU has no TF32."""
-        return PRECISIONS if self.is_cuda else ("fp32", "bf16")
+        """List the precisions that are checked on the device."""
+        return precisions(self.device)
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """List the precisions of a device. A CPU has no TF32, and one without AVX-512 takes minutes for bf16."""
+    if device.type == "cuda":
+        return PRECISIONS
+    return ("fp32", "bf16") if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else ("fp32",)
 
 
 def judge(check: str, value: float, limit: float, *, unit: str = "") -> Result:
