@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from codes.cli import check_range, check_used, option, program
+from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
 from codes.restoration.methods import window_and_reach
@@ -26,7 +27,6 @@ from codes.restoration.outputs import begin, check_output, is_complete, output_o
 from codes.restoration.pairs import find_pairs
 from codes.restoration.pipeline import ITERATIONS
 from codes.restoration.preparation import Recording, describe, prepare
-from codes.restoration.registration import ORIENTATIONS
 from codes.restoration.restorers import AVERAGING, METHODS, has_consistency, restorer, weights_of
 from codes.restoration.video import check_video
 

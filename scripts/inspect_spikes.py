@@ -15,9 +15,10 @@ import numpy as np
 
 from codes.cli import check_range, option, program
 from codes.data.images import read_image, write_image
+from codes.data.orientation import DESCRIBED
 from codes.errors import InputError
 from codes.restoration.file_format import Reading, align, guess, is_aligned, lost, read
-from codes.restoration.registration import DESCRIBED, better_orientation, better_start
+from codes.restoration.registration import better_orientation, better_start
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory

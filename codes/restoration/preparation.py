@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from codes.data.images import read_image
+from codes.data.orientation import upright
 from codes.data.spikes import Exposure
 from codes.errors import InputError
 from codes.restoration.file_format import Reading, align, is_aligned, lost, read, tone
 from codes.restoration.recording import find_reading, fit
-from codes.restoration.registration import better_start, upright
+from codes.restoration.registration import better_start
 
 LINEAR = (0.8, 1.3)  # response exponents of a picture that need no --gamma
 DARKEST = 32  # of 255: below it a picture is nearly black

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from codes.data.listing import ARRAYS, has_suffix
+from codes.data.orientation import DESCRIBED, oriented
 from codes.data.spikes import UPSCALE, Exposure, frames_in
 from codes.errors import InputError
 from codes.restoration.file_format import KNOWN, Reading, guess, middle
-from codes.restoration.registration import DESCRIBED, better_orientation, oriented
+from codes.restoration.registration import better_orientation
 
 SURE = 0.9  # a reading this likely is believed against the custom of the format
 
@@ -28,7 +29,7 @@ def find_reading(
 ) -> Reading:
     """Tell how a spike file that belongs to a picture [H,W,3] is to be read.
 
-    orientation: how the spikes show the picture, as in `registration.ORIENTATIONS`; the reading is that of the file.
+    orientation: how the spikes show the picture, as in `codes.data.orientation`; the reading is that of the file.
     What is given is trusted: geometry (height, width), rows "bottom" or "top" first, bits "lowest" or "highest" first.
     The rest is as the format says, and the size a quarter of the picture's; it may be another if `align` is given.
     Raises: InputError if the file holds no whole frames of that size, or its content shows another reading or

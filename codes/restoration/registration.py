@@ -1,48 +1,15 @@
-"""Spikes and picture of one scene: how they are oriented to each other, and which spike frames the exposure covers."""
+"""Spikes and picture of one scene: whether they are oriented alike, and which spike frames the exposure covers."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
+from codes.data.orientation import ORIENTATIONS, upright
 from codes.restoration.file_format import ALIKE, align
 
-# How the spikes show the picture: quarter turns counterclockwise, then mirrored left-right.
-ORIENTATIONS = {
-    "upright": (0, False),
-    "mirrored": (0, True),
-    "flipped": (2, True),
-    "turned180": (2, False),
-    "turned_left": (1, False),
-    "turned_right": (3, False),
-    "turned_left_mirrored": (1, True),
-    "turned_right_mirrored": (3, True),
-}
-DESCRIBED = {
-    "upright": "upright",
-    "mirrored": "mirrored left-right",
-    "flipped": "mirrored top-bottom",
-    "turned180": "turned by 180 degrees",
-    "turned_left": "turned by 90 degrees counterclockwise",
-    "turned_right": "turned by 90 degrees clockwise",
-    "turned_left_mirrored": "turned by 90 degrees counterclockwise, then mirrored left-right",
-    "turned_right_mirrored": "turned by 90 degrees clockwise, then mirrored left-right",
-}
 MARGIN = 0.05  # by which the correlation of another orientation must exceed that of the expected one
 TIME_MARGIN = 0.01  # likewise of another start of the exposure
 STARTS = 33  # starts that are compared
-
-
-def oriented(picture: np.ndarray, orientation: str) -> np.ndarray:
-    """Turn and mirror an upright picture [H,W,...] as the spikes show it."""
-    quarters, is_mirrored = ORIENTATIONS[orientation]
-    turned = np.rot90(picture, quarters)
-    return turned[:, ::-1] if is_mirrored else turned
-
-
-def upright(spikes: np.ndarray, orientation: str) -> np.ndarray:
-    """Turn and mirror spikes [...,h,w] of a given orientation as the picture shows the scene."""
-    quarters, is_mirrored = ORIENTATIONS[orientation]
-    return np.rot90(spikes[..., ::-1] if is_mirrored else spikes, -quarters, (-2, -1))
 
 
 def better_orientation(averages: Iterable[np.ndarray], picture: np.ndarray) -> tuple[str, float] | None:
