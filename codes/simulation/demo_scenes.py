@@ -5,7 +5,7 @@ between pictures. The photographs are those inside scikit-image's package: nothi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -86,7 +86,7 @@ def film(photographs: dict[str, Tint], background: str, *, size: int, rng: np.ra
     """
     while True:
         scene = draw(photographs, background, size=size, rng=rng)
-        amplitude = _amplitude(scene, rng.uniform(PSNR_RANGE[0] + 0.5, PSNR_RANGE[1] - 1.5))
+        amplitude = amplitude_for(scene, rng.uniform(PSNR_RANGE[0] + 0.5, PSNR_RANGE[1] - 1.5))
         frames = render(scene, amplitude)
         if PSNR_RANGE[0] < cv2.PSNR(blurry(frames[EXPOSED]), frames[Exposure().center]) < PSNR_RANGE[1]:
             return frames
@@ -134,7 +134,7 @@ def photograph(name: str, tint: Tint) -> np.ndarray:
     return np.rint(255 * (image / 255) ** np.array(tint or (1, 1, 1))).astype(np.uint8)
 
 
-def _amplitude(scene: Scene, wanted: float) -> float:
+def amplitude_for(scene: Scene, wanted: float) -> float:
     """Halve the interval of amplitudes until the blurry picture is `wanted` dB from the middle instant."""
     low, high = 0.0, LARGEST
     for _ in range(7):
@@ -155,6 +155,18 @@ def drawn_motion(rng: np.random.Generator) -> Motion:
         return line * 2 * time + bend * 4 * time**2 + waves @ shake
 
     return motion
+
+
+def endless(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Return the scene with motions that never end, never repeat and stay near their start: for long recordings."""
+
+    def wander() -> Motion:
+        speed = rng.dirichlet((2, 1, 1))[[0, 0, 1, 2]] * rng.choice((-1, 1), 4)
+        rates, phases = rng.uniform(0.5, 2, 4), rng.uniform(-np.pi, np.pi, 4)  # radians an exposure
+        return lambda time: 2 * speed * (np.sin(rates * time + phases) - np.sin(phases)) / rates
+
+    layers = [replace(layer, motion=wander()) for layer in (scene.background, *scene.objects)]
+    return replace(scene, background=layers[0], objects=tuple(layers[1:]))
 
 
 def cut_out(
