@@ -3,6 +3,7 @@
     python scripts/make_gopro.py GOPRO_Large_all --output GOPRO --workers 8           # the published set
     python scripts/make_gopro.py clip.mp4 --output data/clip --factor 32              # a video of your own, 24-30 fps
     python scripts/make_gopro.py FRAMES --output OUT --interpolator none              # already interpolated, by 8
+    python scripts/make_gopro.py clip.mp4 --output data/film --factor 24 --film 60    # whole recordings: see --help
 
 The same command again makes what is missing and nothing else. See scripts/GOPRO_dataset.md.
 """
@@ -30,10 +31,18 @@ from codes.errors import InputError
 from codes.motion.flow import raft_flow
 from codes.motion.interpolation import INTERPOLATORS
 from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, THRESHOLDS, Window
+from codes.simulation.film import DUTIES, LONGEST, Film, bytes_of_film, folder_of, plan, record
 from codes.simulation.footage import Footage, find
-from codes.simulation.gopro import FACTORS, bytes_needed, convert, cropped, files, samples, spans
+from codes.simulation.gopro import EXPOSURE, FACTORS, bytes_needed, convert, cropped, files, samples, spans
 
 CHANGES_NOTHING = ("output", "workers", "shard", "device")  # options that the data do not depend on
+OF_FILMS = ("film", "exposure", "truth_step", "spike_rate")
+
+Work = list[Window] | list[Film]  # of one sequence: its samples, or its film
+
+
+def without_film(o: "Options") -> str:
+    return "" if o.film else "without --film"
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,26 @@ class Options:
     noise_mean: float = option(NOISE_GAP_MEAN, "mean gap between noise spikes, in pixels times spike frames")
     noise_std: float = option(NOISE_GAP_STD, "its standard deviation")
     seed: int = option(0, "seed of phases and noise")
-    spike_full: bool = option(False, "also spikes at the size of the picture")
-    sequence: bool = option(False, "also the 7 sharp pictures of each test sample, in sharp_sequence")
+    spike_full: bool = option(
+        False, "also spikes at the size of the picture", unused=lambda o: "with --film" if o.film else ""
+    )
+    sequence: bool = option(
+        False,
+        "also the 7 sharp pictures of each test sample, in sharp_sequence",
+        unused=lambda o: "with --film" if o.film else "",
+    )
     workers: int = option(1, "processes")
     shard: str = option("1/1", "make the i-th of n shares of the sequences, as i/n")
     device: str = option("", "where RAFT runs; by default on the GPU if there is one")
+    film: int = option(
+        0,
+        "instead of samples, make one recording of each sequence: a film exposed for so many per cent of the time, one "
+        "spike stream, and true pictures",
+        group="films",
+    )
+    exposure: int = option(EXPOSURE.length, "spike frames of an exposure", group="films", unused=without_film)
+    truth_step: int = option(8, "spike frames from one true picture to the next", group="films", unused=without_film)
+    spike_rate: float = option(20_000.0, "spike frames a second, for film.json", group="films", unused=without_film)
 
 
 def main(o: Options) -> None:
@@ -69,7 +93,7 @@ def main(o: Options) -> None:
     unfinished, failures = list_unfinished(o, footage[share - 1 :: shares])
     jobs = split(unfinished, o.workers)
     count = sum(len(windows) for _, windows in jobs)
-    print(f"{len(unfinished)} sequences, {count} samples to make")
+    print(f"{len(unfinished)} sequences, {count} {'films' if o.film else 'samples'} to make")
     check_space(o, jobs)
     failures |= run(o, unfinished, jobs)
     print(f"{o.output}: {len(unfinished.keys() - failures.keys())} sequences complete")
@@ -80,7 +104,7 @@ def main(o: Options) -> None:
         sys.exit(1)
 
 
-def list_unfinished(o: Options, footage: list[Footage]) -> tuple[dict[Footage, list[Window]], dict[Footage, Exception]]:
+def list_unfinished(o: Options, footage: list[Footage]) -> tuple[dict[Footage, Work], dict[Footage, Exception]]:
     """List the samples to make of each sequence, and the sequences that cannot be read."""
     unfinished, failures = {}, {}
     for sequence in footage:
@@ -94,12 +118,15 @@ def list_unfinished(o: Options, footage: list[Footage]) -> tuple[dict[Footage, l
     return unfinished, failures
 
 
-def run(
-    o: Options, unfinished: dict[Footage, list[Window]], jobs: list[tuple[Footage, list[Window]]]
-) -> dict[Footage, Exception]:
+def run(o: Options, unfinished: dict[Footage, Work], jobs: list[tuple[Footage, Work]]) -> dict[Footage, Exception]:
     """Make the samples in several processes and record each finished sequence; return the sequences that failed."""
+    kind = (
+        partial(record, spike_rate=o.spike_rate)
+        if o.film
+        else partial(convert, spike_full=o.spike_full, sequence=o.sequence)
+    )
     task = partial(
-        convert,
+        kind,
         folders=folders(o),
         factor=o.factor,
         interpolation=o.interpolator,
@@ -107,8 +134,6 @@ def run(
         device=o.device,
         noise=(o.noise_mean, o.noise_std) if o.noise else None,
         seed=o.seed,
-        spike_full=o.spike_full,
-        sequence=o.sequence,
         white=o.white,
     )
     failures: dict[Footage, Exception] = {}
@@ -140,6 +165,11 @@ def check(o: Options) -> tuple[int, int]:
     check_range(o, "workers", 1, 1024)
     check_range(o, "noise_mean", 1)
     check_range(o, "noise_std", 0, o.noise_mean)
+    if o.film:
+        check_range(o, "film", *DUTIES)
+        check_range(o, "exposure", 2, LONGEST)
+        check_range(o, "truth_step", 1)
+        check_range(o, "spike_rate", 1)
     if o.white:
         check_range(o, "white", 255, 65535)
     if not o.threshold or len(set(o.threshold)) < len(o.threshold):
@@ -164,6 +194,7 @@ def begin(o: Options) -> None:
     options = {name: value for name, value in asdict(o).items() if name not in CHANGES_NOTHING}
     if not o.white:
         del options["white"]  # records of older sets do not have it
+    options = {name: value for name, value in options.items() if o.film or name not in OF_FILMS}
     options["input"] = str(Path(o.input).resolve())
     # The same raw data on a disk that is mounted elsewhere now: nothing is where it was, but its name is the same.
     before = manifest.read(Path(o.output) / "manifest.json").get("options", {}).get("input", "")
@@ -181,16 +212,20 @@ def folders(o: Options) -> dict[float, Path]:
     return {threshold: Path(o.output) / f"threshold_{threshold:g}" for threshold in o.threshold}
 
 
-def missing(o: Options, sequence: Footage) -> list[Window]:
-    """List the samples of a sequence of which a file is missing, but those that a scene cut leaves out."""
-    record = manifest.read(record_path(o, sequence))
-    left_out, content = record.get("left_out", {}), fingerprint(sequence.files())
-    if changed := changes(record.get("content", content), content):
+def missing(o: Options, sequence: Footage) -> Work:
+    """List the samples of a sequence of which a file is missing, but those that a scene cut leaves out, or its film."""
+    before = manifest.read(record_path(o, sequence))
+    left_out, content = before.get("left_out", {}), fingerprint(sequence.files())
+    if changed := changes(before.get("content", content), content):
         raise InputError(
             f"{sequence.path}: changed since samples of {o.output} were made from it ({changed}); choose another "
             "--output, or remove these samples and their record in manifest/"
         )
     frames = sequence.count()
+    if o.film:
+        film = film_of(o, frames)
+        places = [folder_of(folder, sequence) for folder in folders(o).values()]
+        return [] if all((place / name).exists() for place in places for name in film.files()) else [film]
     windows = samples(frames, factor=o.factor, interpolated=o.interpolator == "none")
     if not windows:
         print(f"{label(sequence)}: {frames} frames are too few for one sample of 97 spike frames")
@@ -206,7 +241,19 @@ def missing(o: Options, sequence: Footage) -> list[Window]:
     ]
 
 
-def split(unfinished: dict[Footage, list[Window]], workers: int) -> list[tuple[Footage, list[Window]]]:
+def film_of(o: Options, raw_frames: int) -> Film:
+    """Return the film of a sequence of `raw_frames` frames."""
+    return plan(
+        raw_frames,
+        factor=o.factor,
+        interpolated=o.interpolator == "none",
+        duty=o.film,
+        exposure=o.exposure,
+        step=o.truth_step,
+    )
+
+
+def split(unfinished: dict[Footage, Work], workers: int) -> list[tuple[Footage, Work]]:
     """Make a job of each sequence, or several where there are fewer sequences than workers."""
     unfinished = {sequence: windows for sequence, windows in unfinished.items() if windows}
     jobs = []
@@ -216,13 +263,14 @@ def split(unfinished: dict[Footage, list[Window]], workers: int) -> list[tuple[F
     return sorted(jobs, key=lambda job: -len(job[1]))  # the longest first, so that none is left alone at the end
 
 
-def check_space(o: Options, jobs: list[tuple[Footage, list[Window]]]) -> None:
+def check_space(o: Options, jobs: list[tuple[Footage, Work]]) -> None:
     """Estimate what will be written, and refuse if the disk cannot hold it."""
-    needed = sum(
-        bytes_needed(window, sequence, thresholds=len(o.threshold), spike_full=o.spike_full, sequence=o.sequence)
-        for sequence, windows in jobs
-        for window in windows
+    size = (
+        partial(bytes_of_film, thresholds=len(o.threshold))
+        if o.film
+        else partial(bytes_needed, thresholds=len(o.threshold), spike_full=o.spike_full, sequence=o.sequence)
     )
+    needed = sum(size(part, sequence) for sequence, work in jobs for part in work)
     free = shutil.disk_usage(o.output).free
     print(f"about {needed / 1e9:.2f} GB to write, {free / 1e9:.1f} GB free")
     if needed > free:
@@ -233,23 +281,25 @@ def check_space(o: Options, jobs: list[tuple[Footage, list[Window]]]) -> None:
 
 def finish(o: Options, sequence: Footage, left_out: dict[int, str]) -> None:
     """Write the record of a finished sequence, and remove what a killed process may have left half written."""
+    below = glob.escape(sequence.name)
     for folder in folders(o).values():
-        for partial_file in folder.glob(f"{sequence.split}/*/{glob.escape(sequence.name)}/**/.*.partial"):
+        for partial_file in folder.glob(f"{sequence.split}/{below if o.film else f'*/{below}'}/**/.*.partial"):
             partial_file.unlink()
     path = record_path(o, sequence)
     height, width = sequence.size()
-    windows = samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
-    left = manifest.read(path).get("left_out", {}) | {f"{name:06d}": why for name, why in left_out.items()}
-    record = {
+    made = {
         "source": str(sequence.path.resolve()),
         "content": fingerprint(sequence.files()),
         "raw_frames": sequence.count(),
         "raw_size": [height, width],
         "size": cropped(height, width),
-        "samples": {f"{w.name:06d}": asdict(w) for w in windows if f"{w.name:06d}" not in left},
-        "left_out": dict(sorted(left.items())),
     }
-    manifest.write(path, record)
+    if not o.film:
+        windows = samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
+        left = manifest.read(path).get("left_out", {}) | {f"{name:06d}": why for name, why in left_out.items()}
+        made["samples"] = {f"{w.name:06d}": asdict(w) for w in windows if f"{w.name:06d}" not in left}
+        made["left_out"] = dict(sorted(left.items()))
+    manifest.write(path, made)
 
 
 def record_path(o: Options, sequence: Footage) -> Path:

@@ -352,9 +352,7 @@ def test_spikes_are_those_of_sense_and_integrate(sums_and_spikes):
     stream = Stream(spikes.shape, False, 1.0, None, np.random.default_rng((5, zlib.crc32(b"frames"), 19, False)))
     first = np.random.default_rng((5, zlib.crc32(b"frames"), 19, False)).random(spikes.shape[1:], np.float32)
     np.testing.assert_array_equal(spikes, integrate(light, first=first))
-    for one in light:
-        stream.add(one)
-    assert b"".join(stream.packed) == (folder / "spike_data/frames/000019.dat").read_bytes()
+    assert b"".join(stream.step(one) for one in light) == (folder / "spike_data/frames/000019.dat").read_bytes()
     full = read_spikes(folder / "spike_full/frames/000019.dat", HEIGHT, WIDTH)
     gray = np.mean([frame @ (0.11, 0.59, 0.30) / 255 for frame in frames[84:221]], 0)
     np.testing.assert_allclose(full.mean(0), gray * 1.98543 / 2, atol=1 / 137)
@@ -372,9 +370,8 @@ def test_the_golden_spikes_come_through_the_stream(golden, monkeypatch):
             return np.resize(golden["noise_gaps"], amount)
 
     stream = Stream(frames.shape, False, 1.0, None, Phases())
-    for light in frames:
-        stream.add(light)
-    spikes = np.unpackbits(np.frombuffer(b"".join(stream.packed), np.uint8), bitorder="little")
+    packed = b"".join(stream.step(light) for light in frames)
+    spikes = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
     np.testing.assert_array_equal(spikes.reshape(frames.shape)[:, ::-1], golden["sim_spikes"])
 
 
@@ -389,9 +386,8 @@ def test_the_golden_noise_comes_through_the_stream(golden):
 def test_noise_of_a_stream_is_added_to_its_spikes():
     def spikes(noise):
         stream = Stream((137, 16, 16), False, 1.0, noise, np.random.default_rng(0))
-        for _ in range(137):
-            stream.add(np.full((16, 16), 0.3, np.float32))
-        return np.unpackbits(np.frombuffer(b"".join(stream.packed), np.uint8)).astype(bool)
+        packed = b"".join(stream.step(np.full((16, 16), 0.3, np.float32)) for _ in range(137))
+        return np.unpackbits(np.frombuffer(packed, np.uint8)).astype(bool)
 
     clean, noisy = spikes(None), spikes((140.0, 50.0))
     assert not (clean & ~noisy).any()

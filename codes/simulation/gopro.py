@@ -214,7 +214,7 @@ class Sample:
             if not all((folder / path).exists() for folder in self.folders)
         }
         self.kept: dict[int | None, np.ndarray] = {}
-        self.streams: dict[Path, Stream] = {}
+        self.streams: dict[Path, tuple[Stream, list[bytes]]] = {}  # and the spike frames so far
         for path, full in streams(window, footage, spike_full=spike_full).items():
             scale = 1 if full else UPSCALE
             for threshold, folder in folders.items():
@@ -222,7 +222,7 @@ class Sample:
                     # The same phases and noise for each threshold: the sets differ in it alone.
                     rng = np.random.default_rng((seed, zlib.crc32(footage.name.encode()), window.name, full))
                     shape = (EXPOSURE.total, size[0] // scale, size[1] // scale)
-                    self.streams[folder / path] = Stream(shape, full, threshold, noise, rng)
+                    self.streams[folder / path] = Stream(shape, full, threshold, noise, rng), []
 
     def add(self, index: int, frame: np.ndarray, intensities: dict[bool, np.ndarray]) -> None:
         """Take one frame [H,W,3] uint8; `intensities` keeps what the spike camera sees of it, for the next sample."""
@@ -231,10 +231,10 @@ class Sample:
         if None in self.pictures.values() and self.window.first <= index <= self.window.last:
             total = self.kept.setdefault(None, np.zeros(frame.shape, np.uint16))
             np.add(total, frame, out=total)
-        for stream in self.streams.values():
+        for stream, packed in self.streams.values():
             if stream.full not in intensities:
                 intensities[stream.full] = sense(frame, full=stream.full)
-            stream.add(intensities[stream.full])
+            packed.append(stream.step(intensities[stream.full]))
 
     def write_if_full(self, index: int) -> bool:
         """Write the files if the frame `index` is the last one; say whether it is."""
@@ -244,15 +244,15 @@ class Sample:
             image = self.kept[place]
             if place is None:
                 image = np.rint(image / np.float32(EXPOSURE.length)).astype(np.uint8)
-            _write_or_link([folder / path for folder in self.folders], image)
-        for path, stream in self.streams.items():
+            write_or_link([folder / path for folder in self.folders], image)
+        for path, (_, packed) in self.streams.items():
             with replacing(path) as file:
-                file.write(b"".join(stream.packed))
+                file.writelines(packed)
         return True
 
 
 class Stream:
-    """The spikes of one sample at one size and threshold, packed as they fire."""
+    """The spikes of one sample or recording at one size and threshold; charge is carried from frame to frame."""
 
     def __init__(
         self,
@@ -262,19 +262,23 @@ class Stream:
         noise: tuple[float, float] | None,
         rng: np.random.Generator,
     ):
-        self.full, self.packed = full, []
+        """Draw the phases. shape (T,h,w): noise spikes are drawn for T frames at a time."""
+        self.full, self.shape, self.gaps, self.rng = full, shape, noise, rng
         self.integrator = Integrator(rng.random(shape[1:], np.float32), threshold=threshold)
-        self.noise = [[]] * shape[0]
-        if noise:
-            times, pixels = draw_noise(shape, rng, mean=noise[0], std=noise[1])
-            order = np.argsort(times, kind="stable")
-            self.noise = np.split(pixels[order], np.searchsorted(times[order], np.arange(1, shape[0])))
+        self.noise: list[np.ndarray] = []  # pixels of the noise spikes in each of the next frames, the last one first
 
-    def add(self, intensity: np.ndarray) -> None:
-        """Fire for one frame of intensity [h,w], and add its noise spikes."""
+    def step(self, intensity: np.ndarray) -> bytes:
+        """Fire for one frame of intensity [h,w], and add its noise spikes; return the packed spike frame."""
         spikes = self.integrator.step(intensity)
-        spikes.reshape(-1)[self.noise[len(self.packed)]] = 1
-        self.packed.append(pack(spikes).tobytes())
+        if self.gaps:
+            self.noise = self.noise or self._draw_noise(*self.gaps)
+            spikes.reshape(-1)[self.noise.pop()] = 1
+        return pack(spikes).tobytes()
+
+    def _draw_noise(self, mean: float, std: float) -> list[np.ndarray]:
+        times, pixels = draw_noise(self.shape, self.rng, mean=mean, std=std)
+        order = np.argsort(times, kind="stable")
+        return np.split(pixels[order], np.searchsorted(times[order], np.arange(1, self.shape[0])))[::-1]
 
 
 def _crop(frame: np.ndarray) -> np.ndarray:
@@ -284,7 +288,7 @@ def _crop(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(frame[top : top + height, left : left + width])
 
 
-def _write_or_link(paths: list[Path], image: np.ndarray) -> None:
+def write_or_link(paths: list[Path], image: np.ndarray) -> None:
     """Write a picture once; the other paths become names of the same file where the disk allows it."""
     there = next((path for path in paths if path.exists()), None)
     if there is None:
