@@ -12,7 +12,7 @@ FLOORS = [
     {"codes.archives", "codes.cli", "codes.memory_format", "codes.parallel", "codes.recipe"},
     {"codes.data"},
     {"codes.physics"},
-    {"codes.motion", "codes.evaluation"},
+    {"codes.motion", "codes.evaluation", "codes.registration"},
     {"codes.networks"},
     {"codes.distillation"},
     {"codes.simulation"},
