@@ -47,7 +47,7 @@ from codes.recipe import (
     settle,
 )
 from codes.restoration.comparison import baselines, student_outputs
-from codes.restoration.pipeline import Student
+from codes.restoration.reconstruction import Student
 from codes.simulation.resimulation import is_resimulated
 
 WARM_UP = 0.05  # share of a run of the recipe isi

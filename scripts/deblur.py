@@ -25,8 +25,8 @@ from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
 from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import begin, check_output, is_complete, output_of, record_of, write_frames
 from codes.restoration.pairs import find_pairs
-from codes.restoration.pipeline import ITERATIONS
 from codes.restoration.preparation import Recording, describe, prepare
+from codes.restoration.refinement import ITERATIONS
 from codes.restoration.restorers import AVERAGING, METHODS, has_consistency, restorer, weights_of
 from codes.restoration.video import check_video
 

@@ -21,13 +21,13 @@ from codes.data.spikes import Exposure, read_spikes, write_spikes
 from codes.distillation.student_input import closed_form_input
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.errors import InputError
-from codes.motion.spike_labelling import motion_compensated_intensity
+from codes.motion.compensation import motion_compensated_intensity
 from codes.networks import BSN, EDSR, LDN, tiling
 from codes.networks.bsn import Decoder, Encoder
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import sdm, tfp
 from codes.recipe import ISI, RESIM
-from codes.restoration.pipeline import Student, averaged_times
+from codes.restoration.reconstruction import Student, averaged_times
 from codes.restoration.restorers import METHODS
 from codes.simulation.camera import integrate, sense
 from scripts import deblur

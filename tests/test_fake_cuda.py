@@ -20,7 +20,7 @@ from codes.distillation.teachers import NetworkTeacher
 from codes.evaluation.losses import dssim
 from codes.networks import BSN, EDSR, LDN
 from codes.recipe import RECIPES
-from codes.restoration import methods, pipeline
+from codes.restoration import methods, reconstruction, refinement
 
 pytestmark = needs_cuda_build
 GIB = 2**30
@@ -125,8 +125,8 @@ def super_resolved(intensity: Tensor, times: list[int], **_) -> tuple[Tensor, Te
 def restored(method: str, blur: Tensor, spikes: Tensor, exposure: Exposure, times: list[int]) -> list[Tensor]:
     """Restore a picture at target times."""
     if method in RECIPES:
-        student = pipeline.Student(LDN().to("cuda", memory_format=torch.channels_last), RECIPES[method])
-        return list(pipeline.restore(student, blur, spikes, times, exposure=exposure, iterations=1))
+        student = reconstruction.Student(LDN().to("cuda", memory_format=torch.channels_last), RECIPES[method])
+        return list(refinement.restore(student, blur, spikes, times, exposure=exposure, iterations=1))
     if method == "teacher":
         teacher = NetworkTeacher(BSN().to("cuda"), EDSR().to("cuda"))
         return list(methods.teacher_frames(teacher, blur, spikes, times, exposure=exposure))
@@ -139,8 +139,9 @@ def restored(method: str, blur: Tensor, spikes: Tensor, exposure: Exposure, time
 @torch.no_grad()
 def test_restoration_stays_on_the_device(method, cuda, monkeypatch):
     """All 13 target times of a picture of 720p; the teacher needs most memory, for EDSR."""
-    for module in (pipeline, methods):
+    for module in (refinement, methods):
         monkeypatch.setattr(module, "motion_compensated_intensity", on_device)
+    for module in (reconstruction, methods):
         monkeypatch.setattr(module, "super_resolved_intensity", super_resolved)
     exposure = Exposure()
     blur = torch.rand(1, 3, 720, 1280, device="cuda")

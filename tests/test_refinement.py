@@ -8,17 +8,17 @@ from test_deblur import scene
 import train_deblur
 from codes.data.images import write_image
 from codes.data.spikes import Exposure, write_spikes
-from codes.distillation.student_input import match_picture_scale
 from codes.engine import checkpoint
 from codes.evaluation.metrics import psnr
-from codes.motion.spike_labelling import motion_compensated_intensity
+from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.super_resolution import STEP
 from codes.networks import LDN
 from codes.physics.intensity import isi_intensity
-from codes.physics.sdm import tfp, windows
+from codes.physics.sdm import match_picture_scale, tfp, windows
 from codes.recipe import ISI, RESIM
-from codes.restoration import pipeline
-from codes.restoration.pipeline import FEW_SPIKES, FILM_STEP, Student, reconstruct, refine, restore
+from codes.restoration import reconstruction, refinement
+from codes.restoration.reconstruction import Student, averaged_times, reconstruct
+from codes.restoration.refinement import FEW_SPIKES, RESTORED_STEP, refine, restore
 from codes.simulation.camera import add_noise, integrate, sense
 
 EXPOSURE = Exposure()
@@ -61,23 +61,23 @@ def test_each_iteration_is_nearer_the_truth(student):
 def test_the_next_iteration_is_predicted_from_the_frames_after_data_consistency(random_student, monkeypatch):
     """Neither from what LDN is fed nor from what it returns."""
     blur, spikes, _ = recording(4)
-    films, intensity = [], isi_intensity(spikes)
+    predicting, intensity = [], isi_intensity(spikes)
 
-    def compensate(spikes, intensity, film, times):
-        films.append((film, list(times)))
+    def compensate(spikes, intensity, restored=None, times=()):
+        predicting.append((restored, list(times)))
         return intensity
 
-    monkeypatch.setattr(pipeline, "motion_compensated_intensity", compensate)
+    monkeypatch.setattr(refinement, "motion_compensated_intensity", compensate)
     list(refine(random_student, blur, spikes, exposure=EXPOSURE, iterations=2))
-    assert films[0] == (None, [])
-    film, times = films[1]
+    assert predicting[0] == (None, [])
+    restored, times = predicting[1]
     assert times == list(range(16, 121, 4))
-    frames = reconstruct(random_student, blur, intensity, times, exposure=EXPOSURE, step=FILM_STEP)
+    frames = reconstruct(random_student, blur, intensity, times, exposure=EXPOSURE, step=RESTORED_STEP)
     weights = torch.tensor((0.11, 0.59, 0.30)).view(3, 1, 1)
     # The inner 2x2 of 4x4 picture pixels are what a spike pixel sees.
     tiles = [(weights * frame.sharp[0].clamp(0, 1)).sum(0).unfold(0, 4, 4).unfold(1, 4, 4) for frame in frames]
     expected = torch.stack([each[..., 1:3, 1:3].mean((2, 3)) for each in tiles])
-    torch.testing.assert_close(film[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restored[0], expected, atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
@@ -93,21 +93,21 @@ def test_ldn_is_fed_the_intensity_that_its_start_is_super_resolved_from(random_s
 def test_an_iteration_before_the_last_is_coarser(student, monkeypatch):
     """Its super-resolution uses every fourth spike frame, and an iteration before that half as many restored frames."""
     blur, spikes, _ = recording(4)
-    steps, films, super_resolve = [], [], pipeline.super_resolved_intensity
+    steps, predicting, super_resolve = [], [], reconstruction.super_resolved_intensity
 
     def counted(*arguments, step=STEP, **named):
         steps.append(step)
         return super_resolve(*arguments, step=step, **named)
 
-    def compensate(spikes, intensity, film, times):
-        films.append(list(times))
+    def compensate(spikes, intensity, restored=None, times=()):
+        predicting.append(list(times))
         return intensity
 
-    monkeypatch.setattr(pipeline, "super_resolved_intensity", counted)
-    monkeypatch.setattr(pipeline, "motion_compensated_intensity", compensate)
+    monkeypatch.setattr(reconstruction, "super_resolved_intensity", counted)
+    monkeypatch.setattr(refinement, "motion_compensated_intensity", compensate)
     list(restore(student, blur, spikes, [68], exposure=EXPOSURE, iterations=4))
-    assert steps == [FILM_STEP, FILM_STEP, FILM_STEP, STEP]
-    assert films == [[], list(range(12, 125, 8)), list(range(12, 125, 8)), list(range(16, 121, 4))]
+    assert steps == [RESTORED_STEP, RESTORED_STEP, RESTORED_STEP, STEP]
+    assert predicting == [[], list(range(12, 125, 8)), list(range(12, 125, 8)), list(range(16, 121, 4))]
 
 
 @torch.inference_mode()
@@ -183,3 +183,15 @@ def test_the_table_has_the_first_iteration_and_the_last(random_student, tmp_path
             (sharp,) = restore(random_student, rounded, spikes, [68], exposure=EXPOSURE, iterations=iterations)
         assert rows[row]["psnr"] == pytest.approx(psnr(sharp.clamp(0, 1), truth).item(), abs=2e-3), row
     assert abs(rows["LDN"]["psnr"] - rows["LDN, 1 iteration"]["psnr"]) > 0.01
+
+
+@torch.inference_mode()
+def test_data_consistency_is_left_out_where_short_averages_do_not_fit(student):
+    """The closed form of recipe isi averages --bsn_len spike frames, which may be more than LDN's window."""
+    blur, spikes, _ = recording(1)
+    exposure, total = Exposure(length=97, margin=12), 121
+    wide = student._replace(recipe=ISI | {"consistency": "picture"}, short=31)
+    frames = list(restore(wide, blur, spikes[:, 8 : 8 + total], [60], exposure=exposure))
+    assert len(frames) == 1 and not averaged_times(wide, exposure, total)
+    assert averaged_times(wide._replace(short=25), exposure, total)
+    assert averaged_times(wide._replace(recipe=RESIM), exposure, total)  # averages nothing

@@ -12,19 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_super_resolution import film, seen
 
+from codes.motion.compensation import RESTORED_ERROR, motion_compensated_intensity
+from codes.motion.prediction import DARKEST, predict_along_motion
 from codes.motion.spike_labelling import (
     CHARGE_ERROR,
-    DARKEST,
-    FILM_ERROR,
     NOISE_RATE,
     SKIPPED,
     WORST,
     label_spikes,
-    motion_compensated_intensity,
-    predict,
     redistribute_charge,
 )
-from codes.motion.super_resolution import WindowMeans, super_resolve
+from codes.motion.super_resolution import super_resolve
+from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.simulation.camera import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
 
@@ -104,7 +103,7 @@ def test_the_charge_of_an_interval_is_distributed_as_predicted():
 
 
 def test_constant_light_is_predicted_exactly():
-    torch.testing.assert_close(predict(torch.full((40, 8, 12), 0.3)), torch.full((40, 8, 12), 0.3))
+    torch.testing.assert_close(predict_along_motion(torch.full((40, 8, 12), 0.3)), torch.full((40, 8, 12), 0.3))
 
 
 @pytest.mark.parametrize(("threshold", "ticks", "gain"), [(1, 9, 0.1), (4, 3, 0.66)])
@@ -154,7 +153,7 @@ def test_restored_frames_predict_intensity_better_than_intensity_itself(black, g
 def test_the_labels_of_a_noisy_film_predict_once_more():
     spikes, truth, psnr = few_spikes()
     noisy = truth * (1 + 0.3 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))).clamp(min=0.1)
-    alone = redistribute_charge(label_spikes(spikes, noisy, charge_error=FILM_ERROR), noisy)
+    alone = redistribute_charge(label_spikes(spikes, noisy, charge_error=RESTORED_ERROR), noisy)
     every = list(range(len(truth)))
     assert psnr(refined(spikes, compensated(spikes), noisy, every)) > psnr(alone) + 1
 
@@ -162,7 +161,7 @@ def test_the_labels_of_a_noisy_film_predict_once_more():
 def test_linear_intensity_is_predicted_between_the_computed_times():
     light = column(torch.linspace(0.2, 0.4, 121).tolist()).expand(-1, 8, 12).clone()
     within = slice(40, -40)  # where as many ticks after as before are looked at
-    torch.testing.assert_close(predict(light)[within], light[within], atol=2e-4, rtol=0)
+    torch.testing.assert_close(predict_along_motion(light)[within], light[within], atol=2e-4, rtol=0)
 
 
 def test_an_edge_inside_an_interval_takes_its_charge():
@@ -206,4 +205,4 @@ def test_charge_is_distributed_in_blocks_of_rows_as_in_one(monkeypatch):
 
 def test_the_prediction_of_darkness_has_a_lower_bound():
     """No light at all would say that no spike is possible."""
-    assert torch.equal(predict(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))
+    assert torch.equal(predict_along_motion(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))

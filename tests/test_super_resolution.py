@@ -9,11 +9,11 @@ from codes.data.spikes import Exposure
 from codes.motion import flow
 from codes.motion.super_resolution import (
     STEP,
-    WindowMeans,
     _normal_equations,
     super_resolve,
     super_resolved_intensity,
 )
+from codes.motion.window_means import WindowMeans
 from codes.simulation.demo_scenes import photograph
 
 

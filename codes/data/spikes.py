@@ -36,6 +36,11 @@ class Exposure:
     def center(self) -> int:
         return self.margin + self.length // 2
 
+    @property
+    def frames(self) -> slice:
+        """Spike frames of the exposure, as an index into the stream."""
+        return slice(self.margin, self.margin + self.length)
+
     def centers(self, step: int) -> list[int]:
         """Return the instants of the exposure, `step` spike frames apart, from its first frame on."""
         return list(range(self.margin, self.margin + self.length, step))

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from codes.data.batches import Batch
 from codes.data.spikes import Exposure
 from codes.distillation.teachers import ClosedFormTeacher
-from codes.motion.super_resolution import bicubic_intensity
 from codes.physics.intensity import estimate_intensity
-from codes.physics.sdm import apply_ratios, gray, intensity_ratios, tfp, windows
+from codes.physics.sdm import apply_ratios, bicubic_intensity, intensity_ratios, match_picture_scale, windows
 from codes.recipe import Recipe
 
 
@@ -19,7 +18,7 @@ class StudentInput:
     """Prepare what LDN is fed in training, as its recipe says, and restore with it.
 
     In training, the windows hold the ISI intensity of each pixel on its own, which is fast enough for every step. At
-    inference (`codes.restoration.pipeline`) it is compensated for motion, which is closer to the truth.
+    inference (`codes.restoration.refinement`) it is compensated for motion, which is closer to the truth.
     """
 
     recipe: Recipe
@@ -59,9 +58,3 @@ def closed_form_input(
     intensity = match_picture_scale(intensity, blur, exposure)
     ratios = intensity_ratios(*bicubic_intensity(intensity, times, exposure=exposure, short=short))
     return blur, windows(intensity, times, length), apply_ratios(blur, ratios).flatten(0, 1)
-
-
-def match_picture_scale(intensity: Tensor, blur: Tensor, exposure: Exposure) -> Tensor:
-    """Scale intensity [B,T,h,w] so that its mean over the exposure is that of the picture [B,3,H,W] in gray."""
-    mean = tfp(intensity, exposure.center, exposure.length).mean((1, 2, 3))
-    return intensity * (gray(blur).mean((1, 2, 3)) / mean).view(-1, 1, 1, 1)

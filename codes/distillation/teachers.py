@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from codes.data.spikes import Exposure
 from codes.errors import InputError
-from codes.motion.spike_labelling import motion_compensated_intensity
-from codes.motion.super_resolution import bicubic_intensity, super_resolved_intensity
+from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.super_resolution import super_resolved_intensity
 from codes.physics.intensity import estimate_intensity, isi_intensity
-from codes.physics.sdm import LARGEST_RATIO, apply_ratios, intensity_ratios, sdm, tfp
+from codes.physics.sdm import LARGEST_RATIO, apply_ratios, bicubic_intensity, intensity_ratios, sdm, tfp
 
 
 class NetworkTeacher(nn.Module):

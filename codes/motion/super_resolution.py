@@ -13,12 +13,11 @@ from functools import partial
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from codes.data.spikes import UPSCALE, Exposure
 from codes.motion.flow import fine_flow, interpolate, knot_times, sample
-from codes.physics.sdm import tfp
+from codes.motion.window_means import WindowMeans
 
 REACH, STEP = 48, 2  # spike frames to either side of the target time that are used, and between them
 MEAN_STEP = 8  # spike frames at most between the times whose mean is the intensity of the exposure
@@ -39,7 +38,7 @@ def super_resolved_intensity(
     Runs on the CPU, several times at once. The mean is that of reconstructions too, so that their common errors cancel
     in a ratio. `step`: spike frames between the samples of each reconstruction.
     """
-    mean = intensity[:, exposure.margin : exposure.margin + exposure.length].mean(1)
+    mean = intensity[:, exposure.frames].mean(1)
     # Flow is computed on 0..1, whatever the threshold was.
     scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
     windows = [WindowMeans(stream) for stream in (intensity / scale).cpu().numpy()]
@@ -55,38 +54,6 @@ def super_resolved_intensity(
         fine = dict(zip(distinct, pool.map(reconstruct, distinct), strict=True))
     mean = torch.stack([fine[time] for time in averaged]).mean(0)
     return torch.stack([fine[time] for time in times], 1), mean
-
-
-def bicubic_intensity(
-    intensity: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
-) -> tuple[Tensor, Tensor]:
-    """Enlarge short averages of intensity [B,T,h,w] at N target times, [B,N,1,4h,4w], and its mean over the exposure.
-
-    `short`: spike frames averaged around each time.
-    """
-    mean = upsample_bicubic(tfp(intensity, exposure.center, exposure.length))
-    return torch.stack([upsample_bicubic(tfp(intensity, time, short)) for time in times], 1), mean
-
-
-def upsample_bicubic(intensity: Tensor) -> Tensor:
-    """Enlarge [B,C,h,w] to the size of the picture, [B,C,4h,4w]."""
-    return F.interpolate(intensity, scale_factor=UPSCALE, mode="bicubic")
-
-
-class WindowMeans:
-    """Averages of intensity [T,h,w] over windows of spike frames, cut at its ends, each by one subtraction."""
-
-    def __init__(self, intensity: np.ndarray):
-        self.total = np.zeros((len(intensity) + 1, *intensity.shape[1:]))
-        for time, frame in enumerate(intensity):  # several times as fast as np.cumsum along time
-            np.add(self.total[time], frame, out=self.total[time + 1])
-
-    def __len__(self) -> int:
-        return len(self.total) - 1
-
-    def __call__(self, center: int, length: int) -> np.ndarray:
-        first, end = max(center - length // 2, 0), min(center - length // 2 + length, len(self))
-        return ((self.total[end] - self.total[first]) / (end - first)).astype(np.float32)
 
 
 def super_resolve(means: WindowMeans, center: int, *, step: int = STEP) -> np.ndarray:

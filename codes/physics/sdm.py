@@ -3,11 +3,13 @@
 Source: Chen et al., "SpikeReveal", NeurIPS 2024 (arXiv 2403.09486), section 3.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codes.data.spikes import UPSCALE
+from codes.data.spikes import UPSCALE, Exposure
 
 DARKEST = 1e-3  # lower bound of the denominator, relative to the mean intensity
 LARGEST_RATIO = 255.0  # beyond it a ratio changes no 8-bit picture
@@ -91,6 +93,12 @@ def gray(bgr: Tensor) -> Tensor:
     return 0.11 * blue + 0.59 * green + 0.30 * red  # numbers, not a tensor: nothing is sent to the device
 
 
+def match_picture_scale(intensity: Tensor, blur: Tensor, exposure: Exposure) -> Tensor:
+    """Scale intensity [B,T,h,w] so that its mean over the exposure is that of the picture [B,3,H,W] in gray."""
+    mean = tfp(intensity, exposure.center, exposure.length).mean((1, 2, 3))
+    return intensity * (gray(blur).mean((1, 2, 3)) / mean).view(-1, 1, 1, 1)
+
+
 def at_spike_size(image: Tensor, like: Tensor) -> Tensor:
     """Shrink [B,C,H,W] to the size of `like` [B,C,h,w]: bilinear without antialiasing, as the simulator sees it."""
     return F.interpolate(image, like.shape[-2:], mode="bilinear", antialias=False)
@@ -99,3 +107,19 @@ def at_spike_size(image: Tensor, like: Tensor) -> Tensor:
 def upsample_bilinear(intensity: Tensor) -> Tensor:
     """Enlarge [B,C,h,w] to the size of the picture, [B,C,4h,4w]."""
     return F.interpolate(intensity, scale_factor=UPSCALE, mode="bilinear")
+
+
+def upsample_bicubic(intensity: Tensor) -> Tensor:
+    """Enlarge [B,C,h,w] to the size of the picture, [B,C,4h,4w]."""
+    return F.interpolate(intensity, scale_factor=UPSCALE, mode="bicubic")
+
+
+def bicubic_intensity(
+    intensity: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+) -> tuple[Tensor, Tensor]:
+    """Enlarge short averages of intensity [B,T,h,w] at N target times, [B,N,1,4h,4w], and its mean over the exposure.
+
+    `short`: spike frames averaged around each time.
+    """
+    mean = upsample_bicubic(tfp(intensity, exposure.center, exposure.length))
+    return torch.stack([upsample_bicubic(tfp(intensity, time, short)) for time in times], 1), mean

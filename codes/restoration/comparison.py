@@ -7,7 +7,8 @@ from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.physics.baselines import tfi
 from codes.physics.intensity import estimate_intensity
 from codes.physics.sdm import sdm, tfp, upsample_bilinear
-from codes.restoration.pipeline import Student, reconstruct, refine
+from codes.restoration.reconstruction import Student, reconstruct
+from codes.restoration.refinement import refine
 
 
 def baselines(

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from codes.data.spikes import Exposure
 from codes.distillation.teachers import NetworkTeacher
-from codes.motion.spike_labelling import motion_compensated_intensity
-from codes.motion.super_resolution import bicubic_intensity, super_resolved_intensity
+from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.super_resolution import super_resolved_intensity
 from codes.physics.baselines import tfi
 from codes.physics.intensity import estimate_intensity, isi_intensity
-from codes.physics.sdm import closed_form, gray, sdm, tfp, upsample_bilinear
+from codes.physics.sdm import bicubic_intensity, closed_form, gray, sdm, tfp, upsample_bilinear
 
 Restore = Callable[..., Iterator[Tensor]]  # (blur, spikes, times, exposure=) -> frames [B,3,H,W]
 MOTION_REACH = 128  # spike frames beyond the exposure that ISI intensity and its motion compensation use

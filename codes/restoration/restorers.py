@@ -11,8 +11,8 @@ from codes.memory_format import memory_format
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.networks.tiling import TiledBSN, TiledEDSR, compiled
 from codes.recipe import PUBLISHED, check_bsn_len, in_model, no_weights, settle
-from codes.restoration import methods, pipeline
-from codes.restoration.pipeline import Student
+from codes.restoration import methods, refinement
+from codes.restoration.reconstruction import Student
 
 METHODS = ("ldn", "mfsr", "teacher", "sdm", "tfi", "tfp")
 AVERAGING = ("ldn", "teacher", "sdm", "tfp")  # methods that average `short` spike frames
@@ -56,7 +56,7 @@ def restorer(
         )
         if is_compiled:
             compiled(student.net)
-        return partial(pipeline.restore, student, iterations=iterations)
+        return partial(refinement.restore, student, iterations=iterations)
     if method == "teacher":
         teacher = load_teacher(
             bsn_path,

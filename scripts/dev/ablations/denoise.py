@@ -15,11 +15,10 @@ from codes.data.spikes import Exposure
 from codes.errors import InputError
 from codes.evaluation.metrics import psnr
 from codes.files import short_hash
-from codes.motion.spike_labelling import motion_compensated_intensity
-from codes.motion.super_resolution import upsample_bicubic
+from codes.motion.compensation import motion_compensated_intensity
 from codes.networks import BSN, load, read_recipe
 from codes.physics.intensity import firing_rate, interval_ends, isi_intensity, remove_noise_spikes
-from codes.physics.sdm import apply_ratios, at_spike_size, gray, intensity_ratios, tfp
+from codes.physics.sdm import apply_ratios, at_spike_size, gray, intensity_ratios, tfp, upsample_bicubic
 from codes.recipe import ISI
 from codes.reporting.table import Table
 from scripts.dev.ablations.common import data_label, provenance, written

@@ -13,8 +13,9 @@ import torch
 from codes.cli import option
 from codes.data.images import read_image, write_image
 from codes.errors import InputError
-from codes.motion.spike_labelling import motion_compensated_intensity
-from codes.motion.super_resolution import WindowMeans, super_resolve
+from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.super_resolution import super_resolve
+from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import tfp
 from codes.reporting.table import Table

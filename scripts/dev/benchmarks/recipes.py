@@ -15,17 +15,18 @@ from torch import Tensor, nn
 
 from codes.cli import option
 from codes.data.spikes import UPSCALE, Exposure
-from codes.distillation.student_input import closed_form_input, match_picture_scale
+from codes.distillation.student_input import closed_form_input
 from codes.engine import distributed
 from codes.evaluation.losses import mse, perceptual
 from codes.memory_format import memory_format
 from codes.motion.super_resolution import MEAN_STEP
 from codes.networks import BSN, LDN
 from codes.physics.intensity import estimate_intensity
-from codes.physics.sdm import tfp, windows
+from codes.physics.sdm import match_picture_scale, tfp, windows
 from codes.recipe import RECIPES
 from codes.reporting.machine import seconds_in_turn, spread
-from codes.restoration.pipeline import ITERATIONS, Student, restore
+from codes.restoration.reconstruction import Student
+from codes.restoration.refinement import ITERATIONS, restore
 from scripts.dev.benchmarks.common import FIRING_RATE, print_table
 
 EXPOSURE, SHORT, LENGTH = Exposure(), 9, 21

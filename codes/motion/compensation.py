@@ -1,0 +1,55 @@
+"""Motion-compensated intensity: predicted along motion, then by spike labelling and charge redistribution."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from codes.motion.prediction import DARKEST, predict_along_motion, predict_from_restored
+from codes.motion.spike_labelling import label_spikes, redistribute_charge
+
+PASSES = 2  # each predicts from the labels of the pass before
+RESTORED_ERROR = 0.25  # standard deviation of the logarithm of a charge that restored frames predict
+
+
+def motion_compensated_intensity(
+    spikes: Tensor, intensity: Tensor, restored: Tensor | None = None, times: Sequence[int] = ()
+) -> Tensor:
+    """Remove noise spikes and redistribute the charge of the others along motion: [B,T,h,w] float32.
+
+    spikes: [B,T,h,w] of 0 and 1; intensity: [B,T,h,w], an estimate of each pixel alone or of an earlier refinement
+    iteration, which predicts itself along motion. restored: frames [B,N,h,w] in any scale that were restored from it at
+    ascending `times`; they then predict the intensity between the first and the last of these times.
+    The charge of the result over every interval between two signal spikes is that of one spike.
+    """
+    found = []
+    for index, (one, of_pixels) in enumerate(zip(spikes.cpu(), intensity.cpu(), strict=True)):
+        if restored is None:
+            found.append(_compensate(one, of_pixels))
+        else:
+            found.append(_refine(one, of_pixels, restored[index].detach().cpu(), times))
+    return torch.stack(found).to(spikes.device)
+
+
+def _compensate(spikes: Tensor, intensity: Tensor) -> Tensor:
+    """Label spikes and redistribute their charge by what intensity [T,h,w] predicts along motion, PASSES times."""
+    for _ in range(PASSES):
+        predicted = predict_along_motion(intensity)
+        intensity = redistribute_charge(label_spikes(spikes, predicted), predicted)
+    return intensity
+
+
+def _refine(spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int]) -> Tensor:
+    """Label spikes and redistribute their charge by what restored frames [N,h,w] predict.
+
+    Before the first of their times and after the last, intensity [T,h,w] predicts itself. The result is averaged along
+    motion, and the mean of both predictions is used once more.
+    """
+    predicted = predict_from_restored(intensity, restored, times)
+    once = _labelled(spikes, predicted)
+    return _labelled(spikes, (predicted + predict_along_motion(once)) / 2)
+
+
+def _labelled(spikes: Tensor, predicted: Tensor) -> Tensor:
+    predicted = predicted.clamp(min=DARKEST)
+    return redistribute_charge(label_spikes(spikes, predicted, charge_error=RESTORED_ERROR), predicted)

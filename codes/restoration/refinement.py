@@ -1,0 +1,77 @@
+"""Restoration from a spike stream, in refinement iterations where spikes are few.
+
+    spikes -> intensity                                                codes.physics.intensity
+           -> noise spikes removed, charge redistributed               codes.motion.compensation
+           -> super-resolution, closed form, LDN, data consistency     codes.restoration.reconstruction
+
+The restored frames predict the intensity of the next iteration. Weights of other recipes than resim leave out the
+second stage, and have one iteration.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from codes.data.spikes import Exposure
+from codes.motion.compensation import motion_compensated_intensity
+from codes.physics.intensity import estimate_intensity, isi_intensity
+from codes.physics.sdm import at_spike_size, gray
+from codes.restoration.reconstruction import Student, reconstruct
+
+FEW_SPIKES = 0.2  # a spike frame, in the mean of an exposure: with more, another iteration gains little
+ITERATIONS = 3  # where spikes are few
+# Spike frames between the restored frames that predict intensity in the last iteration, and between the samples of
+# their super-resolution; for an iteration before it half as many frames suffice.
+RESTORED_STEP = 4
+
+
+def restore(
+    student: Student, blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, iterations: int = 0
+) -> Iterator[Tensor]:
+    """Restore blurry pictures [B,3,H,W] in [0,1] from spikes [B,T,h,w] at target times: yield [B,3,H,W], not clipped.
+
+    iterations: of refinement; 0: as many as pay, see `refine`.
+    """
+    *_, intensity = refine(student, blur, spikes, exposure=exposure, iterations=iterations)
+    for frame in reconstruct(student, blur, intensity, times, exposure=exposure):
+        yield frame.sharp
+
+
+def refine(
+    student: Student, blur: Tensor, spikes: Tensor, *, exposure: Exposure, iterations: int = 0
+) -> Iterator[Tensor]:
+    """Yield the intensity [B,T,h,w] of each refinement iteration; only LDN on super-resolved input has more than one.
+
+    iterations: 0: ITERATIONS where any sample of the batch has few spikes, else one. Where LDN's windows fit into the
+    stream at one time only, no frames can predict the intensity between them, and there is one iteration.
+    """
+    if student.recipe["input"] != "mfsr":
+        yield estimate_intensity(spikes, student.recipe["spike_input"])
+        return
+    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
+    yield intensity
+    for remaining in reversed(range((iterations or _iterations_that_pay(intensity, exposure)) - 1)):
+        times = _restored_times(student, exposure, spikes.shape[1], is_last=remaining == 0)
+        if not times:
+            return
+        frames = reconstruct(student, blur, intensity, times, exposure=exposure, step=RESTORED_STEP)
+        restored = torch.cat([at_spike_size(gray(frame.sharp.clamp(0, 1)), intensity) for frame in frames], 1)
+        intensity = motion_compensated_intensity(spikes, intensity, restored, times)
+        yield intensity
+
+
+def _iterations_that_pay(intensity: Tensor, exposure: Exposure) -> int:
+    spikes_a_frame = intensity[:, exposure.frames].mean((1, 2, 3)).min()
+    return ITERATIONS if spikes_a_frame < FEW_SPIKES else 1
+
+
+def _restored_times(student: Student, exposure: Exposure, total: int, *, is_last: bool) -> list[int]:
+    """List the times whose frames predict the next intensity, in the last iteration or before it; too few: empty."""
+    for step in (RESTORED_STEP,) if is_last else (2 * RESTORED_STEP, RESTORED_STEP):
+        inside = exposure.evenly(step)
+        # One time to either side: the intensity there matters to both ends of the exposure.
+        times = {inside[0] - step, *inside, inside[-1] + step}
+        if len(fitting := sorted(time for time in times if student.fits(time, total))) > 1:
+            return fitting
+    return []
