@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from codes.data.spikes import Exposure
 from codes.distillation.student_input import closed_form_input
 from codes.distillation.teachers import ClosedFormTeacher
-from codes.motion.super_resolution import upsample_bicubic
 from codes.physics import intensity
 from codes.physics.intensity import estimate_intensity, firing_rate, remove_noise_spikes
-from codes.physics.sdm import apply_ratios, gray, intensity_ratios, tfp
+from codes.physics.sdm import apply_ratios, gray, intensity_ratios, tfp, upsample_bicubic
 from codes.simulation.camera import add_noise, integrate
 
 
