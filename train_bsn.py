@@ -26,9 +26,9 @@ from codes.physics.sdm import at_spike_size, gray, tfp
 @dataclass(frozen=True)
 class Options(stage.StageOptions):
     bsn_path: str = option("", "weights of BSN: to evaluate with --test_mode, else to start from (fine-tuning)")
-    lr: float = option(3e-4, "learning rate of Adam, falling to 0 along a cosine")
-    epochs: int = option(1001, "length of the run")
-    blur_step: int = option(24, "spike frames between the instants of a sample")
+    lr: float = stage.training_option(3e-4, "learning rate of Adam, falling to 0 along a cosine")
+    epochs: int = stage.training_option(1001, "length of the run")
+    blur_step: int = stage.training_option(24, "spike frames between the instants of a sample")
 
 
 def main(o: Options) -> Rows:

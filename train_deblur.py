@@ -54,9 +54,25 @@ WARM_UP = 0.05  # share of a run of the recipe isi
 ABLATION = "for ablations"
 
 
+def no_teacher(o: "Options") -> str:
+    """Say of an option of the teacher why it has no effect."""
+    return stage.in_test_mode(o) or ("" if o.lambda_tea else "with --lambda_tea 0")
+
+
+def no_reblur(o: "Options") -> str:
+    """Say of --reblur why it has no effect; random times are those of the teacher too."""
+    return stage.in_test_mode(o) or ("" if o.lambda_reblur or o.reblur == "random" else "with --lambda_reblur 0")
+
+
+def starts_from_weights(o: "Options") -> str:
+    """Say of --init why it is not used: the reference trains from scratch whatever weights are given."""
+    is_tuned = o.deblur_path and not o.test_mode and not stage.as_reference(o)
+    return "with --deblur_path, from whose weights training starts" if is_tuned else ""
+
+
 @dataclass(frozen=True)
 class Options(stage.StageOptions):
-    lr: float = option(1e-3, "learning rate of Adam, falling to 0 along a cosine")
+    lr: float = stage.training_option(1e-3, "learning rate of Adam, falling to 0 along a cosine")
     sr_path: str = option("", "weights of EDSR")
     deblur_path: str = option("", "weights of LDN: to evaluate with --test_mode, else to start from (fine-tuning)")
     recipe: str = option(
@@ -68,16 +84,30 @@ class Options(stage.StageOptions):
         choices=("", *PRESETS),
         renamed=FORMER_VALUES["recipe"],
     )
-    teacher: str = option("", "teacher [that of the recipe]", choices=("", *TEACHERS), renamed=FORMER_VALUES["teacher"])
+    teacher: str = option(
+        "",
+        "teacher [that of the recipe]",
+        choices=("", *TEACHERS),
+        renamed=FORMER_VALUES["teacher"],
+        idle=no_teacher,
+    )
     spike_deblur_len: int = option(21, "spike frames that LDN sees")
-    blur_step: int = option(24, "spike frames between the target times of a sample")
-    lambda_tea: float = option(1.0, "weight of the distillation loss; 0: no teacher")
-    lambda_reblur: float = option(100.0, "weight of the reblur loss")
+    blur_step: int = stage.training_option(24, "spike frames between the target times of a sample")
+    lambda_tea: float = stage.training_option(1.0, "weight of the distillation loss; 0: no teacher")
+    lambda_reblur: float = stage.training_option(100.0, "weight of the reblur loss")
     tea_loss: str = option(
-        "lpips", "distillation loss; ssim: (1 - SSIM) + L1, needs no download", choices=("lpips", "ssim")
+        "lpips",
+        "distillation loss; ssim: (1 - SSIM) + L1, needs no download",
+        choices=("lpips", "ssim"),
+        idle=no_teacher,
     )
     center_weight: float = option(
-        0.0, "weight of the measured intensity beside the output of BSN in the teacher; published: 0", group=ABLATION
+        0.0,
+        "weight of the measured intensity beside the output of BSN in the teacher; published: 0",
+        group=ABLATION,
+        unused=lambda o: (
+            "without --bsn_path and --sr_path" if o.center_weight and not (o.bsn_path or o.sr_path) else ""
+        ),
     )
     reblur: str = option(
         "equal",
@@ -85,32 +115,37 @@ class Options(stage.StageOptions):
         "the last frame half; random: equal, at one random time in each part of the exposure, new for every batch",
         choices=REBLUR,
         group=ABLATION,
+        idle=no_reblur,
     )
     consistency: str = option(
         "",
         "picture: tables show LDN with data consistency [that of the recipe]",
         choices=("", *CONSISTENCIES),
     )
-    clip: bool = option(False, "clip the output of LDN to [0,1] before the loss, as published", group=ABLATION)
-    lr_cycles: float | None = option(
+    clip: bool = stage.training_option(
+        False, "clip the output of LDN to [0,1] before the loss, as published", group=ABLATION
+    )
+    lr_cycles: float | None = stage.training_option(
         None,
         "learning-rate cycles over the run, each falls to 0 and rises again; 0: one half cosine [0; recipe reference: "
         "half a cycle in as many batches as there are epochs]",
         aliases=("lr_swings",),
         group=ABLATION,
     )
-    warm_up: float | None = option(
+    warm_up: float | None = stage.training_option(
         None, "share of the run over which the learning rate rises from 0 [recipe isi 0.05, else 0, as published]"
     )
-    use_ssim: bool = option(False, "add (1 - SSIM) to the distillation loss")
+    use_ssim: bool = option(False, "add (1 - SSIM) to the distillation loss", idle=no_teacher)
     init: str = option(
         "",
         "start: LDN returns its image input; random: as published [blur; recipe reference: random]",
         choices=("", "blur", "random"),
         group=ABLATION,
+        unused=starts_from_weights,
+        idle=stage.in_test_mode,
     )
     teacher_cache: str = option(
-        "", "folder for the labels of the teacher, computed once for whole pictures; ram: memory"
+        "", "folder for the labels of the teacher, computed once for whole pictures; ram: memory", idle=no_teacher
     )
 
 
@@ -122,6 +157,8 @@ def main(o: Options) -> Rows:
     run.journal.log(f"input of LDN: {recipe['spike_input']} and {recipe['input']}; teacher: {recipe['teacher']}")
     if o.train_split == "test" and not o.test_mode:
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
+    for line in without_use(o, recipe):
+        run.journal.log(line)
     if "mfsr" in (recipe["input"], recipe["teacher"]) and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: computed once
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
@@ -129,7 +166,8 @@ def main(o: Options) -> Rows:
 
     mfsr, published = ClosedFormTeacher(short=o.bsn_len), published_teacher(o, recipe, run)
     teachers = {"published": published, "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False), "mfsr": mfsr}
-    teacher = mfsr if recipe["input"] == "mfsr" else teachers.get(recipe["teacher"])  # whose ratios can be kept
+    teaches = teachers.get(recipe["teacher"]) if o.lambda_tea else None
+    teacher = mfsr if recipe["input"] == "mfsr" else teaches  # whose ratios can be kept
     student = StudentInput(recipe, length=o.spike_deblur_len, short=o.bsn_len, exposure=exposure, mfsr=mfsr)
     supervision = supervise(o, recipe, teacher)
     times = exposure.centers(SEQUENCE_STEP if recipe["teacher"] == "resim" else o.blur_step)
@@ -165,7 +203,8 @@ def supervise(
     o: Options, recipe: Recipe, teacher: NetworkTeacher | ClosedFormTeacher | None
 ) -> TeacherDistillation | ResimulatedTruth:
     """Return what LDN learns from."""
-    distance = None if o.test_mode else perceptual(o.tea_loss, rescaled=not stage.as_reference(o))
+    is_compared = not o.test_mode and (o.lambda_tea or recipe["teacher"] == "resim")
+    distance = None if not is_compared else perceptual(o.tea_loss, rescaled=not stage.as_reference(o))
     if recipe["teacher"] == "resim":
         return ResimulatedTruth(distance)
     return TeacherDistillation(
@@ -211,21 +250,37 @@ def choose_recipe(o: Options) -> Recipe:
     Raises: InputError for options that do not go together, before anything is made.
     """
     default = PUBLISHED if o.bsn_path or o.sr_path else RESIM if is_resimulated(o.base_folder) else ISI
-    recipe = stage.settle_recipe(o, o.deblur_path, default=default)
+    recipe = stage.settle_recipe(replace(o, teacher="") if o.test_mode else o, o.deblur_path, default=default)
     if o.deblur_path:
         check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
+    if o.bsn_path or o.sr_path or recipe["teacher"] == "published":
+        stage.need(o, "bsn_path", "sr_path")
+    if o.test_mode:
+        return recipe
     if o.reblur == "random" and (o.teacher_cache or recipe["teacher"] == "mfsr"):
         raise InputError(
             "--reblur random: the labels are at other times for every batch and cannot be kept; leave out "
             "--teacher_cache, and choose --teacher published or sdm"
         )
-    if o.test_mode:
-        return recipe
     if recipe["input"] == "mfsr" and recipe["teacher"] != "resim":
         raise InputError(f"--teacher {recipe['teacher']}: LDN's image input is mfsr, which only resim can teach")
     if recipe["teacher"] == "resim":
         check_resimulated(o)
+    elif not (o.lambda_tea or o.lambda_reblur):
+        raise InputError("--lambda_tea 0 --lambda_reblur 0: nothing is left to learn; one has to be above 0")
     return recipe
+
+
+def without_use(o: Options, recipe: Recipe) -> list[str]:
+    """Return a line for each given option that this recipe makes no use of; the result is the same without it."""
+    if o.test_mode:
+        return []
+    lines = []
+    if o.bsn_path and recipe["teacher"] != "published" and not o.evaluate_every:
+        lines.append("--bsn_path and --sr_path have no effect: they are not the teacher, and no table is made")
+    if o.teacher_cache and recipe["teacher"] == "resim" and recipe["input"] != "mfsr":
+        lines.append("--teacher_cache has no effect: the data hold the truth, and no label is computed")
+    return lines
 
 
 def check_resimulated(o: Options) -> None:
@@ -246,8 +301,7 @@ def published_teacher(o: Options, recipe: Recipe, run: stage.Run) -> NetworkTeac
     """Return the teacher on BSN and EDSR, where their weights are given or needed."""
     if not (o.bsn_path or o.sr_path or recipe["teacher"] == "published"):
         return None
-    bsn = stage.network(BSN(), o.bsn_path, run, needed="--bsn_path")
-    edsr = stage.network(EDSR(), o.sr_path, run, needed="--sr_path")
+    bsn, edsr = stage.network(BSN(), o.bsn_path, run), stage.network(EDSR(), o.sr_path, run)
     trained_for = settle({}, {path: read_recipe(path) for path in (o.bsn_path, o.sr_path)}, PUBLISHED)
     return NetworkTeacher(
         bsn, edsr, short=o.bsn_len, center_weight=o.center_weight, spike_input=trained_for["spike_input"]

@@ -1,8 +1,14 @@
-"""Command line: fields of a dataclass become flags, and errors become one line with an exit code."""
+"""Command line: fields of a dataclass become flags, and errors become one line with an exit code.
+
+No given option is ignored silently. One that the others leave without effect is refused where the result would be
+another than was asked for (`unused`), and named in one line where the result is the same (`idle`), since published
+commands carry such options. An option that is left at its default is never given.
+"""
 
 import argparse
 import dataclasses
 import math
+import os
 import sys
 import types
 import typing
@@ -24,15 +30,19 @@ def option(
     positional: bool = False,
     group: str = "",
     unused: Callable[[Any], str] | None = None,
+    idle: Callable[[Any], str] | None = None,
 ) -> Any:
     """Describe one field of an options dataclass. A required option has the default `dataclasses.MISSING`.
 
     renamed: former values and what they are called now; aliases: former names of the flag. Both are accepted and not
-    listed in the help. group: heading under which the help lists the option. unused: returns, for all options, beside
-    or without what this one has no effect ("without --video"), or nothing where it has one: see `check_used`.
+    listed in the help. group: heading under which the help lists the option. unused, idle: return, for all options,
+    beside or without what this one has no effect ("without --video"), or nothing where it has one; it is then refused,
+    or only named.
     """
-    metadata = {"help": help, "choices": choices, "renamed": renamed or {}, "aliases": aliases, "unused": unused}
-    return dataclasses.field(default=default, metadata=metadata | {"positional": positional, "group": group})
+    metadata = {"help": help, "choices": choices, "renamed": renamed or {}, "aliases": aliases, "group": group}
+    return dataclasses.field(
+        default=default, metadata=metadata | {"positional": positional, "unused": unused, "idle": idle}
+    )
 
 
 def parse(options: type, description: str, argv: list[str] | None = None) -> Any:
@@ -53,18 +63,32 @@ def parse(options: type, description: str, argv: list[str] | None = None) -> Any
     given = {name: value for name, value in values.items() if value is not missing}
     result = options(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
     check_used(result, given)
+    if os.environ.get("RANK", "0") == "0":  # the other processes of torchrun have the same options
+        for line in without_effect(result):
+            print(line, file=sys.stderr)
     return result
 
 
 def check_used(options: Any, given: Iterable[str] | None = None) -> None:
-    """Raise InputError for a given option that has no effect beside the others.
+    """Raise InputError for a given option that is not used beside the others.
 
     given: names of the options on the command line; without them, those whose value is not the default.
     """
     for field in dataclasses.fields(options):
-        is_given = getattr(options, field.name) != field.default if given is None else field.name in given
+        is_given = _is_set(options, field) if given is None else field.name in given
         if is_given and field.metadata["unused"] and (why := field.metadata["unused"](options)):
             raise InputError(f"--{field.name}: not used {why}; leave it out")
+
+
+def without_effect(options: Any) -> list[str]:
+    """Return a line for each option that is not at its default and changes nothing beside the others."""
+    ruled = [field for field in dataclasses.fields(options) if field.metadata["idle"] and _is_set(options, field)]
+    reasons = {field.name: field.metadata["idle"](options) for field in ruled}
+    return [f"--{name} has no effect {why}" for name, why in reasons.items() if why]
+
+
+def _is_set(options: Any, field: dataclasses.Field) -> bool:
+    return getattr(options, field.name) != field.default
 
 
 def _add_argument(parser: Any, field: dataclasses.Field, hint: Any) -> None:

@@ -1,11 +1,13 @@
 """From the options of a stage to its run: processes, device, folder, loaders, networks."""
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -13,9 +15,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from codes.cli import option, shown
+from codes.cli import check_used, option, shown
 from codes.data.batches import Batches, Packed
-from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset
+from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset, refuse_real
 from codes.data.fingerprint import fingerprint
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.label_cache import cache_labels
@@ -34,6 +36,26 @@ Options = TypeVar("Options", bound="StageOptions")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 
+def in_test_mode(o: "StageOptions") -> str:
+    """Say of an option of the training why it has no effect."""
+    return "with --test_mode" if o.test_mode else ""
+
+
+def one_split(o: "StageOptions") -> str:
+    """Say why --train_split has no effect: real data have one split, unless they lie in folders train and test."""
+    is_single = o.data_type == "real" and not Path(o.base_folder, "test").is_dir()
+    return in_test_mode(o) or (f"with --data_type real, {o.base_folder} has no folder test" if is_single else "")
+
+
+def no_worker(o: "StageOptions") -> str:
+    """Say why no worker process reads data."""
+    is_cached = o.cache != "none" and not o.evaluate_every and not o.test_mode
+    return f"with --cache {o.cache} and --evaluate_every 0" if is_cached else ""
+
+
+training_option = functools.partial(option, idle=in_test_mode)
+
+
 @dataclasses.dataclass(frozen=True)
 class StageOptions:
     """What all three stages can be told."""
@@ -46,15 +68,20 @@ class StageOptions:
     exp_name: str = option("", "name of the run; the same command again resumes it [the data type]")
     test_mode: bool = option(False, "evaluate the given weights, train nothing")
     train_split: str = option(
-        "train", "split to train on; test: self-supervised adaptation to it", choices=("train", "test")
+        "train",
+        "split to train on; test: self-supervised adaptation to it",
+        choices=("train", "test"),
+        idle=one_split,
     )
-    lr: float = option(1e-3, "learning rate of Adam")
-    epochs: int = option(101, "length of the run")
-    steps: int | None = option(None, "stop after so many optimiser steps; the same command without it goes on")
-    bs: int = option(4, "pictures a batch, over all processes")
-    roi_size: tuple[int, ...] = option((512,), "crop in picture pixels: side, or height and width; 0: whole pictures")
-    seed: int | None = option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
-    augment: bool = option(False, "turn and mirror square crops at random; off as published")
+    lr: float = training_option(1e-3, "learning rate of Adam")
+    epochs: int = training_option(101, "length of the run")
+    steps: int | None = training_option(None, "stop after so many optimiser steps; the same command without it goes on")
+    bs: int = training_option(4, "pictures a batch, over all processes")
+    roi_size: tuple[int, ...] = training_option(
+        (512,), "crop in picture pixels: side, or height and width; 0: whole pictures"
+    )
+    seed: int | None = training_option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
+    augment: bool = training_option(False, "turn and mirror square crops at random; off as published")
     bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
     width: int | None = option(None, "width of the pictures, where there are none to tell")
     height: int | None = option(None, "height of the pictures, where there are none to tell")
@@ -76,16 +103,21 @@ class StageOptions:
         renamed=FORMER_VALUES["spike_input"],
     )
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    workers: int | None = option(None, "processes that read data [the cores, at most 4]")
-    cache: str = option("none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device"))
-    precision: str = option(
-        "auto", "of the networks; auto: bf16 to train on GPUs that have it, else fp32", choices=PRECISIONS
+    workers: int | None = option(None, "processes that read data [the cores, at most 4]", idle=no_worker)
+    cache: str = training_option(
+        "none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device")
     )
-    compile: bool = option(False, "train with torch.compile: minutes to start, then faster steps")
+    precision: str = option(
+        "auto",
+        "of the networks; auto: bf16 to train on GPUs that have it, else fp32",
+        choices=PRECISIONS,
+        idle=distributed.no_tf32,
+    )
+    compile: bool = training_option(False, "train with torch.compile: minutes to start, then faster steps")
     check_data: bool = option(False, "first read all data once, and list all that is wrong with them")
-    evaluate_every: int = option(10, "epochs between evaluations; 0: no test data needed")
-    save_every: float = option(10.0, "minutes between states to go on from; 0: after every batch")
-    force_resume: bool = option(False, "go on with a run although options changed")
+    evaluate_every: int = training_option(10, "epochs between evaluations; 0: no test data needed")
+    save_every: float = training_option(10.0, "minutes between states to go on from; 0: after every batch")
+    force_resume: bool = training_option(False, "go on with a run although options changed")
 
 
 # What --recipe reference requires of other flags: the values that agree with it, the default first.
@@ -121,8 +153,9 @@ def as_reference(o: StageOptions) -> bool:
 def with_defaults(o: Options) -> Options:
     """Return the options with the defaults that depend on the recipe.
 
-    Raises: InputError naming the flags that contradict --recipe reference.
+    Raises: InputError naming a flag that is not used, or that contradicts --recipe reference.
     """
+    check_used(o)
     chosen = {"seed": 42 if as_reference(o) else 0, "init": "random" if as_reference(o) else "blur", "lr_cycles": 0.0}
     missing = {name: value for name, value in chosen.items() if getattr(o, name, value) in (None, "")}
     if not as_reference(o):
@@ -152,6 +185,8 @@ class Run:
 def open_run(o: StageOptions, stage: str) -> Run:
     """Join the other processes, seed, and open the folder of the run; an evaluation gets a folder of its own in it."""
     _check(o)
+    if o.test_mode:
+        need(o, f"{stage}_path")
     device = distributed.start(o.device)
     if o.compile and not o.test_mode:
         distributed.check_compiler(device)
@@ -269,17 +304,20 @@ def frames(recipe: Recipe, *, margin: int) -> Exposure:
     return Exposure() if recipe["spike_input"] == "isi" else Exposure(margin=margin)
 
 
-def network(net: nn.Module, path: str, run: Run, *, needed: str = "") -> nn.Module:
+def need(o: StageOptions, *names: str) -> None:
+    """Raise InputError if one of these options, which name weights, is not given."""
+    for name in names:
+        if not getattr(o, name):
+            raise InputError(f"--{name} is missing: the weights that this command needs")
+
+
+def network(net: nn.Module, path: str, run: Run) -> nn.Module:
     """Fill a network from a file and move it to the device in its fastest memory format.
 
     Without a file the weights are random.
-
-    Raises: InputError if there is no file and `needed`, the flag that gives one, is named.
     """
     if path:
         load(net, path)
-    elif needed:
-        raise InputError(f"{needed} is missing: the weights that this command needs")
     return net.to(run.device, memory_format=memory_format(run.device))
 
 
@@ -294,7 +332,7 @@ def starting_network(o: StageOptions, net: nn.Module, flag: str, run: Run) -> nn
             run.journal.log(f"{flag} {path}: only evaluated in --test_mode; --recipe reference trains from scratch")
             return network(net, "", run)
         run.journal.log(f"fine-tuning: training starts from the weights of {flag} {path}")
-    return network(net, path, run, needed=flag if o.test_mode else "")
+    return network(net, path, run)
 
 
 def _new_folder(name: str) -> str:
@@ -338,6 +376,11 @@ def _check(o: StageOptions) -> None:
         raise InputError(f"--warm_up {o.warm_up:g}: a share of the run, 0 to 1")
     if not o.save_every >= 0:
         raise InputError(f"--save_every {o.save_every:g}: minutes, 0 or more")
+    if bool(o.height) != bool(o.width):
+        raise InputError("--height and --width belong together")
+    refuse_real(o.base_folder, o.data_type)
+    if o.data_type == "real" and (truth := Path(o.base_folder, "test", "sharp_data")).is_dir():
+        raise InputError(f"--data_type real: {truth} would not be compared with; leave it out")
 
 
 def dataset(
@@ -351,8 +394,6 @@ def dataset(
     checked: bool = True,
 ) -> SpikeDataset:
     """Open a split of the data set that the options name."""
-    if bool(o.height) != bool(o.width):
-        raise InputError("--height and --width belong together")
     labels = getattr(o, "teacher_cache", "")
     return SpikeDataset(
         o.base_folder,

@@ -73,7 +73,8 @@ class Options:
     spike_deblur_len: int = option(21, "spike frames that LDN is fed", unused=LDN)
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole", unused=NETWORKS)
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS)
+    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
+                            idle=distributed.no_tf32)  # fmt: skip
     compile: bool = option(False, "starts in a minute or two, then is faster; on a GPU: CUDA graphs", unused=LDN)
     force: bool = option(False, "write over what exists", unused=lambda o: o.missing and "beside --missing")
     missing: bool = option(False, "restore only the pairs whose frames or video are missing: continues after a stop")

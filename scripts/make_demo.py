@@ -35,6 +35,10 @@ from codes.simulation.demo_scenes import EXPOSED, PHOTOGRAPHS, blurry, film
 SAMPLE = "000019"  # the published name of the first sample of a sequence
 
 
+def only_tested(o: "Options") -> str:
+    return "" if o.train else "with --train 0"
+
+
 @dataclass(frozen=True)
 class Options:
     output: str = option("data/demo", "folder of the data set")
@@ -44,8 +48,10 @@ class Options:
     threshold: tuple[float, ...] = option((1.0,), "V_th of the spike camera in the paper's units (1, 2, 4), or a range")
     noise: bool = option(True, "add noise spikes of the sensor")
     seed: int = option(0, "seed of the scenes")
-    sequence: bool = option(False, "also the seven sharp pictures of each training scene")
-    variety: bool = option(False, "more kinds of training scenes: textures, text, faces; slow to fast, dark to bright")
+    sequence: bool = option(False, "also the seven sharp pictures of each training scene", idle=only_tested)
+    variety: bool = option(
+        False, "more kinds of training scenes: textures, text, faces; slow to fast, dark to bright", idle=only_tested
+    )
 
 
 def main(options: Options) -> None:

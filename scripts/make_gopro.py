@@ -45,6 +45,14 @@ def without_film(o: "Options") -> str:
     return "" if o.film else "without --film"
 
 
+def without_noise(o: "Options") -> str:
+    return "" if o.noise else "with --no-noise"
+
+
+def without_raft(o: "Options") -> str:
+    return "" if o.interpolator == "raft" else f"with --interpolator {o.interpolator}, only with raft"
+
+
 @dataclass(frozen=True)
 class Options:
     input: str = option(
@@ -53,13 +61,15 @@ class Options:
     output: str = option(MISSING, "folder of the data set")
     factor: int = option(8, "spike frames from one raw frame to the next", choices=FACTORS)
     interpolator: str = option("dis", "how the frames between are made; none: they are there", choices=INTERPOLATORS)
-    weights: str = option("", "file with RAFT weights; without it torchvision downloads them")
+    weights: str = option("", "file with RAFT weights; without it torchvision downloads them", unused=without_raft)
     test_sequences: tuple[str, ...] = option((), "sequences for test, where the input has no folders train and test")
     threshold: tuple[float, ...] = option((1.0,), "V_th in the paper's units; several make a set for each")
     white: int = option(0, "value of white in 16-bit pictures, 4095 for 12 bits [65535]")
     noise: bool = option(True, "noise spikes of the sensor")
-    noise_mean: float = option(NOISE_GAP_MEAN, "mean gap between noise spikes, in pixels times spike frames")
-    noise_std: float = option(NOISE_GAP_STD, "its standard deviation")
+    noise_mean: float = option(
+        NOISE_GAP_MEAN, "mean gap between noise spikes, in pixels times spike frames", unused=without_noise
+    )
+    noise_std: float = option(NOISE_GAP_STD, "its standard deviation", unused=without_noise)
     seed: int = option(0, "seed of phases and noise")
     spike_full: bool = option(
         False, "also spikes at the size of the picture", unused=lambda o: "with --film" if o.film else ""
@@ -71,7 +81,7 @@ class Options:
     )
     workers: int = option(1, "processes")
     shard: str = option("1/1", "make the i-th of n shares of the sequences, as i/n")
-    device: str = option("", "where RAFT runs; by default on the GPU if there is one")
+    device: str = option("", "where RAFT runs; by default on the GPU if there is one", idle=without_raft)
     film: int = option(
         0,
         "instead of samples, make one recording of each sequence: a film exposed for so many per cent of the time, one "
@@ -87,6 +97,10 @@ def main(o: Options) -> None:
     share, shares = check(o)
     footage = find(o.input, test_sequences=o.test_sequences)
     keep_off_raw(o, footage)
+    if o.white and not any(sequence.is_deep() for sequence in footage):
+        raise InputError(f"--white {o.white}: not used, {o.input} has no pictures of 16 bits; leave it out")
+    if o.sequence and not any(sequence.split == "test" for sequence in footage):
+        print("--sequence has no effect without test sequences; see --test_sequences", file=sys.stderr)
     if o.interpolator == "raft":
         raft_flow(o.weights, "cpu")  # weights that are missing are named before anything is written
     begin(o)
@@ -101,7 +115,7 @@ def main(o: Options) -> None:
         print(f"{len(failures)} incomplete; repair them and run the same command again:", file=sys.stderr)
         for sequence, error in failures.items():
             print(f"  {label(sequence)}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if all(isinstance(error, InputError) for error in failures.values()) else 1)
 
 
 def list_unfinished(o: Options, footage: list[Footage]) -> tuple[dict[Footage, Work], dict[Footage, Exception]]:

@@ -56,6 +56,8 @@ def main(o: Options) -> None:
     check_range(o, "seed", 0)
     if len(o.threshold) != 2 or o.threshold[0] > o.threshold[1]:
         raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest are accepted")
+    if len({Path(base).resolve() for base in o.base_folder}) < len(o.base_folder):
+        raise InputError(f"--base_folder {' '.join(o.base_folder)}: names a data set twice; once is accepted")
     folder, teacher = Path(o.output), ClosedFormTeacher()
     sources = [SpikeDataset(base, "train", fields=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
     begin(o, sources)

@@ -1,60 +1,224 @@
-"""No flag is ignored: each is used in every mode of its program, or refused by name where it would not be."""
+"""No flag is ignored: each is used in every mode of its program, or refused or named where it would not be."""
 
 import dataclasses
 import os
+import shlex
 from importlib import import_module
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import make_data
 
+import train_bsn
+import train_deblur
 from codes.cli import parse
 from codes.data.images import write_image
 from codes.data.spikes import write_spikes
 from codes.engine import Journal
 from codes.errors import InputError
-from codes.networks import LDN
+from codes.networks import BSN, EDSR, LDN
+from codes.recipe import ISI, PUBLISHED
 
+ROOT = Path(__file__).resolve().parent.parent
 USED = ()  # in every mode
-# Program: flag: command lines in which it could not be used, or whose value means nothing, and what they are refused
-# with. A new flag belongs here.
+
+
+def refused(words: str, message: str) -> tuple[tuple[str, str, str], ...]:
+    """A command line in which a flag is not used, or its value means nothing, and what it is refused with."""
+    return (("refused", words, message),)
+
+
+def told(words: str, why: str) -> tuple[tuple[str, str, str], ...]:
+    """A command line in which a flag changes nothing, and the reason that is given."""
+    return (("told", words, why),)
+
+
+def only_trained(words: str) -> tuple[tuple[str, str, str], ...]:
+    """A flag of the training alone."""
+    return told(f"--test_mode {words}", "with --test_mode")
+
+
+STAGE = {
+    **dict.fromkeys(("base_folder", "save_folder", "exp_name", "test_mode", "use_small", "device", "check_data"), USED),
+    "data_type": refused("--data_type real --base_folder data", "data/test/sharp_data would not be compared with")
+    + refused("--data_type GOPRO --base_folder real", "real: holds samples itself, not in train and test"),
+    "train_split": only_trained("--train_split test")
+    + told("--data_type real --base_folder real --train_split test", "with --data_type real, real has no folder test"),
+    "lr": only_trained("--lr 1e-2"),
+    "epochs": only_trained("--epochs 3"),
+    "steps": only_trained("--steps 3"),
+    "bs": only_trained("--bs 8"),
+    "roi_size": only_trained("--roi_size 256"),
+    "seed": only_trained("--seed 1"),
+    "augment": only_trained("--augment"),
+    "bsn_path": USED,
+    "bsn_len": USED,
+    "width": refused("--base_folder data --width 64", "--height and --width belong together"),
+    "height": refused("--base_folder data --height 32", "--height and --width belong together"),
+    "spike_full": USED,
+    "recipe": USED,
+    "spike_input": refused("--recipe reference --spike_input isi", "--spike_input isi: contradicts --recipe reference"),
+    "workers": told("--cache ram --evaluate_every 0 --workers 2", "with --cache ram and --evaluate_every 0"),
+    "cache": only_trained("--cache ram"),
+    "precision": told("--device cpu --precision tf32", "on a CPU, which has no TF32"),
+    "compile": only_trained("--compile"),
+    "evaluate_every": only_trained("--evaluate_every 5"),
+    "save_every": only_trained("--save_every 5"),
+    "force_resume": only_trained("--force_resume"),
+}
+ENLARGED = refused("--spike_full", "--spike_full: EDSR and LDN enlarge spikes by 4")
+TAUGHT = "--base_folder data --bsn_path bsn.pth --sr_path sr.pth"
+RESIMULATED = "--base_folder resimulated --tea_loss ssim"
+SIMULATED = "not used with the truth of re-simulated scenes"
 FLAGS = {
+    "train_bsn": STAGE
+    | {"bsn_path": refused("--test_mode", "--bsn_path is missing"), "blur_step": only_trained("--blur_step 12")},
+    "train_sr": STAGE
+    | {
+        "sr_path": refused("--test_mode", "--sr_path is missing"),
+        "spike_full": ENLARGED,
+        "bsn_len": told("--bsn_len 5", "without --bsn_path"),
+        "bsn_path": told("--evaluate_every 0 --bsn_path bsn.pth", "with --evaluate_every 0"),
+    },
+    "train_deblur": STAGE
+    | {
+        "sr_path": refused("--base_folder data --sr_path sr.pth", "--bsn_path is missing"),
+        "bsn_path": refused("--base_folder data --bsn_path bsn.pth", "--sr_path is missing"),
+        "deblur_path": refused(f"--test_mode {TAUGHT}", "--deblur_path is missing"),
+        "spike_full": ENLARGED,
+        "recipe": refused("--base_folder data --recipe isi --deblur_path LDN.pth", "made for --spike_input counts"),
+        "teacher": only_trained("--teacher sdm")
+        + told("--lambda_tea 0 --teacher sdm", "with --lambda_tea 0")
+        + refused("--base_folder data --recipe resim --teacher sdm", "which only resim can teach"),
+        "spike_deblur_len": USED,
+        "blur_step": only_trained("--blur_step 12") + refused(f"{RESIMULATED} --blur_step 12", SIMULATED),
+        "lambda_tea": only_trained("--lambda_tea 2")
+        + refused(f"{RESIMULATED} --lambda_tea 2", SIMULATED)
+        + refused("--base_folder data --lambda_tea 0 --lambda_reblur 0", "nothing is left to learn"),
+        "lambda_reblur": only_trained("--lambda_reblur 1") + refused(f"{RESIMULATED} --lambda_reblur 0", SIMULATED),
+        "tea_loss": only_trained("--tea_loss ssim") + told("--lambda_tea 0 --tea_loss ssim", "with --lambda_tea 0"),
+        "center_weight": refused("--center_weight 0.5", "not used without --bsn_path and --sr_path")
+        + refused(f"{RESIMULATED} --recipe resim --bsn_path bsn.pth --sr_path sr.pth --center_weight 0.5", SIMULATED),
+        "reblur": only_trained("--reblur trapezoid")
+        + told("--lambda_reblur 0 --reblur trapezoid", "with --lambda_reblur 0")
+        + refused(f"{RESIMULATED} --reblur trapezoid", SIMULATED)
+        + refused("--base_folder data --reblur random", "the labels are at other times for every batch"),
+        "consistency": USED,
+        "clip": only_trained("--clip"),
+        "lr_cycles": only_trained("--lr_cycles 2"),
+        "warm_up": only_trained("--warm_up 0.1"),
+        "use_ssim": only_trained("--use_ssim")
+        + told("--lambda_tea 0 --use_ssim", "with --lambda_tea 0")
+        + refused(f"{RESIMULATED} --use_ssim", SIMULATED),
+        "init": only_trained("--init random")
+        + refused("--deblur_path LDN.pth --init random", "not used with --deblur_path, from whose weights"),
+        "teacher_cache": only_trained("--teacher_cache labels")
+        + told("--lambda_tea 0 --teacher_cache labels", "with --lambda_tea 0")
+        + refused(f"{TAUGHT} --reblur random --teacher_cache labels", "cannot be kept"),
+    },
+    "scripts.make_gopro": {
+        **dict.fromkeys(("input", "factor", "interpolator", "noise", "seed", "workers", "film"), USED),
+        "output": refused("frames --output frames/set", "lies among the raw data"),
+        "weights": refused("frames --output set --weights raft.pth", "with --interpolator dis, only with raft"),
+        "test_sequences": refused("frames --output set --test_sequences other", "no sequence named 'other'"),
+        "threshold": refused("frames --output set --threshold 1 1", "one or several different values"),
+        "white": refused(
+            "frames --output set --white 4095", "--white 4095: not used, frames has no pictures of 16 bits"
+        ),
+        "noise_mean": refused("frames --output set --no-noise --noise_mean 9", "not used with --no-noise"),
+        "noise_std": refused("frames --output set --no-noise --noise_std 9", "not used with --no-noise"),
+        "spike_full": refused("frames --output set --film 50 --spike_full", "not used with --film"),
+        "sequence": refused("frames --output set --film 50 --sequence", "not used with --film"),
+        "exposure": refused("frames --output set --exposure 49", "not used without --film"),
+        "truth_step": refused("frames --output set --truth_step 4", "not used without --film"),
+        "spike_rate": refused("frames --output set --spike_rate 9", "not used without --film"),
+        "shard": refused("frames --output set --shard 3/2", "--shard 3/2"),
+        "device": told("frames --output set --device cpu", "with --interpolator dis, only with raft"),
+    },
+    "scripts.make_demo": {
+        **dict.fromkeys(("output", "train", "test", "size", "threshold", "noise", "seed"), USED),
+        "sequence": told("--train 0 --sequence", "with --train 0"),
+        "variety": told("--train 0 --variety", "with --train 0"),
+    },
+    "scripts.make_rig": {
+        **dict.fromkeys(
+            ("input", "output", "pictures", "vary", "severity", "ratio", "threshold", "noise", "seed"), USED
+        ),
+        "pairs": refused("--pictures 3 --pairs 3", "not used beside --pictures"),
+        "frames": refused("--frames 999", "not used without --pictures"),
+        "size": refused("frames --size 512", "not used beside a video"),
+        "factor": refused("--factor 24", "not used without a video"),
+        "interpolator": refused("--interpolator none", "not used without a video"),
+    },
+    "scripts.resimulate": {
+        "base_folder": refused("--base_folder data ./data --output set", "names a data set twice"),
+        "data_type": refused("--base_folder real --output set", "give --data_type real"),
+        "output": USED,
+        "threshold": refused("--base_folder data --output set --threshold 1", "smallest and largest"),
+        "seed": USED,
+    },
+    "scripts.tables": {
+        **dict.fromkeys(("base_folder", "deblur_path", "output", "use_small", "device", "workers"), USED),
+        "threshold": refused("--base_folder threshold_2 --threshold 4", "threshold_2 was made at V_th 2"),
+        "bsn_path": refused("--base_folder data --bsn_path bsn.pth bsn.pth", "--bsn_path: one file, or one for each"),
+        "sr_path": refused("--base_folder data --sr_path sr.pth sr.pth", "--sr_path: one file, or one for each"),
+        "cost_size": refused("--cost_size 720", "--cost_size 720: height and width"),
+    },
     "scripts.export": {
         "weights": USED,
         "out": USED,
         "formats": USED,
-        "spike_deblur_len": ("LDN.pth --spike_deblur_len 9", "--spike_deblur_len 21"),
+        "spike_deblur_len": refused("LDN.pth --spike_deblur_len 9", "--spike_deblur_len 21"),
         "force": USED,
     },
     "scripts.figures": {
-        "run": ("empty", "no step-*/means.csv found"),
+        "run": refused("empty", "no step-*/means.csv found"),
         "output": USED,
-        "samples": ("sr --samples -1", "--samples -1"),
-        "width": ("sr --width 99", "--width 99: no grid is drawn"),
-        "better_by": ("sr --better_by 2", "--better_by is for runs of train_deblur.py"),
+        "samples": refused("sr --samples -1", "--samples -1"),
+        "width": refused("sr --width 99", "--width 99: no grid is drawn"),
+        "better_by": refused("sr --better_by 2", "--better_by is for runs of train_deblur.py"),
     },
     "scripts.inspect_spikes": {
         "files": USED,
-        "picture": ("a.dat a.dat --picture a.png", "--picture a.png: belongs to one file"),
+        "picture": refused("a.dat a.dat --picture a.png", "--picture a.png: belongs to one file"),
         "instant": USED,
         "output": USED,
     },
     "scripts.dev.kill_test": {
-        "kills": ("--kills 0", "--kills 0: at least 1"),
+        "kills": refused("--kills 0", "--kills 0: at least 1"),
         "stages": USED,
         "seed": USED,
-        "output": ("--output LDN.pth", "LDN.pth: exists already"),
+        "output": refused("--output LDN.pth", "LDN.pth: exists already"),
         "force": USED,
     },
     "scripts.dev.soak": {
-        "pid": ("999999999 LDN.pth", "999999999: no such process"),
-        "log": ("PID missing.log", "missing.log: no such file"),
-        "output": ("PID LDN.pth --output soaked", "soaked/soak.csv: exists already"),
-        "every": ("PID LDN.pth --every 0", "--every 0: seconds above 0"),
+        "pid": refused("999999999 LDN.pth", "999999999: no such process"),
+        "log": refused("PID missing.log", "missing.log: no such file"),
+        "output": refused("PID LDN.pth --output soaked", "soaked/soak.csv: exists already"),
+        "every": refused("PID LDN.pth --every 0", "--every 0: seconds above 0"),
     },
+    "scripts.dev.ablations.closed_form": dict.fromkeys(("base_folder", "output"), USED),
+    "scripts.dev.ablations.real": {"streams": refused("", "--streams is missing"), "output": USED},
+    "scripts.dev.ablations.denoise": {
+        "base_folder": USED,
+        "bsn_path": refused("", "--bsn_path is missing"),
+        "output": USED,
+    },
+    "scripts.dev.ablations.train": {
+        **dict.fromkeys(("base_folder", "test_folder", "steps", "bs", "roi_size", "device", "output"), USED),
+        "resimulated": refused("--only isi,\\ teacher\\ sdm --resimulated set", "--resimulated: none of the rows"),
+        "bsn_path": refused("--only recipe --resimulated set --bsn_path bsn.pth", "--bsn_path: none of the rows"),
+        "sr_path": refused("--only recipe --resimulated set --sr_path sr.pth", "--sr_path: none of the rows"),
+        "seeds": refused("--seeds 0", "--seeds 0: 1 or more"),
+        "only": refused("--only nothing", "--only nothing: no row begins so"),
+    },
+    "scripts.dev.draw_overview": dict.fromkeys(("sample", "output", "deblur_path"), USED),
     "scripts.dev.benchmarks.data": {
         "frames": USED,
-        "count": ("frames --count 9", "--count 9 needs more"),
+        "count": refused("frames --count 9", "--count 9 needs more"),
         "workers": USED,
         "repeats": USED,
         "interpolator": USED,
@@ -63,15 +227,15 @@ FLAGS = {
     "scripts.dev.benchmarks.interpolation": dict.fromkeys(("folder", "frames", "weights", "json"), USED),
     "scripts.dev.benchmarks.metrics": {
         "base_folder": USED,
-        "size": ("--base_folder data --size 32 32", "--size is for the synthetic sample"),
+        "size": refused("--base_folder data --size 32 32", "--size is for the synthetic sample"),
         "repeats": USED,
         "threads": USED,
         "json": USED,
     },
     "scripts.dev.benchmarks.load": {
         "base_folder": USED,
-        "size": ("--base_folder data --size 32 32", "--size is for synthetic pictures"),
-        "samples": ("--base_folder data --samples 99", "--samples 99: data has 3"),
+        "size": refused("--base_folder data --size 32 32", "--size is for synthetic pictures"),
+        "samples": refused("--base_folder data --samples 99", "--samples 99: data has 3"),
         "roi_size": USED,
         "repeats": USED,
         "device": USED,
@@ -80,69 +244,128 @@ FLAGS = {
     "scripts.dev.benchmarks.train": {
         "base_folder": USED,
         "stages": USED,
-        "roi_size": ("--base_folder data --roi_size 512", "--roi_size 512: data has pictures of 32x64"),
+        "roi_size": refused("--base_folder data --roi_size 512", "--roi_size 512: data has pictures of 32x64"),
         "bs": USED,
-        "steps": ("--base_folder data --roi_size 32 --steps 9", "--steps 9: at least 20"),
+        "steps": refused("--base_folder data --roi_size 32 --steps 9", "--steps 9: at least 20"),
         "repeats": USED,
-        "tea_loss": (
+        "tea_loss": refused(
             "--base_folder data --roi_size 32 --stages BSN --tea_loss lpips",
             "--tea_loss lpips: no stage with a teacher",
         ),
         "precision": USED,
         "compile": USED,
         "cache": USED,
-        "workers": ("--base_folder data --roi_size 32 --cache ram --workers 3", "--workers 3: with --cache ram"),
+        "workers": refused("--base_folder data --roi_size 32 --cache ram --workers 3", "--workers 3: with --cache ram"),
         "device": USED,
         "json": USED,
     },
     "scripts.dev.benchmarks.eval": dict.fromkeys(("size", "repeats", "device", "json"), USED),
-    "scripts.dev.benchmarks.infer": dict.fromkeys(
-        ("size", "times", "precision", "compile", "repeats", "device", "json"), USED
-    ),
+    "scripts.dev.benchmarks.infer": {
+        **dict.fromkeys(("size", "times", "compile", "repeats", "device", "json"), USED),
+        "precision": told("--device cpu --precision tf32", "on a CPU, which has no TF32"),
+    },
     "scripts.dev.benchmarks.recipes": dict.fromkeys(("size", "roi_size", "bs", "repeats", "device", "json"), USED),
-    "scripts.dev.benchmarks.growth": dict.fromkeys(
-        ("picture", "sides", "batches", "samples", "size", "precision", "repeats", "device", "json"), USED
-    ),
+    "scripts.dev.benchmarks.growth": {
+        **dict.fromkeys(("picture", "sides", "batches", "samples", "size", "repeats", "device", "json"), USED),
+        "precision": told("growth.svg --device cpu --precision tf32", "on a CPU, which has no TF32"),
+    },
     "scripts.check_gpu": {
         "device": USED,
-        "output": ("--output LDN.pth", "LDN.pth: exists already"),
+        "output": refused("--output LDN.pth", "LDN.pth: exists already"),
         "short": USED,
-        "minutes": ("--minutes 0", "--minutes 0: has to be above 0"),
+        "minutes": refused("--minutes 0", "--minutes 0: has to be above 0"),
         "checks": USED,
     },
 }
-REFUSED = [(program, flag, *case) for program, flags in FLAGS.items() for flag, case in flags.items() if case != USED]
+CASES = [(program, flag, *case) for program, flags in FLAGS.items() for flag, cases in flags.items() for case in cases]
+REFUSED, TOLD = ([case for case in CASES if case[2] == kind] for kind in ("refused", "told"))
 
 
-@pytest.fixture
-def files(tmp_path, data, monkeypatch):
-    """Work in a folder with weights, a data set, a stream, frames, and runs without pictures and without results."""
-    monkeypatch.chdir(tmp_path)
-    torch.save(LDN().state_dict(), "LDN.pth")
-    for folder in ("empty", "soaked"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "soaked/soak.csv").write_text("")
-    write_spikes(tmp_path / "a.dat", np.zeros((137, 8, 16), np.uint8))
-    write_image(tmp_path / "a.png", np.zeros((32, 64, 3), np.uint8))
-    write_image(tmp_path / "frames/000000.png", np.zeros((32, 64, 3), np.uint8))
-    journal = Journal(tmp_path / "sr")
+def names(cases: list[tuple[str, ...]]) -> list[str]:
+    return [f"{program}-{flag}" for program, flag, *_ in cases]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with weights, data sets, a stream, frames, and runs without pictures and without results."""
+    root = tmp_path_factory.mktemp("flags")
+    make_data(root / "data")
+    for name, net in (("bsn", BSN()), ("sr", EDSR()), ("LDN", LDN())):
+        torch.save(net.state_dict(), root / f"{name}.pth")
+    for name in ("empty", "soaked", "threshold_2", "resimulated"):
+        (root / name).mkdir()
+    for name in ("real", "resimulated/train"):
+        (root / name).symlink_to(root / "data/train")
+    (root / "resimulated/resimulated.json").write_text("{}")
+    (root / "soaked/soak.csv").write_text("")
+    write_spikes(root / "a.dat", np.zeros((137, 8, 16), np.uint8))
+    for name in ("a.png", "frames/000000.png"):
+        write_image(root / name, np.zeros((32, 64, 3), np.uint8))
+    journal = Journal(root / "sr")
     journal.table(5, {"SR": {"psnr": 20.0, "ssim": 0.5}}, [{"sample": "a", "output": "SR", "psnr": 20.0, "ssim": 0.5}])
     journal.close()
+    return root
+
+
+def test_every_program_is_accounted_for():
+    """Those of deblur.py are listed by method in its own test."""
+    sources = [*ROOT.glob("train_*.py"), *ROOT.glob("scripts/*.py"), *ROOT.glob("scripts/dev/**/*.py")]
+    programs = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sources
+        if "class Options" in path.read_text(encoding="utf-8")
+    }
+    assert programs - {"scripts.deblur"} == FLAGS.keys()
 
 
 @pytest.mark.parametrize("program", FLAGS)
 def test_every_flag_is_accounted_for(program):
-    fields = {field.name for field in dataclasses.fields(import_module(program).Options)}
-    assert fields == FLAGS[program].keys()
+    fields = dataclasses.fields(import_module(program).Options)
+    assert {field.name for field in fields} == FLAGS[program].keys()
+    ruled = {(field.name, rule) for field, rule in product(fields, ("unused", "idle")) if field.metadata[rule]}
+    kinds = {"unused": "refused", "idle": "told"}
+    assert all(kinds[rule] in {kind for kind, *_ in FLAGS[program][name]} for name, rule in ruled)
 
 
-@pytest.mark.parametrize(("program", "flag", "words", "message"), REFUSED, ids=[f"{p}-{f}" for p, f, *_ in REFUSED])
+@pytest.mark.parametrize(("program", "flag", "kind", "words", "message"), REFUSED, ids=names(REFUSED))
 def test_a_flag_that_cannot_be_used_is_refused_before_anything_is_written(
-    program, flag, words, message, files, tmp_path
+    program, flag, kind, words, message, folder, monkeypatch
 ):
-    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
     module = import_module(program)
     with pytest.raises(InputError) as error:
-        module.main(parse(module.Options, "", words.replace("PID", str(os.getpid())).split()))
+        module.main(parse(module.Options, "", shlex.split(words.replace("PID", str(os.getpid())))))
     assert message in str(error.value)
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("program", "flag", "kind", "words", "why"), TOLD, ids=names(TOLD))
+def test_a_flag_that_changes_nothing_is_named_in_one_line(program, flag, kind, words, why, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    parse(import_module(program).Options, "", words.split())
+    assert f"--{flag} has no effect {why}" in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe", "line"),
+    [
+        ("--bsn_path bsn.pth --sr_path sr.pth --evaluate_every 0", ISI, "--bsn_path and --sr_path have no effect"),
+        ("--teacher_cache labels", ISI | {"teacher": "resim"}, "--teacher_cache has no effect"),
+    ],
+)
+def test_what_a_recipe_has_no_use_for_is_named(words, recipe, line):
+    """The recipe may be that of a weight file, which the command line does not know."""
+    o = parse(train_deblur.Options, "", words.split())
+    assert [told.partition(":")[0] for told in train_deblur.without_use(o, recipe)] == [line]
+    assert not train_deblur.without_use(dataclasses.replace(o, test_mode=True), recipe)
+    assert not train_deblur.without_use(o, PUBLISHED)
+
+
+def test_published_commands_carry_flags_without_effect(monkeypatch, capsys):
+    words = "--test_mode --bsn_path model/BSN_1000.pth --data_type GOPRO --bs 8 --epochs 1001 --lr 3e-4"
+    parse(train_bsn.Options, "", words.split())
+    assert capsys.readouterr().err == "--bs has no effect with --test_mode\n"  # the others are at their defaults
+    monkeypatch.setenv("RANK", "1")
+    parse(train_bsn.Options, "", words.split())
+    assert not capsys.readouterr().err  # of several processes the first says it

@@ -196,7 +196,7 @@ def test_a_broken_frame_stops_its_sequence_alone(tmp_path, frame, kept):
     broken = write(tmp_path / "raw" / "broken", frames) / f"{frame}.png"
     broken.write_bytes(broken.read_bytes()[:kept])
     ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "train/broken" in ended.stderr and str(broken) in ended.stderr and "train/good" not in ended.stderr
     assert (tmp_path / "set/train/blur_data/good/000001.png").exists()
     assert not (tmp_path / "set/manifest/train/broken.json").exists()
@@ -214,7 +214,7 @@ def test_frames_that_changed_since_their_samples_were_made_are_named(tmp_path):
     frame.write_bytes((folder / "2.png").read_bytes())
     os.utime(frame, ns=(state.st_atime_ns, state.st_mtime_ns))
     ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
-    assert ended.returncode == 1 and content(tmp_path / "set") == before
+    assert ended.returncode == 2 and content(tmp_path / "set") == before
     assert f"train/one: {folder}: changed since samples of" in ended.stderr and "(3.png changed)" in ended.stderr
 
 
@@ -434,7 +434,7 @@ def test_frames_of_12_bits_are_refused_unless_the_value_of_white_is_given(tmp_pa
     write(tmp_path / "raw/film", [frame.astype(np.uint16) * 16 for frame in frames])
     write(tmp_path / "plain/film", frames)
     ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
-    assert ended.returncode == 1 and re.search(r"0\.png: a 16-bit picture .* nearly black: .* 12 bits", ended.stderr)
+    assert ended.returncode == 2 and re.search(r"0\.png: a 16-bit picture .* nearly black: .* 12 bits", ended.stderr)
     make(tmp_path / "raw", "--output", tmp_path / "white", "--factor", 32, "--white", 4080)
     make(tmp_path / "plain", "--output", tmp_path / "wanted", "--factor", 32)
     found, wanted = content(tmp_path / "white/train"), content(tmp_path / "wanted/train")
@@ -443,16 +443,23 @@ def test_frames_of_12_bits_are_refused_unless_the_value_of_white_is_given(tmp_pa
     assert other.returncode == 2 and "white was 4080, now 4095" in other.stderr
 
 
+def test_sharp_sequences_of_no_test_sample_are_named(tmp_path):
+    write(tmp_path / "raw/film", scene(5, 0))
+    ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, "--sequence")
+    assert "--sequence has no effect without test sequences; see --test_sequences" in ended.stderr
+    assert not list(tmp_path.glob("set/*/sharp_sequence"))
+
+
 @pytest.mark.parametrize("size, message", [((6, 10), "frames of 6x10: at least 16x16 are needed"), ((16, 16), "")])
 def test_the_smallest_frames_are_named(tmp_path, size, message):
     write(tmp_path / "raw/film", scene(5, 0, size=size))
     ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
-    assert ended.returncode == (1 if message else 0), ended.stderr
+    assert ended.returncode == (2 if message else 0), ended.stderr
     assert message in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_a_missing_frame_is_named_and_not_interpolated(tmp_path):
     (write(tmp_path / "raw/film", scene(8, 0)) / "5.png").unlink()
     ended = make(tmp_path / "raw", "--output", tmp_path / "set", "--factor", 32, check=False)
-    assert ended.returncode == 1 and "4.png and 6.png: the frames between them are missing" in ended.stderr
+    assert ended.returncode == 2 and "4.png and 6.png: the frames between them are missing" in ended.stderr
     assert not list(tmp_path.glob("set/train/*/film/*"))

@@ -78,7 +78,7 @@ def test_precision_follows_the_gpu_and_is_kept_as_chosen(data, weights, monkeypa
     """A GPU that has bfloat16 trains in it; a table is made in fp32; a resumed run is told when the machine differs."""
     monkeypatch.setattr(stage.distributed, "start", lambda device: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    options = train_sr.Options(save_folder=str(data / "log"), test_mode=test_mode, seed=0)
+    options = train_sr.Options(save_folder=str(data / "log"), test_mode=test_mode, seed=0, sr_path="sr.pth")
     opened = stage.open_run(options, "sr")
     record = json.loads((opened.journal.folder / "options.json").read_text())["options"]
     assert opened.precision == record["precision"] == chosen
@@ -293,6 +293,12 @@ def test_labels_wait_until_all_data_were_checked(data, weights, tmp_path):
     with pytest.raises(InputError, match=r"sharp_data/scene/000001\.png: missing"):
         run("deblur", data, weights, evaluate_every=1, teacher_cache=str(tmp_path / "labels"))
     assert not (tmp_path / "labels").exists()
+
+
+def test_without_a_distillation_loss_neither_labels_nor_lpips_are_needed(data, weights, monkeypatch):
+    monkeypatch.setattr(train_deblur, "perceptual", lambda *_, **__: pytest.fail("LPIPS is not used"))
+    folder = run("deblur", data, weights, **ISI, steps=1, lambda_tea=0.0, tea_loss="lpips")
+    assert set(losses(folder, "reblur")) and not (folder / "labels").exists()
 
 
 def test_labels_in_memory_train_as_those_in_a_folder(data, weights, tmp_path):

@@ -69,6 +69,7 @@ class SpikeDataset(Dataset):
         if not self.names and root.name in ("train", "test") and (root / self.spike_folder.name).is_dir():
             raise InputError(f"{root}: is a split of a data set; give the folder above it: --base_folder {root.parent}")
         if not self.names:
+            refuse_real(root, data_type)
             raise InputError(
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
                 "(scripts/make_demo.py and scripts/make_gopro.py make such a folder)"
@@ -263,6 +264,14 @@ class SpikeDataset(Dataset):
         height, width = min(h, self.crop[0] // self.scale), min(w, self.crop[1] // self.scale)
         rng, step = np.random.default_rng((self.seed, epoch, index)), 1 if self.any_column else 8
         return int(rng.integers(h - height + 1)), step * int(rng.integers((w - width) // step + 1)), height, width
+
+
+def refuse_real(folder: str | Path, data_type: str) -> None:
+    """Raise InputError if a data set lies in `folder` itself, as real data do, and is called GOPRO."""
+    root = Path(folder)
+    has_splits = root.name in ("train", "test") or any((root / split).is_dir() for split in ("train", "test"))
+    if data_type == "GOPRO" and not has_splits and (root / "spike_data").is_dir():
+        raise InputError(f"{root}: holds samples itself, not in train and test: give --data_type real")
 
 
 def cut_columns(packed: np.ndarray | Tensor, left: int, width: int) -> np.ndarray | Tensor:

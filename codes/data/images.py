@@ -45,6 +45,15 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise InputError(f"{path}: picture cannot be read ({error.strerror})") from None
 
 
+def is_deep(path: str | Path) -> bool:
+    """Say whether a picture has 16 bits a channel, from its header.
+
+    Raises: InputError if it is not a picture.
+    """
+    with open(path, "rb") as file, _header(path, file) as image:
+        return image.format == "PNG" and _bits(file) == 16
+
+
 def check_image(path: str | Path) -> tuple[int, int]:
     """Check that a picture is 8-bit RGB, has the suffix of its format, and is complete; return (height, width).
 
@@ -83,11 +92,11 @@ def read_image(path: str | Path, *, white: int = 0) -> np.ndarray:
     if kind != "PNG":
         return _decode_jpeg(path, data, mode)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    is_deep = _bits(io.BytesIO(data)) == 16
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | (cv2.IMREAD_ANYDEPTH if is_deep else 0))
+    has_16_bits = _bits(io.BytesIO(data)) == 16
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | (cv2.IMREAD_ANYDEPTH if has_16_bits else 0))
     if image is None:
         raise InputError(f"{path}: the data of the PNG are damaged; copy it or make it again")
-    return _to_8_bits(path, image, white) if is_deep else image
+    return _to_8_bits(path, image, white) if has_16_bits else image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

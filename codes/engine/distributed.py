@@ -23,6 +23,12 @@ def chosen(device: str) -> str:
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def no_tf32(options: Any) -> str:
+    """Say why the option `precision` has no effect: TF32 on the CPU that `device` chooses."""
+    is_on_cpu = options.precision == "tf32" and chosen(options.device) == "cpu"
+    return "on a CPU, which has no TF32" if is_on_cpu else ""
+
+
 def start(device: str = "") -> torch.device:
     """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own).
 

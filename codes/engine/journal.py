@@ -127,7 +127,7 @@ class Journal:
             before |= translated(record.get("options", {}))
             free = same_but | set(by_content if record.get("sources") else ())
             self._refuse(
-                f"--{name}: {before.get(name, 'nothing')} then, {options.get(name, 'nothing')} now"
+                f"--{name}: {_told(before.get(name))} then, {_told(options.get(name))} now"
                 for name in before | options
                 if name not in free and before.get(name) != options.get(name)
             )
@@ -285,6 +285,11 @@ def versions() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         pass  # a copy without git
     return found
+
+
+def _told(value: Any) -> str:
+    """Write the value of an option; of one that is not given there is nothing to write."""
+    return "nothing" if value in (None, "", []) else str(value)
 
 
 def _read_json(path: Path) -> dict:

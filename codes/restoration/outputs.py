@@ -1,5 +1,6 @@
 """Output folders of restored frames, each with a record of what made it."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from codes.data import manifest
-from codes.data.fingerprint import fingerprint
+from codes.data.fingerprint import DIGITS, fingerprint
 from codes.data.images import read_image, write_image
 from codes.errors import InputError
 from codes.restoration.methods import Restore
@@ -69,7 +70,7 @@ def is_complete(output: Output, times: Iterable[int], record: dict[str, Any]) ->
     if not held:
         raise InputError(f"--missing: {output.folder} has no {RECORD} that says what made it; restore it with --force")
     differences = [
-        f"{name}: {held.get(name, 'not set')} then, {record.get(name, 'not set')} now"
+        f"{name}: {_told(held.get(name))} then, {_told(record.get(name))} now"
         for name in {**held, **record}
         if held.get(name) != record.get(name)
     ]
@@ -135,6 +136,13 @@ def write_frames(
     if output.video:
         write_video(output.video, map(read_image, paths), rate=rate)
     print(f"  {len(paths)} frames in {output.folder}{f', video {output.video}' if output.video else ''}")
+
+
+def _told(value: object) -> str:
+    """Write what a record holds of an option, or of the content of a file."""
+    if isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", value):
+        return f"content sha256 {value[:16]}"
+    return "not set" if value in (None, "", []) else str(value)
 
 
 def _is_whole(path: Path) -> bool:

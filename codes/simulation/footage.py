@@ -11,7 +11,7 @@ from statistics import median_low
 import cv2
 import numpy as np
 
-from codes.data.images import image_size, read_image
+from codes.data.images import image_size, is_deep, read_image
 from codes.data.listing import PICTURES, VIDEOS, files_in, has_suffix, is_ignored
 from codes.errors import InputError
 
@@ -52,6 +52,10 @@ class Footage:
     def size(self) -> tuple[int, int]:
         """Return (height, width) of the first picture or by the video's header."""
         return _size(self.path)
+
+    def is_deep(self) -> bool:
+        """Say whether the first picture has 16 bits a channel; videos are read in 8."""
+        return self.path.is_dir() and is_deep(_pictures(self.path)[0])
 
     def read(self, first: int, last: int, *, white: int = 0) -> Iterator[np.ndarray]:
         """Yield the frames first..last as [H,W,3] uint8 BGR; `white` as in `read_image`.

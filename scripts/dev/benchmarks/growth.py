@@ -25,7 +25,7 @@ class Options:
     batches: tuple[int, ...] = option((1, 2, 4, 8), "batch sizes, with crops of the first side")
     samples: tuple[int, ...] = option((16, 64, 128, 256), "numbers of samples of a data set")
     size: tuple[int, ...] = option((360, 640), "height and width of the pictures of these data sets")
-    precision: str = option("fp32", "arithmetic", choices=("fp32", "tf32", "bf16"))
+    precision: str = option("fp32", "arithmetic", choices=("fp32", "tf32", "bf16"), idle=distributed.no_tf32)
     repeats: int = option(3, "steps after two warm-up steps; the median is reported")
     device: str = option("", "device [cuda if available, else cpu]")
     json: bool = option(False, "print one JSON object a line")

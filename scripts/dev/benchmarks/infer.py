@@ -23,7 +23,7 @@ from scripts.dev.benchmarks.common import print_table
 class Options:
     size: tuple[int, ...] = option((720, 1280), "height and width of the picture")
     times: tuple[int, ...] = option((1, 7), "numbers of target times restored in one pass", aliases=("instants",))
-    precision: str = option("fp32", "arithmetic", choices=("fp32", "tf32", "bf16"))
+    precision: str = option("fp32", "arithmetic", choices=("fp32", "tf32", "bf16"), idle=distributed.no_tf32)
     compile: bool = option(False, "torch.compile, on a GPU with CUDA graphs")
     repeats: int = option(7, "runs; the median is reported")
     device: str = option("", "device [cuda if available, else cpu]")
