@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median_low
 
-import cv2
 import numpy as np
 
 from codes.data.images import image_size, is_deep, read_image
 from codes.data.listing import PICTURES, VIDEOS, files_in, has_suffix, is_ignored
+from codes.data.video import count_frames, read_frames, video_size
 from codes.errors import InputError
 
 SPLITS = ("train", "test")
@@ -27,30 +27,21 @@ class Footage:
     path: Path
 
     def count(self) -> int:
-        """Count the frames; a video is walked through, since its header cannot be relied on.
+        """Count the frames; a video is decoded, since its header cannot be relied on.
 
-        Raises: InputError if a video ends before its header says, or frames of a folder are missing.
+        Raises: InputError if frames are missing, or frames of a video are damaged or unevenly spaced in time.
         """
-        if self.path.is_dir():
-            _refuse_gaps(pictures := _pictures(self.path))
-            return len(pictures)
-        frames, promised = _walked(self.path), self.promised()
-        if frames < promised - 2:
-            raise InputError(f"{self.path}: the video breaks off after {frames} of {promised} frames; mend or cut it")
-        return frames
+        if not self.path.is_dir():
+            return count_frames(self.path)
+        _refuse_gaps(pictures := _pictures(self.path))
+        return len(pictures)
 
     def files(self) -> dict[str, Path]:
         """Return the files of the sequence by name, wherever it lies."""
         return {path.name: path for path in (_pictures(self.path) if self.path.is_dir() else [self.path])}
 
-    def promised(self) -> int:
-        """Return the number of frames in the folder or by the video's header, without decoding any."""
-        if self.path.is_dir():
-            return len(_pictures(self.path))
-        return max(0, int(_open(self.path).get(cv2.CAP_PROP_FRAME_COUNT)))
-
     def size(self) -> tuple[int, int]:
-        """Return (height, width) of the first picture or by the video's header."""
+        """Return (height, width) of the first frame."""
         return _size(self.path)
 
     def is_deep(self) -> bool:
@@ -64,7 +55,7 @@ class Footage:
         """
         height, width = self.size()
         is_folder = self.path.is_dir()
-        frames = _pictures_of(self.path, first, last, white) if is_folder else _video_of(self.path, first, last)
+        frames = _pictures_of(self.path, first, last, white) if is_folder else read_frames(self.path, first, last)
         for name, frame in frames:
             if frame.shape[:2] != (height, width):
                 found = f"{frame.shape[0]}x{frame.shape[1]}"
@@ -162,33 +153,6 @@ def _pictures_of(folder: Path, first: int, last: int, white: int) -> Iterator[tu
         yield path, read_image(path, white=white)
 
 
-def _video_of(path: Path, first: int, last: int) -> Iterator[tuple[str, np.ndarray]]:
-    video = _open(path)
-    for number in range(last + 1):
-        if not video.grab():
-            raise InputError(f"{path}: frame {number} cannot be read")
-        if number >= first:
-            yield f"{path}, frame {number}", video.retrieve()[1]
-
-
-@cache  # a walk through a video costs as much as decoding it, and a folder is listed for every window
-def _walked(path: Path) -> int:
-    video, frames = _open(path), 0
-    while video.grab():
-        frames += 1
-    return frames
-
-
-@cache
+@cache  # a folder is listed for every window
 def _size(path: Path) -> tuple[int, int]:
-    if path.is_dir():
-        return image_size(_pictures(path)[0])
-    video = _open(path)
-    return int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(video.get(cv2.CAP_PROP_FRAME_WIDTH))
-
-
-def _open(path: Path) -> cv2.VideoCapture:
-    video = cv2.VideoCapture(str(path))
-    if not video.isOpened():
-        raise InputError(f"{path}: no video that OpenCV can read; make it an H.264 mp4 or a folder of PNGs")
-    return video
+    return image_size(_pictures(path)[0]) if path.is_dir() else video_size(path)

@@ -1,0 +1,169 @@
+"""Video files, decoded by FFmpeg: frames that are damaged, missing or unevenly spaced in time are refused.
+
+H.264, MPEG-4 and FFV1 tell most damage, HEVC, VP9 and Motion JPEG only some of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import av
+import numpy as np
+
+from codes.errors import InputError
+
+STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+HARMLESS = ("SEI", "APP fields")  # in error messages of decoders: extra data that do not concern the picture
+BICUBIC, FULL_CHROMA, ACCURATE = 0x4, 0x2000 | 0x4000, 0x40000  # of libswscale, which is up to 2.5 of 255 off without
+JITTER = 0.25  # of the usual time between two frames
+FEW = 0.05  # share of the steps in time that may be wrong where single frames are missing
+
+
+def video_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) of the frames as they are shown.
+
+    Raises: InputError if this is no video, or its first frame is damaged.
+    """
+    return _to_bgr(next(_decoded(path))).shape[:2]
+
+
+@cache  # a walk through a video costs as much as decoding it
+def count_frames(path: str | Path) -> int:
+    """Count the frames and check all of them; a header cannot be relied on.
+
+    Raises: InputError if a frame is damaged or missing, or the frame rate varies.
+    """
+    times = [frame.time for frame in _decoded(path)]
+    _check_times(path, times)
+    return len(times)
+
+
+def read_frames(path: str | Path, first: int, last: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the frames first..last: name for messages, and [H,W,3] uint8 BGR, turned as the camera says.
+
+    Colours follow the matrix and range that the video names, BT.601 and the limited range where it names none.
+    Raises: InputError if one of them, or one before, is damaged or missing. Only `count_frames` checks their times.
+    """
+    number = -1
+    for number, frame in enumerate(_decoded(path)):
+        if number >= first:
+            yield f"{path}, frame {number}", _to_bgr(frame)
+        if number == last:
+            return
+    raise InputError(f"{path}: frame {number + 1} cannot be read")
+
+
+def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a video.
+
+    Raises: InputError naming the first one that is damaged, or the number of those that a shortened file has left.
+    """
+    with _opened(path) as (container, stream):
+        stream.codec_context.options = STRICT
+        stream.codec_context.thread_count = 1  # so that a message comes with its frame
+        promised, found = stream.frames, 0
+        packets = container.demux(stream)
+        while (packet := _next(path, packets, found, promised)) is not None:
+            promised -= packet.is_discard  # as an edit list wants it
+            with _messages(stream.codec_context.codec.name) as messages:
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:
+                    messages.append(error.strerror)
+                    frames = []
+            damaged = packet.is_corrupt or any(frame.is_corrupt for frame in frames)
+            if damaged or messages:
+                at = f" ({float(packet.pts * packet.time_base):.2f} s)" if packet.pts is not None else ""
+                why = messages[0].rstrip(".") if messages else "marked as corrupt by FFmpeg"
+                raise InputError(
+                    f"{path}: damaged near frame {found}{at}: {why}; copy the video again, or cut the part out"
+                )
+            yield from frames
+            found += len(frames)
+        if found < promised:
+            raise _shortened(path, found, promised)
+    if not found:
+        raise InputError(f"{path}: holds no frame of video")
+
+
+def _next(path: str | Path, packets: Iterator[av.Packet], found: int, promised: int) -> av.Packet | None:
+    try:
+        return next(packets, None)
+    except av.FFmpegError:
+        raise _shortened(path, found, promised) from None
+
+
+def _shortened(path: str | Path, found: int, promised: int) -> InputError:
+    return InputError(
+        f"{path}: holds {found} of the {promised} frames that its header promises; copy it again, or cut it"
+    )
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path}: no video that FFmpeg can read ({error.strerror}): its end is missing or its format is unknown; "
+            "copy it again, or make it an H.264 mp4 or a folder of PNGs"
+        ) from None
+    with container:
+        if not container.streams.video:
+            raise InputError(f"{path}: holds no video; make it an H.264 mp4 or a folder of PNGs")
+        yield container, container.streams.video[0]
+
+
+@contextmanager
+def _messages(decoder: str) -> Iterator[list[str]]:
+    """Collect what a decoder of FFmpeg reports as errors: for some damage it does nothing else."""
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    messages: list[str] = []
+    try:
+        with av.logging.Capture() as logs:
+            yield messages
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
+    messages[:0] = [
+        text.strip() for _, name, text in logs if name == decoder and not any(harmless in text for harmless in HARMLESS)
+    ]
+
+
+def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
+    """Convert a frame to [H,W,3] uint8 BGR, upright."""
+    image = frame.reformat(format="bgr24", interpolation=BICUBIC | FULL_CHROMA | ACCURATE).to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+def _check_times(path: str | Path, times: list[float | None]) -> None:
+    """Refuse frames that are not evenly spaced in time, up to the jitter of a camera.
+
+    Raises: InputError naming the frames between which one is missing, those that are too close, or a varying rate.
+    """
+    if None in times or len(times) < 3:
+        return
+    steps = [after - before for before, after in pairwise(times)]
+    usual = median(steps)
+    wrong = [number for number, step in enumerate(steps) if abs(step - usual) > JITTER * usual + 0.001]
+    mean = (times[-1] - times[0]) / len(steps)
+    drift = max(abs(time - times[0] - number * mean) for number, time in enumerate(times))
+    if len(wrong) > max(2, FEW * len(steps)) or (not wrong and drift > usual):
+        longest, shortest = max(steps), max(min(steps), 1e-6)
+        raise InputError(
+            f"{path}: the frame rate varies ({1 / longest:.1f} to {1 / shortest:.1f} frames a second); record at a "
+            "constant rate, or cut out a part that has one"
+        )
+    if wrong:
+        number = wrong[0]
+        between = f"frames {number} and {number + 1} ({times[number]:.3f} and {times[number + 1]:.3f} s)"
+        if steps[number] > usual:
+            raise InputError(
+                f"{path}: frames are missing between {between}; copy the video again, or make a sequence of each part"
+            )
+        raise InputError(f"{path}: {between} are closer than the others, {usual:.3f} s: one is a repeat; cut it out")
