@@ -158,7 +158,7 @@ def test_missing_packets_are_named(tmp_path, codec):
     path = clip(tmp_path, codec)
     assert count_frames(remuxed(path, lambda number: True)) == FRAMES
     count_frames.cache_clear()
-    with pytest.raises(InputError, match=r"frames are missing between frames 19 and 20|near frame|holds 34 of the 36"):
+    with pytest.raises(InputError, match=r"frames are missing between frames 19 and 20|near frame"):
         count_frames(remuxed(path, lambda number: number not in (20, 21)))
 
 

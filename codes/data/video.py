@@ -3,6 +3,7 @@
 H.264, MPEG-4 and FFV1 tell most damage, HEVC, VP9 and Motion JPEG only some of it.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -64,9 +65,9 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
     with _opened(path) as (container, stream):
         stream.codec_context.options = STRICT
         stream.codec_context.thread_count = 1  # so that a message comes with its frame
-        promised, found = stream.frames, 0
+        promised, times = stream.frames, []
         packets = container.demux(stream)
-        while (packet := _next(path, packets, found, promised)) is not None:
+        while (packet := _next(path, packets, len(times), promised)) is not None:
             promised -= packet.is_discard  # as an edit list wants it
             with _messages(stream.codec_context.codec.name) as messages:
                 try:
@@ -79,14 +80,17 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
                 at = f" ({float(packet.pts * packet.time_base):.2f} s)" if packet.pts is not None else ""
                 why = messages[0].rstrip(".") if messages else "marked as corrupt by FFmpeg"
                 raise InputError(
-                    f"{path}: damaged near frame {found}{at}: {why}; copy the video again, or cut the part out"
+                    f"{path}: damaged near frame {len(times)}{at}: {why}; copy the video again, or cut the part out"
                 )
-            yield from frames
-            found += len(frames)
-        if found < promised:
-            raise _shortened(path, found, promised)
-    if not found:
+            for frame in frames:
+                times.append(frame.pts or 0)
+                yield frame
+    if not times:
         raise InputError(f"{path}: holds no frame of video")
+    # An AVI counts empty packets too: there the time tells whether its end is reached.
+    span = (stream.duration or math.inf) * (len(times) - 1.5) / len(times)
+    if len(times) < promised and times[-1] - times[0] < span:
+        raise _shortened(path, len(times), promised)
 
 
 def _next(path: str | Path, packets: Iterator[av.Packet], found: int, promised: int) -> av.Packet | None:
