@@ -58,6 +58,7 @@ class Options:
     rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS)
     orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS)
+    repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
     gamma: float = option(1.0, "the picture is intensity to the power of 1/gamma, as cameras write it: 2.2 is usual")
     deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
     bsn_path: str = option("", f"weights of BSN, for the teacher {BSN}", unused=TEACHER)
@@ -134,13 +135,13 @@ def prepared(o: Options, picture: Path, spikes: Path) -> Recording:
     return prepare(
         picture, spikes, exposure=o.exposure, frames=o.frames, times=o.times, window=window, reach=reach,
         geometry=o.geometry, rows=o.rows, bits=o.bits, align_by=o.align, orientation=o.orientation,
-        must_be_consistent=o.consistency == "picture",
+        must_be_consistent=o.consistency == "picture", is_repaired=o.repair,
     )  # fmt: skip
 
 
 def record(o: Options, recording: Recording, picture: Path, spikes: Path) -> dict[str, object]:
     """Return what the frames of a pair depend on."""
-    named = ("method", "compare", "align", "orientation", "gamma", "spike_input", "consistency", "iterations",
+    named = ("method", "compare", "align", "orientation", "repair", "gamma", "spike_input", "consistency", "iterations",
              "center_weight", "bsn_len", "spike_deblur_len", "precision")  # fmt: skip
     weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path)
     files = {"picture": picture, "spike file": spikes} | {f"--{flag}": path for flag, path in weights.items()}

@@ -16,8 +16,9 @@ import numpy as np
 from codes.cli import check_range, option, program
 from codes.data.images import read_image, write_image
 from codes.data.orientation import DESCRIBED
+from codes.data.sensor import defective_pixels, lost_frames
 from codes.errors import InputError
-from codes.restoration.file_format import Reading, align, guess, is_aligned, lost, read
+from codes.restoration.file_format import Reading, align, guess, is_aligned, read
 from codes.restoration.registration import better_orientation, better_start
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
@@ -52,9 +53,9 @@ def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
     for reading in readings[:3]:
         print(f"  {reading.confidence:6.1%}  {reading}")
     curve, rate = firing(file, best)
-    dead, hot = broken(rate, best.frames)
+    hot, dead = defective_pixels(rate * best.frames, best.frames)
     print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
-    if len(empty := lost(curve * best.height * best.width)):
+    if len(empty := lost_frames(curve * best.height * best.width)):
         print(f"  NO SPIKE in {len(empty)} frames, first in {empty[0]}: lost on the way from the camera")
     print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
     long, short = (tfp(file, best, time, length) for length in (LONG, SHORT))
@@ -98,17 +99,6 @@ def firing(file: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
 def tfp(file: str, reading: Reading, center: int, length: int) -> np.ndarray:
     """Average as many of `length` frames around `center` as there are."""
     return read(file, reading, first=max(0, center - length // 2), stop=center + length // 2 + 1).mean(0)
-
-
-def broken(rate: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find pixels that never fire where their neighbours do, and such as fire far more than theirs: two masks [h,w].
-
-    rate [h,w]: spikes a frame, over `frames` of them.
-    """
-    around = cv2.medianBlur(rate.astype(np.float32), 5)
-    dead = (rate == 0) & (around * frames >= 5)
-    hot = rate > around + np.maximum(0.25, 6 * np.sqrt(around / frames))
-    return dead, hot
 
 
 def page(long: np.ndarray, short: np.ndarray, curve: np.ndarray) -> np.ndarray:

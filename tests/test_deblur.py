@@ -343,7 +343,9 @@ def test_what_spoils_a_recording_is_told(o, filmed, capsys):
     write_image(o.picture, blur // 32)
     main(replace(o, force=True))
     told = capsys.readouterr().out
-    assert "  NO SPIKE in 2 frames, first in 66" in told and "nearly black" in told
+    assert "  NO SPIKE in 2 frames, first in 66, lost on the way: bridged" in told and "nearly black" in told
+    main(replace(o, repair=False, force=True))
+    assert "  NO SPIKE in 2 frames, first in 66, lost on the way: left" in capsys.readouterr().out
     write_image(o.picture, np.where(np.arange(len(blur))[:, None, None] < 8, 255, blur).astype(np.uint8))
     main(replace(o, force=True))
     assert re.search(r"\d+% of the picture is saturated", capsys.readouterr().out)
@@ -550,7 +552,7 @@ def test_the_mean_is_over_enough_times_or_not_known(exposure, total, number):
 
 
 COMMON = {"picture", "spikes", "out", "method", "frames", "times", "exposure", "video", "fps", "compare", "align"}
-COMMON |= {"orientation", "geometry", "rows", "bits", "gamma", "device", "force", "missing"}
+COMMON |= {"orientation", "repair", "geometry", "rows", "bits", "gamma", "device", "force", "missing"}
 
 
 @pytest.mark.parametrize("method", METHODS)

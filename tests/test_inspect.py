@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from codes.data.sensor import lost_frames
 from codes.errors import InputError
-from codes.restoration.file_format import align, guess, is_aligned, lost, read
+from codes.restoration.file_format import align, guess, is_aligned, read
 from codes.simulation.camera import integrate
 from scripts.inspect_spikes import Options, main
 
@@ -119,10 +120,10 @@ def test_no_offset_is_found_where_there_is_none(size):
 
 def test_frames_that_a_camera_lost_are_found():
     fired = np.full(137, 900)
-    assert not len(lost(fired))
+    assert not len(lost_frames(fired))
     fired[[5, 60, 61]] = 0
-    assert lost(fired).tolist() == [5, 60, 61]
-    assert not len(lost(np.random.default_rng(0).poisson(0.5, 137)))  # darkness has such frames too
+    assert lost_frames(fired).tolist() == [5, 60, 61]
+    assert not len(lost_frames(np.random.default_rng(0).poisson(0.5, 137)))  # darkness has such frames too
 
 
 def test_files_that_are_none_are_named(tmp_path):

@@ -22,7 +22,6 @@ KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 64
 SQUARES = tuple((side, side) for side in range(16, 1025, 4))
 ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
 DARK = 0.02  # of the brightest: below it light is noise
-MANY = 20  # spikes a frame, of which by chance none is never seen
 FRAMES = 200  # looked at, from the middle of a file
 UNSMOOTH = 0.3  # difference of smoothness that tells the axis of time
 SHORTEST = 5  # frames, rows and columns of a stream: pictures have 3 or 4 channels
@@ -105,14 +104,6 @@ def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float,
 def is_aligned(correlation: float, shift: tuple[float, float]) -> bool:
     """Say whether what `align` found is good enough to restore by."""
     return correlation > ALIKE and max(map(abs, shift)) < SHIFTED
-
-
-def lost(fired: np.ndarray) -> np.ndarray:
-    """Find frames without a single spike, by the spikes of each [T], where the light makes many: their numbers.
-
-    No light goes out for a tick: these frames a camera did not hand over.
-    """
-    return np.flatnonzero(fired == 0) if np.median(fired) > MANY else np.empty(0, int)
 
 
 def _transformed(side: int) -> int:

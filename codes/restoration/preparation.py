@@ -8,9 +8,10 @@ import numpy as np
 
 from codes.data.images import read_image
 from codes.data.orientation import upright
+from codes.data.sensor import Defects, find_defects, repair
 from codes.data.spikes import Exposure
 from codes.errors import InputError
-from codes.restoration.file_format import Reading, align, is_aligned, lost, read, tone
+from codes.restoration.file_format import Reading, align, is_aligned, read, tone
 from codes.restoration.recording import find_reading, fit
 from codes.restoration.registration import better_start
 
@@ -34,6 +35,8 @@ class Recording:
     is_shortened: bool  # so that the target times do not reach them
     aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
     tone: float  # response exponent of the picture
+    defects: Defects  # of the spikes as they are stored
+    is_repaired: bool
 
 
 def prepare(
@@ -51,11 +54,13 @@ def prepare(
     align_by: str,
     orientation: str,
     must_be_consistent: bool,
+    is_repaired: bool,
 ) -> Recording:
     """Read a pair and check it. Arguments are those of scripts/deblur.py.
 
     window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
     must_be_consistent: whether windows have to fit around both ends of the exposure, as data consistency needs.
+    is_repaired: whether defects of the spike sensor are repaired.
     Raises: InputError naming what does not fit.
     """
     if len(geometry) not in (0, 2) or min(geometry, default=1) < 1:
@@ -87,7 +92,9 @@ def prepare(
     chosen = list(dict.fromkeys(times or np.rint(even).astype(int).tolist()))
     check_times(chosen, window=window, total=reading.frames)
     start, stop = max(0, min(first, *chosen) - reach), max(last, *chosen) + reach + 1
-    spikes = upright(read(spike_path, reading, first=start, stop=stop), orientation)
+    spikes = read(spike_path, reading, first=start, stop=stop)
+    defects = find_defects(spikes)
+    spikes = upright(repair(spikes, defects) if is_repaired else spikes, orientation)
     picture, spikes = fit(picture, spikes, align=align_by)
     # The margin after the exposure is not used.
     relative = Exposure(length=length, margin=first - start)
@@ -100,7 +107,18 @@ def prepare(
         )
     is_shortened = is_cut and not times and frames > 1
     return Recording(
-        picture, spikes, reading, start, relative, chosen, is_cut, is_shortened, aligned, tone(long, picture)
+        picture=picture,
+        spikes=spikes,
+        reading=reading,
+        start=start,
+        exposure=relative,
+        times=chosen,
+        is_cut=is_cut,
+        is_shortened=is_shortened,
+        aligned=aligned,
+        tone=tone(long, picture),
+        defects=defects,
+        is_repaired=is_repaired,
     )
 
 
@@ -154,11 +172,7 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float,
     if correlation > 0.8 and not LINEAR[0] < recording.tone * gamma < LINEAR[1]:
         found = f"  the picture is intensity to the power of {recording.tone:.2f}"
         print(f"{found}: if its camera has a gamma, say --gamma {1 / recording.tone:.1f}")
-    if len(empty := lost(recording.spikes.sum((1, 2), dtype=np.int64))):
-        print(
-            f"  NO SPIKE in {len(empty)} frames, first in {recording.start + empty[0]}: they were lost between camera "
-            "and file, and frames near them are too dark"
-        )
+    describe_defects(recording)
     if (brightest := recording.picture.max()) < DARKEST:
         print(f"  the picture is nearly black: {brightest} of 255 at most")
     if (full := (recording.picture == 255).all(2).mean()) > SATURATED:
@@ -170,3 +184,14 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float,
             "  WITHOUT DATA CONSISTENCY, which the weights were trained for: no window fits around the first and the "
             "last frame of the exposure; record a longer stream"
         )
+
+
+def describe_defects(recording: Recording) -> None:
+    """Print what is defective in the spikes, and what was done about it."""
+    hot, dead, lost = recording.defects
+    if count := int((hot | dead).sum()):
+        done = "replaced by their neighbours" if recording.is_repaired else "left as they are"
+        print(f"  {count} defective pixels ({hot.sum()} hot, {dead.sum()} dead): {done}")
+    if len(lost):
+        done = "bridged" if recording.is_repaired else "left: frames near them are too dark"
+        print(f"  NO SPIKE in {len(lost)} frames, first in {recording.start + lost[0]}, lost on the way: {done}")
