@@ -86,9 +86,9 @@ def move(module: nn.Module, *args, **kwargs) -> nn.Module:
             for name, tensor in tensors.items():
                 if tensor is None:
                     continue
-                moved = tensor.detach().to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-                if memory_format is not None and tensor.ndim == 4:
-                    moved = moved.contiguous(memory_format=memory_format)
+                kept = torch.preserve_format if memory_format is None or tensor.ndim != 4 else memory_format
+                dtype_or_none = dtype if tensor.is_floating_point() else None
+                moved = tensor.detach().to(device=device, dtype=dtype_or_none, memory_format=kept)
                 tensors[name] = nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
     return module
 

@@ -110,6 +110,37 @@ def test_ssim_is_never_computed_in_tf32_or_bf16(precision, cuda, monkeypatch):
         assert not call.allow_tf32 or "Cudnn" not in call.backend
 
 
+def network_inputs(name: str) -> tuple[Tensor, ...]:
+    intensity = torch.rand(2, 1, 24, 40, device="cuda")
+    if name != "LDN":
+        return (intensity,)
+    return torch.rand(2, 3, 96, 160, device="cuda"), torch.rand(10, 21, 24, 40, device="cuda")
+
+
+@pytest.mark.parametrize("is_half", [False, True])
+@pytest.mark.parametrize("network", [BSN, EDSR, LDN])
+def test_convolutions_stay_channels_last(network, is_half, cuda):
+    """Else cuDNN copies their input into that format. Only the windows and pictures that LDN is given may not be.
+
+    float16 stands for bfloat16, for which PyTorch asks the device whether cuDNN computes it.
+    """
+    net = network().to("cuda", memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.float16, enabled=is_half), Convolutions() as seen:
+        net(*network_inputs(network.__name__))
+    assert len(seen.calls) >= 17
+    assert not [call for call in seen.calls if call.channels > 21 and not call.channels_last]
+
+
+def test_bsn_computes_in_half_precision_after_its_first_layer(cuda):
+    """The input is joined with the features at the end; joined as float32 it would make them all so."""
+    net, seen = BSN().to("cuda"), []
+    for layer in (net.unet.dec2.conv1, net.unet.dec1.conv1, net.unet.dec1.conv2):
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    with torch.autocast("cuda", torch.float16):
+        net(*network_inputs("BSN"))
+    assert seen == [torch.float16] * 3
+
+
 def on_device(spikes: Tensor, *_, **__) -> Tensor:
     """Stand in for motion compensation, which is OpenCV and NumPy on the CPU."""
     return torch.zeros_like(spikes, dtype=torch.float32)

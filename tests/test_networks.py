@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, needs_compiler
 
 from codes.engine.distributed import check_compiler
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, load
-from codes.networks.bsn import UpwardConv
+from codes.networks.bsn import UpwardConv, UpwardPadding
+from codes.networks.edsr import shuffle_channels_last
 
 NETWORKS = {"bsn": BSN, "edsr": EDSR, "ldn": LDN}
 PUBLISHED_LDN = ROOT / "model/DeblurNet_100.pth"
@@ -114,6 +116,23 @@ def test_a_pixel_of_a_rectangle_sees_its_mirror_image_and_autograd_knows(height,
     assert max(abs(change) for _, change in found) > 1e-3
     for gradient, change in found:
         assert gradient == pytest.approx(change, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_padding_of_bsn_is_pytorchs_with_its_gradient(width, memory_format):
+    x = torch.rand(2, 3, 4, width, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    padded = F.pad(F.pad(x, (1, 1, 0, 0), mode="replicate"), (0, 0, 2, 0))
+    found = UpwardPadding.apply(x)
+    assert torch.equal(found, padded)
+    weight = torch.rand_like(padded)
+    gradients = [torch.autograd.grad((output * weight).sum(), x)[0] for output in (found, padded)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
+
+
+def test_channels_move_into_space_as_in_pytorch():
+    x = torch.rand(2, 12, 3, 5).to(memory_format=torch.channels_last)
+    assert torch.equal(shuffle_channels_last(x), F.pixel_shuffle(x, 2))
 
 
 def test_instants_of_a_picture_share_the_look_at_it():

@@ -5,9 +5,14 @@ pixel itself; 1x1 convolutions join the four half planes.
 Source: Laine et al., "High-quality self-supervised deep image denoising", NeurIPS 2019; names and sizes as in S-SDM.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from codes.memory_format import concatenate
 
 
 def shift_down(x: Tensor) -> Tensor:
@@ -19,6 +24,28 @@ def activate(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.1)
 
 
+class UpwardPadding(torch.autograd.Function):
+    """Pad by two zero rows above and by the outermost column on either side, in the memory format of the input.
+
+    On a GPU the replicating pad of PyTorch returns the contiguous format, and its gradient is summed in any order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 2, 0))
+        padded[..., 2:, 0], padded[..., 2:, -1] = x[..., 0], x[..., -1]
+        return padded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient[..., 2:, :]
+        inner = gradient[..., 1:-1].clone()
+        inner[..., 0] += gradient[..., 0]
+        inner[..., -1] += gradient[..., -1]
+        return inner
+
+
 class UpwardConv(nn.Module):
     """A 3x3 convolution over a pixel's row and the two above, zeros beyond the top, columns replicated."""
 
@@ -27,12 +54,7 @@ class UpwardConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # it takes the gradient of a replicating pad amiss
-            x = F.pad(torch.cat((x[..., :1], x, x[..., -1:]), -1), (0, 0, 2, 0))
-        else:
-            x = F.pad(x, (1, 1, 2, 0), mode="replicate")
-            x[..., :2, :] = 0
-        return activate(self.conv(x))
+        return activate(self.conv(UpwardPadding.apply(x)))
 
 
 class Encoder(nn.Module):
@@ -55,10 +77,11 @@ class Decoder(nn.Module):
         self.conv4 = UpwardConv(outputs, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        with torch.autocast(x.device.type, enabled=False):  # copies are exact: autocast would make them float32
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
         rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
         x = F.pad(x, (0, columns, 0, rows))
-        return self.conv4(self.conv3(self.conv2(self.conv1(torch.cat((x, skip), 1)))))
+        return self.conv4(self.conv3(self.conv2(self.conv1(concatenate(x, skip.to(x.dtype))))))
 
 
 class HalfPlaneUNet(nn.Module):
@@ -125,7 +148,7 @@ class BSN(nn.Module):
         height, width = x.shape[-2:]
         square, top, left = into_square(x)
         planes = torch.cat([torch.rot90(square, -turn, (-2, -1)) for turn in range(4)])
-        planes = shift_down(self.unet(planes)).chunk(4)
-        x = torch.cat([torch.rot90(plane, turn, (-2, -1)) for turn, plane in enumerate(planes)], 1)
+        first, *others = shift_down(self.unet(planes)).chunk(4)
+        x = concatenate(first, *(torch.rot90(plane, turn, (-2, -1)) for turn, plane in enumerate(others, 1)))
         x = self.nin_C(activate(self.nin_B(activate(self.nin_A(x)))))
         return x[..., top : top + height, left : left + width]

@@ -98,10 +98,10 @@ class LDN(nn.Module):
         """Decode features [B*N,64,h,w] after channel attention; `start` is [B,3,4h,4w] or [B*N,3,4h,4w]."""
         x = x * self.sa(x)
         x = self.resBlock2(self.resBlock1(x))
-        # The last layer is linear in both pictures: two convolutions save their copy into one tensor of 19 channels.
+        # The last layer is linear in both pictures: `start` is convolved once for all of its target times.
         of_start, of_decoded = self.pred.weight.split((3, self.pred.in_channels - 3), 1)
-        decoded = F.conv2d(self.decoder2(self.decoder1(x)), of_decoded)
-        return decoded + F.conv2d(each(start, x), of_start, self.pred.bias)
+        decoded = F.conv2d(self.decoder2(self.decoder1(x)), of_decoded).unflatten(0, (start.shape[0], -1))
+        return (decoded + F.conv2d(start, of_start, self.pred.bias).unsqueeze(1)).flatten(0, 1)
 
     def forward(self, blur: Tensor, spikes: Tensor, start: Tensor | None = None) -> Tensor:
         x = self.encode(self.encode_blur(blur), spikes)
@@ -109,5 +109,8 @@ class LDN(nn.Module):
 
 
 def each(x: Tensor, at_times: Tensor) -> Tensor:
-    """Repeat a tensor of each picture, [B,...], for its target times: [B*N,...], as long as `at_times`."""
-    return x.unsqueeze(1).expand(-1, at_times.shape[0] // x.shape[0], -1, -1, -1).flatten(0, 1)
+    """Repeat a tensor of each picture, [B,...], for its target times: [B*N,...], as long as `at_times`.
+
+    The memory format is kept, which `flatten` alone would not do.
+    """
+    return x.unsqueeze(1).expand(-1, at_times.shape[0] // x.shape[0], -1, -1, -1).clone().flatten(0, 1)
