@@ -17,8 +17,11 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from codes.cli import check_used, option, shown
 from codes.data.batches import Batches, Packed
-from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset, refuse_real
+from codes.data.cache import memory_needed, read_into_memory
+from codes.data.checks import faults
+from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset
 from codes.data.fingerprint import fingerprint
+from codes.data.layout import refuse_real
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.label_cache import cache_labels
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
@@ -283,13 +286,13 @@ def _check_sources(
     o: StageOptions, run: Run, samples: SpikeDataset, files: dict[str, str], recipe: Recipe, *, keeps_labels: bool
 ) -> None:
     """Record the content of data and weights that a run starts with, or refuse to resume it with other content."""
-    sources = files | {"training data": samples.describe()}
+    sources = files | {"training data": samples.split.describe()}
     if hasattr(o, "teacher_cache"):  # kept labels are float16 and of whole pictures: they differ from live ones
         sources["--teacher_cache"] = "labels kept" if keeps_labels else "labels computed live"
     # A copy of the data may lack the record by which its recipe was chosen.
     chosen = [f"{name} {recipe[name]}" for name in ("spike_input", "picture", "input", "teacher") if name in recipe]
     sources["recipe"] = ", ".join(chosen)
-    digests = {"training data": fingerprint(samples.files())}
+    digests = {"training data": fingerprint(samples.split.files())}
     run.journal.sources(sources, digests, same=_goes_on(o, run.journal))
 
 
@@ -434,17 +437,17 @@ def labels(
 
 def check_data(o: StageOptions, run: Run, splits: dict[str, tuple[str, ...]]) -> None:
     """Read all `fields` of all samples of the splits once; raise InputError after all faults are logged."""
-    faults = []
+    found = []
     for split, fields in splits.items():
         fields = tuple(field for field in _existing(o, fields) if field != "ratios")
         try:
-            faults += dataset(o, split, fields=fields, checked=False).faults()
+            found += faults(dataset(o, split, fields=fields, checked=False))
         except InputError as error:
-            faults.append(str(error))
-    run.journal.log("\n".join(faults) or f"{o.base_folder}: all files of {' and '.join(splits)} are whole")
-    if faults:
-        found = f"{len(faults)} fault{'s' * (len(faults) > 1)} in the data"
-        raise InputError(f"{o.base_folder}: {found}, listed above; mend or remove these samples")
+            found.append(str(error))
+    run.journal.log("\n".join(found) or f"{o.base_folder}: all files of {' and '.join(splits)} are whole")
+    if found:
+        number = f"{len(found)} fault{'s' * (len(found) > 1)} in the data"
+        raise InputError(f"{o.base_folder}: {number}, listed above; mend or remove these samples")
 
 
 def train_loader(
@@ -478,8 +481,8 @@ def train_loader(
         prepare(samples)
     if o.cache != "none":
         distributed.wait()  # each looks at the memory that is free, before any of them fills it
-        samples.cache(run.device if o.cache == "device" else None)
-        run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {samples.cached_bytes() / 1e9:.2f} GB a process")
+        read_into_memory(samples, run.device if o.cache == "device" else None)
+        run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {memory_needed(samples) / 1e9:.2f} GB a process")
         # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.
         o = dataclasses.replace(o, workers=0)
     return _loader(o, samples, batches)
@@ -487,8 +490,8 @@ def train_loader(
 
 def _warn_of_unpaired(run: Run, samples: SpikeDataset) -> None:
     """Log the number of pictures without spikes and the name of the first."""
-    if faults := list(samples.unpaired()):
-        run.journal.log(f"WARNING: {faults[0]}. --check_data lists all {len(faults)} of this kind")
+    if unpaired := list(samples.split.unpaired()):
+        run.journal.log(f"WARNING: {unpaired[0]}. --check_data lists all {len(unpaired)} of this kind")
 
 
 def _existing(o: StageOptions, fields: tuple[str, ...]) -> tuple[str, ...]:
@@ -504,7 +507,7 @@ def test_loader(o: StageOptions, run: Run, *, fields: tuple[str, ...], exposure:
         raise InputError(str(error) if o.test_mode else f"{error}. Without test data: --evaluate_every 0") from None
     _warn_of_unpaired(run, samples)
     if run.journal.writes:
-        run.journal.about["data"] = samples.describe()
+        run.journal.about["data"] = samples.split.describe()
     mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
     return _loader(o, mine)
 

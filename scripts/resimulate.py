@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from codes.cli import check_range, option, program
 from codes.data import manifest
 from codes.data.batches import Packed
-from codes.data.dataset import SPIKE_SIZES, SpikeDataset
+from codes.data.dataset import SpikeDataset
 from codes.data.fingerprint import fingerprint, source_fingerprint
+from codes.data.layout import SPIKE_SIZES
 from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
@@ -86,7 +87,7 @@ def begin(o: Options, sources: list[SpikeDataset]) -> None:
     files = {
         f"{number}/{name}" if several else name: path
         for number, source in enumerate(sources)
-        for name, path in source.files().items()
+        for name, path in source.split.files().items()
     }
     versions = {package: version(package) for package in ("numpy", "torch")} | {"opencv": cv2.__version__}
     changed = manifest.claim(

@@ -157,7 +157,7 @@ def described(folder: Path, threshold: Threshold, *, small: bool) -> DataSet:
     samples = SpikeDataset(
         folder, "test", fields=("spikes", "blur", "sharp", "sequence"), keep_samples=SMALL if small else slice(None)
     )
-    files = fingerprint(samples.files())
+    files = fingerprint(samples.split.files())
     count = f"the first {len(samples)} samples" if small else f"{len(samples)} samples"
     text = f"V_th {threshold}: data: {folder}, test split, {count}, content sha256 {combined(files)}"
     return DataSet(folder, threshold, files, text)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from codes.data import dataset as module
+from codes.data import cache, dataset
 from codes.data.batches import Batches, Packed
+from codes.data.cache import memory_needed, read_into_memory
 from codes.data.dataset import SpikeDataset
 from codes.data.images import write_image
 from codes.data.spikes import Exposure, read_spikes, write_spikes
@@ -58,10 +59,10 @@ def test_what_is_kept_in_memory_is_what_is_read(data, tmp_path, fields, monkeypa
     settings = {"fields": fields, "crop": (16, 16), "augment": True, "ratio_folder": tmp_path / "labels"}
     read, kept = (SpikeDataset(data, "train", **settings) for _ in range(2))
     expected = [read[epoch, index] for epoch in range(4) for index in range(3)]
-    kept.cache(CPU)
-    assert kept.cached_bytes() == sum(field.nbytes for whole in kept.cached for field in whole.values())
-    monkeypatch.setattr(module, "read_image", None)
-    monkeypatch.setattr(module, "read_packed", None)
+    read_into_memory(kept, CPU)
+    assert memory_needed(kept) == sum(field.nbytes for whole in kept.cached for field in whole.values())
+    monkeypatch.setattr(dataset, "read_image", None)
+    monkeypatch.setattr(dataset, "read_packed", None)
     for one, other in zip(expected, (kept[epoch, index] for epoch in range(4) for index in range(3)), strict=True):
         assert one.keys() == other.keys() >= set(fields)
         for field in one:
@@ -70,10 +71,10 @@ def test_what_is_kept_in_memory_is_what_is_read(data, tmp_path, fields, monkeypa
 
 def test_what_does_not_fit_into_memory_is_refused_with_figures(data, monkeypatch):
     samples = SpikeDataset(data, "train")
-    monkeypatch.setattr(module, "_free_bytes", lambda device: 5e9)
-    monkeypatch.setattr(samples, "cached_bytes", lambda: 7.25e9)
+    monkeypatch.setattr(cache, "_free_bytes", lambda device: 5e9)
+    monkeypatch.setattr(cache, "memory_needed", lambda samples: 7.25e9)
     with pytest.raises(ValueError, match=r"--cache ram: 7\.25 GB are needed a process, 5\.00 GB are free"):
-        samples.cache()
+        read_into_memory(samples)
     assert not samples.cached
 
 
@@ -132,7 +133,7 @@ def test_only_what_is_asked_for_is_opened(data, monkeypatch, fields, opened):
         seen.add(path.parent.parent.name)
         return cv2.imread(str(path))
 
-    monkeypatch.setattr(module, "read_image", watched)
+    monkeypatch.setattr(dataset, "read_image", watched)
     for item in range(3):
         SpikeDataset(data, "train", fields=fields)[item]
     assert seen == opened

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from codes.data.checks import faults
 from codes.data.dataset import SpikeDataset
 from codes.data.images import write_image
 from codes.data.listing import PICTURES, SPIKES, STREAMS, files_in
@@ -66,7 +67,7 @@ def test_a_data_set_with_such_files_has_the_same_samples(data):
     for kind in ("spike_data", "blur_data", "sharp_data"):
         touch(data / "train" / kind, *NOISE, *(f"scene/{name}" for name in NOISE))
     assert SpikeDataset(data, "train").names == names
-    assert not list(SpikeDataset(data, "train", checked=False).faults())
+    assert not list(faults(SpikeDataset(data, "train", checked=False)))
 
 
 def test_suffixes_in_upper_case_and_jpeg_make_the_same_samples(data):
@@ -76,7 +77,7 @@ def test_suffixes_in_upper_case_and_jpeg_make_the_same_samples(data):
     (data / "train/blur_data/scene/000002.png").unlink()
     write_image(data / "train/blur_data/scene/000002.JPEG", whole[2]["blur"])
     again = SpikeDataset(data, "train")
-    assert again.names == [sample["name"] for sample in whole] and not list(again.unpaired())
+    assert again.names == [sample["name"] for sample in whole] and not list(again.split.unpaired())
     assert (again[1]["sharp"] == whole[1]["sharp"]).all() and again[2]["blur"].shape == (32, 64, 3)
 
 

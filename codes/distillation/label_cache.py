@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from codes.data import manifest
 from codes.data.batches import Packed
-from codes.data.dataset import SpikeDataset, refuse_what_does_not_fit
+from codes.data.cache import refuse_what_does_not_fit
+from codes.data.dataset import SpikeDataset
 from codes.data.fingerprint import Digests, changes, fingerprint, source_fingerprint
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.errors import InputError
@@ -130,9 +131,10 @@ def _refuse_other(record: Path, held: dict[str, Any], key: dict[str, Any]) -> No
 
 def _spike_digests(dataset: SpikeDataset) -> Digests:
     """Return digests of all spike files by their names below the root; the size of a stream decides how it is read."""
-    files = {dataset.spike_path(index).relative_to(dataset.root).as_posix(): index for index in range(len(dataset))}
-    digests = fingerprint({name: dataset.spike_path(index) for name, index in files.items()})
-    return {name: "{} {}x{}".format(digests[name], *dataset.sizes[index]) for name, index in files.items()}
+    paths = [dataset.split.spikes(name) for name in dataset.names]
+    files = {path.relative_to(dataset.split.root).as_posix(): path for path in paths}
+    sizes = dict(zip(files, dataset.sizes, strict=True))
+    return {name: "{} {}x{}".format(digest, *sizes[name]) for name, digest in fingerprint(files).items()}
 
 
 def _label_path(dataset: SpikeDataset, index: int) -> Path:

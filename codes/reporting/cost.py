@@ -12,6 +12,7 @@ from torch import Tensor, UntypedStorage, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from codes.data.batches import Packed
+from codes.data.cache import memory_needed, read_into_memory
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.teachers import NetworkTeacher
@@ -137,10 +138,10 @@ def reading_cost(folder: str | Path, cache: str, *, crop: int) -> dict[str, floa
     before = peak("cpu", reset=True)
     samples = SpikeDataset(folder, "train", fields=("spikes", "blur"), crop=(crop, crop))
     if cache == "ram":
-        samples.cache()
+        read_into_memory(samples)
     for index in range(len(samples)):
         Packed.collate([samples[index]])
-    return {"memory": None if before is None else peak("cpu") - before, "kept": samples.cached_bytes()}
+    return {"memory": None if before is None else peak("cpu") - before, "kept": memory_needed(samples)}
 
 
 def peak(device: str, *, reset: bool = False) -> int | None:

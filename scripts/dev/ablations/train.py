@@ -150,7 +150,7 @@ def is_on_resimulated(row: str) -> bool:
 def files_of(folder: str, split: str) -> Digests:
     """Return the fingerprint of all that a split is trained or measured on."""
     fields = ("spikes", "blur", "sequence") if split == "train" else ("spikes", "blur", "sharp", "sequence")
-    return fingerprint(SpikeDataset(folder, split, fields=fields).files())
+    return fingerprint(SpikeDataset(folder, split, fields=fields).split.files())
 
 
 def training(o: Options, row: str, seed: int) -> Training:

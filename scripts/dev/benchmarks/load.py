@@ -16,6 +16,7 @@ import torch
 
 from codes.cli import option
 from codes.data.batches import Packed
+from codes.data.cache import read_into_memory
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import Exposure
 from codes.engine import distributed
@@ -69,9 +70,9 @@ def time_reading(o: Options, folder: str, device: torch.device) -> tuple[dict[st
                 raise InputError(f"--samples {o.samples}: {folder} has {len(samples)}")
             samples.names, samples.sizes = samples.names[: o.samples], samples.sizes[: o.samples]
             if cache != "none":
-                samples.cache(device if cache == "device" else None)
+                read_into_memory(samples, device if cache == "device" else None)
             calls[f"{stage}, --cache {cache}"] = lambda key, samples=samples: Packed.collate([samples[key]])
-    pictures = [str(samples._picture("blur", name)) for name in samples.names]
+    pictures = [str(samples.split.picture("blur", name)) for name in samples.names]
     calls = {"cv2.imread": lambda key: cv2.imread(pictures[key[1]])} | calls
     times: dict[str, list[float]] = {name: [] for name in calls}
     for epoch in range(-WARM_UP, o.repeats):
