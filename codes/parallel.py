@@ -1,13 +1,29 @@
-"""A pool of processes that ends with its parent and reports progress."""
+"""Threads, and a pool of processes that ends with its parent and reports progress."""
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import cv2
+
+
+def in_threads(function: Callable[..., Any], *items: Iterable[Any], threads: int) -> list[Any]:
+    """Call a function for each of the items as `map` does, in threads, on one core each: they do not start others."""
+    import torch  # it is slow to import, and worker processes do without
+
+    if threads == 1:
+        return list(map(function, *items))
+    cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
+            return list(pool.map(function, *items))
+    finally:
+        torch.set_num_threads(cores)  # threads to come would start with 1 too
+
 
 _done = None  # in a worker: how much all workers have done so far
 

@@ -23,7 +23,6 @@ from codes.motion.spike_labelling import (
     redistribute_charge,
 )
 from codes.motion.super_resolution import super_resolve
-from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.simulation.camera import CHARGE_AT_THRESHOLD_1, CHARGE_PER_FRAME, add_noise, integrate
 
@@ -187,7 +186,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
         for number in (1, 4):
             torch.set_num_threads(number), cv2.setNumThreads(number)
             light = compensated(spikes)
-            found.append((light, torch.from_numpy(super_resolve(WindowMeans(light.numpy()), 20))))
+            found.append((light, super_resolve(light[None], [20])))
     finally:
         torch.set_num_threads(threads[0]), cv2.setNumThreads(threads[1])
     assert all(torch.equal(*both) for both in zip(*found, strict=True))

@@ -34,16 +34,19 @@ def fine_flow(before: np.ndarray, after: np.ndarray, *, refinements: int = 5) ->
 
     `refinements`: iterations of its variational refinement, which take half of its time.
     """
+    eight_bit = (np.rint(255 * frame.clip(0, 1)).astype(np.uint8) for frame in (before, after))
+    return dense_inverse_search(*eight_bit, refinements=refinements)
+
+
+def dense_inverse_search(before: np.ndarray, after: np.ndarray, *, refinements: int) -> np.ndarray:
+    """Compute the flow [h,w,2] between two frames [h,w] uint8, down to single pixels."""
     height, width = before.shape
     below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
-    eight_bit = (
-        cv2.copyMakeBorder(np.rint(255 * x.clip(0, 1)).astype(np.uint8), 0, below, 0, right, cv2.BORDER_REPLICATE)
-        for x in (before, after)
-    )
+    pair = (cv2.copyMakeBorder(frame, 0, below, 0, right, cv2.BORDER_REPLICATE) for frame in (before, after))
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(0)
     search.setVariationalRefinementIterations(refinements)
-    return search.calc(*eight_bit, None)[:height, :width]
+    return search.calc(*pair, None)[:height, :width]
 
 
 def raft_flow(weights: str | Path = "", device: str = "") -> Flow:

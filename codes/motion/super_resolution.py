@@ -2,151 +2,148 @@
 
 Where the scene moves, each spike pixel sees it at another position in every spike frame. Optical flow between short
 averages aligns these samples, and iterative back-projection reconstructs a grid four times as fine from them, starting
-at a bicubic enlargement. Nothing is trained.
+at a bicubic enlargement. Nothing is trained. Runs on the device of the intensity.
 Source: Irani and Peleg, "Improving resolution by image registration", CVGIP 1991.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import math
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from codes.data.spikes import UPSCALE, Exposure
-from codes.motion.flow import fine_flow, interpolate, knot_times, sample
-from codes.motion.window_means import WindowMeans
+from codes.motion.flow import cubic_weights, knot_times
+from codes.motion.normal_equations import NormalEquations
+from codes.motion.smoothing import gaussian_blur
+from codes.motion.warping import Flows, dis_flows, pixel_positions, warp, weighted_sum
+from codes.motion.window_means import window_means
+from codes.parallel import in_threads
+from codes.physics.sdm import upsample_bicubic
 
 REACH, STEP = 48, 2  # spike frames to either side of the target time that are used, and between them
 MEAN_STEP = 8  # spike frames at most between the times whose mean is the intensity of the exposure
 SAMPLE, MATCHED = 5, 9  # spike frames averaged for a sample, and for the frames that flow is computed between
 TIME_SCALE = 40.0  # spike frames after which the weight of a sample is 1/e
 TOLERANCE = 0.3  # difference of intensity, of 1, at which the weight of a sample is 1/e: it shows something else
+LEAST_WEIGHT = 0.05  # of a sample that is used
 SPREAD = 1.13  # picture pixels, standard deviation of the footprint of a sample
 PRIOR = 1.0  # weight of the enlargement, in samples at the very pixel
 ROUNDS = 8  # of back-projection
-AT_ONCE = 2**19  # spike pixels reconstructed at the same time: four frames of 1080p, each pixel takes 5 KB
+AT_ONCE = 2**20  # spike pixels reconstructed at the same time on a GPU: 18 frames of 720p, each pixel takes 1 KB
+IN_CACHE = 2**15  # samples whose weights are computed at the same time, unless there is one of each spike pixel
+
+Place = tuple[int, int]  # a stream of the batch, a spike frame of it
 
 
 def super_resolved_intensity(
-    intensity: Tensor, times: Sequence[int], *, exposure: Exposure, step: int = STEP
+    intensity: Tensor, times: Sequence[int], *, exposure: Exposure, step: int = STEP, flow: Flows = dis_flows
 ) -> tuple[Tensor, Tensor]:
     """Reconstruct intensity [B,T,h,w] at N target times: [B,N,1,4h,4w], and its mean over the exposure [B,1,4h,4w].
 
-    Runs on the CPU, several times at once. The mean is that of reconstructions too, so that their common errors cancel
-    in a ratio. `step`: spike frames between the samples of each reconstruction.
+    The mean is that of reconstructions too, so that their common errors cancel in a ratio. `step`: spike frames between
+    the samples of each reconstruction.
     """
     mean = intensity[:, exposure.frames].mean(1)
     # Flow is computed on 0..1, whatever the threshold was.
     scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
-    windows = [WindowMeans(stream) for stream in (intensity / scale).cpu().numpy()]
-
-    def reconstruct(time: int) -> Tensor:
-        frames = np.stack([super_resolve(means, time, step=step) for means in windows])
-        return torch.from_numpy(frames).unsqueeze(1).to(intensity.device)
-
     averaged = exposure.evenly(MEAN_STEP)
     distinct = list(dict.fromkeys([*averaged, *times]))
-    threads = min(torch.get_num_threads(), max(AT_ONCE // mean[0].numel(), 1))
-    with ThreadPoolExecutor(threads) as pool:  # OpenCV and NumPy let other threads run meanwhile
-        fine = dict(zip(distinct, pool.map(reconstruct, distinct), strict=True))
-    mean = torch.stack([fine[time] for time in averaged]).mean(0)
-    return torch.stack([fine[time] for time in times], 1), mean
+    fine = super_resolve(intensity / scale, distinct, step=step, flow=flow).unsqueeze(2)
+    at_time = dict(zip(distinct, fine.unbind(1), strict=True))
+    return torch.stack([at_time[time] for time in times], 1), fine[:, : len(averaged)].mean(1)
 
 
-def super_resolve(means: WindowMeans, center: int, *, step: int = STEP) -> np.ndarray:
-    """Reconstruct one stream at one target time: averages of its intensity [h,w], about 0..1 -> [4h,4w] float32.
+def super_resolve(intensity: Tensor, times: Sequence[int], *, step: int = STEP, flow: Flows = dis_flows) -> Tensor:
+    """Reconstruct intensity [B,T,h,w], about 0..1, at N target times: [B,N,4h,4w] float32.
 
     A spike pixel is modelled as the mean of the inner 2x2 of its 4x4 picture pixels, as the simulator makes it.
     """
-    reference = means(center, MATCHED)
-    height, width = reference.shape
-    fine = cv2.resize(reference, None, fx=UPSCALE, fy=UPSCALE, interpolation=cv2.INTER_CUBIC)
-    aligned = _aligned_flow(means, center, _sampled_times(center, len(means), step))
-    samples = [np.stack(_sample_at(means, center, other, flow, fine)).reshape(4, -1) for other, flow in aligned]
-    x, y, value, weight = np.concatenate(samples, 1)
-    inside = (weight > 0.05) & (x >= 0) & (x <= 4 * width - 1) & (y >= 0) & (y <= 4 * height - 1)
-    x, y, value, weight = x[inside], y[inside], value[inside], weight[inside]
-    normal_matrix, observed = _normal_equations(x, y, value, weight, fine.shape)
-    back_project = partial(cv2.GaussianBlur, ksize=(0, 0), sigmaX=SPREAD, borderType=cv2.BORDER_CONSTANT)
-    density = back_project(normal_matrix(np.ones_like(fine))) + PRIOR / (2 * np.pi * (SPREAD**2 + 1 / 6))
+    samples, matched = window_means(intensity, SAMPLE), window_means(intensity, MATCHED)
+    targets = [(stream, time) for stream in range(len(intensity)) for time in times]
+    # A GPU reconstructs many frames at once, each thread of a CPU one, which stays in its cache.
+    is_cpu = intensity.device.type == "cpu"
+    at_once = 1 if is_cpu else max(AT_ONCE // intensity[0, 0].numel(), 1)
+    fine = in_threads(
+        lambda first: _reconstruct(samples, matched, targets[first : first + at_once], step=step, flow=flow),
+        range(0, len(targets), at_once),
+        threads=torch.get_num_threads() if is_cpu else 1,
+    )
+    return torch.cat(fine).unflatten(0, (-1, len(times)))
+
+
+def _reconstruct(samples: Tensor, matched: Tensor, targets: Sequence[Place], *, step: int, flow: Flows) -> Tensor:
+    """Reconstruct N targets, streams and times of window means [B,T,h,w]: [N,4h,4w]."""
+    reference = _at(matched, targets)
+    fine = upsample_bicubic(reference.unsqueeze(1)).squeeze(1)
+    used = [_sampled_offsets(time, matched.shape[1], step) for _, time in targets]
+    offsets = sorted(set().union(*used))
+    time_weights = [[math.exp(-((offset / TIME_SCALE) ** 2)) * (offset in each) for offset in offsets] for each in used]
+    time_weights = torch.tensor(time_weights, device=fine.device)[..., None, None]
+    knot_flows, knot_weights = _flow_to_targets(matched, targets, used, offsets, flow)
+    knot_weights_there = torch.from_numpy(knot_weights).to(fine.device)
+
+    still = UPSCALE * pixel_positions(*reference.shape[1:], device=fine.device) + (UPSCALE - 1) / 2
+    equations, at_once = NormalEquations(fine), max(IN_CACHE // reference.numel(), 1)
+    for first in range(0, len(offsets), at_once):
+        part = range(first, min(first + at_once, len(offsets)))
+        motion = [weighted_sum(knot_flows, knot_weights[index], knot_weights_there[index]) for index in part]
+        x, y = torch.add(still, torch.stack(motion, 1), alpha=UPSCALE).unbind(2)  # [N,L,h,w]
+        others = [(stream, time + offsets[index]) for stream, time in targets for index in part]
+        found = warp(fine, x.flatten(1, 2), y.flatten(1, 2)).view_as(x)
+        difference = (found - _at(matched, others).view_as(x)).div_(TOLERANCE)
+        weights = difference.square_().neg_().exp_().mul_(time_weights[:, first : first + at_once])
+        if 0 in (here := offsets[first : first + at_once]):
+            weights[:, here.index(0)] = 1  # the target time itself
+        weights = F.threshold(weights, LEAST_WEIGHT, 0)
+        equations.add(x, y, _at(samples, others), weights)
+
+    density = _back_project(equations.normal_matrix(torch.ones_like(fine)))
+    density += PRIOR / (2 * math.pi * (SPREAD**2 + 1 / 6))
     for _ in range(ROUNDS):
-        fine = fine + back_project(observed - normal_matrix(fine)) / density
+        residual = equations.normal_matrix(fine).neg_().add_(equations.observed)
+        fine.addcdiv_(_back_project(residual), density)
     return fine
 
 
-def _sampled_times(center: int, total: int, step: int) -> list[int]:
-    """List the spike frames that are used: the target time itself and those whose windows lie inside the stream."""
+def _back_project(residual: Tensor) -> Tensor:
+    return gaussian_blur(residual, SPREAD, is_zero_outside=True)
+
+
+def _sampled_offsets(time: int, total: int, step: int) -> list[int]:
+    """List the spike frames, from a target time on, that are used: 0 and those whose windows lie in the stream."""
     margin = MATCHED // 2
-    times = range(center - REACH // step * step, center + REACH + 1, step)
-    return [time for time in times if margin <= time < total - margin or time == center]
+    offsets = range(-(REACH // step * step), REACH + 1, step)
+    return [offset for offset in offsets if margin <= time + offset < total - margin or offset == 0]
 
 
-def _aligned_flow(means: WindowMeans, center: int, times: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each of ascending times and the flow from it to the target time: [h,w,2], in spike pixels."""
-    reference = means(center, MATCHED)
-    still = np.zeros((*reference.shape, 2), np.float32)
-    flows = {
-        knot: still if knot == center else fine_flow(means(knot, MATCHED), reference)
-        for knot in knot_times(times[0], times[-1], center)
-    }
-    yield from zip(times, interpolate(flows, times), strict=True)
+def _at(means: Tensor, places: Sequence[Place]) -> Tensor:
+    """Return the window means [B,T,h,w] at N places, or at the end of the stream where they are outside: [N,h,w]."""
+    last = means.shape[1] - 1
+    return torch.stack([means[stream, min(max(time, 0), last)] for stream, time in places])
 
 
-def _sample_at(
-    means: WindowMeans, center: int, other: int, flow: np.ndarray, fine: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Align the samples of another time with the target time: x, y in picture pixels, value, weight, each [h,w]."""
-    value = means(other, SAMPLE)
-    rows, columns = np.indices(value.shape, np.float32)
-    x, y = UPSCALE * (columns + flow[..., 0]) + 1.5, UPSCALE * (rows + flow[..., 1]) + 1.5
-    if other == center:
-        return x, y, value, np.ones_like(value)
-    expected = sample(fine, np.dstack((x, y)))
-    difference = (expected - means(other, MATCHED)) / TOLERANCE
-    return x, y, value, np.exp(-(difference**2) - ((other - center) / TIME_SCALE) ** 2)
+def _flow_to_targets(
+    matched: Tensor, targets: Sequence[Place], used: list[list[int]], offsets: list[int], flow: Flows
+) -> tuple[Sequence[Tensor], np.ndarray]:
+    """Compute the flow to N targets from K knots around each: K tensors [N,2,h,w], in spike pixels.
 
-
-def _normal_equations(
-    x: np.ndarray, y: np.ndarray, value: np.ndarray, weight: np.ndarray, shape: tuple[int, int]
-) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
-    """Accumulate the normal equations of M samples, float32, that lie inside a picture of a shape [H,W].
-
-    Returns S^T W S as a function of a picture, and S^T W value, both [H,W]. S samples a picture between its pixels,
-    bilinear: half way between four pixels that is what a spike pixel sees. W holds the weights. S^T W S is a symmetric
-    stencil of nine points for each pixel, so the samples are needed only once.
+    used: offsets of the samples of each target, out of L. Also returns the weights of the knots at these, [L,N,K].
     """
-    height, width = shape
-    left, top = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
-    place, right, down = torch.from_numpy(top * width + left), x - left.astype(np.float32), y - top.astype(np.float32)
-    # Bilinear weights of the four pixels around a sample, by row and column.
-    bilinear = {
-        (row, column): (1 - down, down)[row] * (1 - right, right)[column] for row in (0, 1) for column in (0, 1)
-    }
-    observed = np.zeros(shape, np.float32)
-    stencil = {offset: np.zeros(shape, np.float32) for offset in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1))}
-
-    def add(samples: np.ndarray, total: np.ndarray, row: int, column: int) -> None:
-        """Add samples to one of the four pixels around each; torch is faster than NumPy and lets other threads run."""
-        torch.from_numpy(total.reshape(-1)[row * width + column :]).scatter_add_(0, place, torch.from_numpy(samples))
-
-    for (row, column), bilinear_weight in bilinear.items():
-        weighted = weight * bilinear_weight
-        add(weighted * value, observed, row, column)
-        for (other_row, other_column), other_bilinear_weight in bilinear.items():
-            if (offset := (other_row - row, other_column - column)) in stencil:
-                add(weighted * other_bilinear_weight, stencil[offset], row, column)
-
-    def normal_matrix(picture: np.ndarray) -> np.ndarray:
-        total = np.zeros_like(picture)
-        for (row, column), coefficient in stencil.items():
-            here = slice(0, height - row), slice(max(-column, 0), width - max(column, 0))
-            there = slice(row, height), slice(max(column, 0), width + min(column, 0))
-            total[here] += coefficient[here] * picture[there]
-            if here != there:
-                total[there] += coefficient[here] * picture[here]
-        return total
-
-    return normal_matrix, observed
+    knots = [knot_times(each[0], each[-1], 0) for each in used]
+    number = max(map(len, knots))
+    weights = np.zeros((len(offsets), len(targets), number), np.float32)
+    for index, (times, each) in enumerate(zip(used, knots, strict=True)):
+        weights[np.searchsorted(offsets, times), index, : len(each)] = cubic_weights(each, times)
+        each += [0] * (number - len(each))  # of no weight
+    pairs = [(target, each[k]) for k in range(number) for target, each in zip(targets, knots, strict=True)]
+    moved = [(target, knot) for target, knot in pairs if knot]
+    still = torch.zeros_like(pixel_positions(*matched.shape[2:], device=matched.device))
+    found = iter(())
+    if moved:
+        before = _at(matched, [(stream, time + knot) for (stream, time), knot in moved])
+        found = iter(flow(before, _at(matched, [target for target, _ in moved])))
+    flows = [next(found) if knot else still for _, knot in pairs]
+    return torch.stack(flows).unflatten(0, (number, -1)).unbind(), weights

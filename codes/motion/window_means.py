@@ -1,6 +1,8 @@
 """Averages of intensity over windows of spike frames."""
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 class WindowMeans:
@@ -17,3 +19,16 @@ class WindowMeans:
     def __call__(self, center: int, length: int) -> np.ndarray:
         first, end = max(center - length // 2, 0), min(center - length // 2 + length, len(self))
         return ((self.total[end] - self.total[first]) / (end - first)).astype(np.float32)
+
+
+def window_means(intensity: Tensor, length: int) -> Tensor:
+    """Average intensity [B,T,h,w] over `length` spike frames around each, cut at both ends of the stream."""
+    batch, total, height, width = intensity.shape
+    sums = torch.zeros(batch, total + 1, height, width, dtype=torch.float64, device=intensity.device)
+    for time in range(total):  # several times as fast as torch.cumsum along time
+        torch.add(sums[:, time], intensity[:, time], out=sums[:, time + 1])
+    means = torch.empty_like(intensity, dtype=torch.float32)
+    for time in range(total):
+        first, end = max(time - length // 2, 0), min(time - length // 2 + length, total)
+        means[:, time] = (sums[:, end] - sums[:, first]).div_(end - first)
+    return means

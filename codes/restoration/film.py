@@ -14,7 +14,8 @@ import torch
 from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.propagation import blended_times, fill_between
-from codes.motion.super_resolution import WindowMeans, super_resolve
+from codes.motion.super_resolution import super_resolve
+from codes.motion.window_means import window_means
 from codes.physics.intensity import isi_intensity
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
@@ -118,21 +119,20 @@ def _filled(
     after = {time: frame for time, frame in frames.items() if time <= plan.blend(number)[1]}
     first = max(min(end, *times) - REACH, 0)
     intensity = _intensity(read(first, max(start, *times) + REACH + 1))
-    means = WindowMeans(intensity)
+    means, wanted = window_means(intensity, AVERAGED)[0].numpy(), sorted({end, start, *times})
+    fine = super_resolve(intensity, [time - first for time in wanted])[0].numpy()
     height, width = frames[start].shape[:2]
 
     def coarse(time: int) -> np.ndarray:
-        average = means(time - first, AVERAGED)
-        return cv2.resize(average, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(means[time - first], (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
 
-    def fine(time: int) -> np.ndarray:
-        return super_resolve(means, time - first)[:height, :width]
-
-    yield from fill_between(before, after, times, coarse=coarse, fine=fine)
+    yield from fill_between(
+        before, after, times, coarse=coarse, fine=lambda time: fine[wanted.index(time), :height, :width]
+    )
 
 
-def _intensity(spikes: np.ndarray) -> np.ndarray:
-    """Estimate the intensity [T,h,w] of spikes, about 0..1 whatever the threshold was."""
+def _intensity(spikes: np.ndarray) -> torch.Tensor:
+    """Estimate the intensity [1,T,h,w] of spikes [T,h,w], about 0..1 whatever the threshold was."""
     stream = torch.from_numpy(np.ascontiguousarray(spikes))[None]
-    intensity = motion_compensated_intensity(stream, isi_intensity(stream))[0]
-    return (intensity / intensity.mean(0).quantile(0.999).clamp(min=1e-6)).numpy()
+    intensity = motion_compensated_intensity(stream, isi_intensity(stream))
+    return intensity / intensity.mean(1).quantile(0.999).clamp(min=1e-6)

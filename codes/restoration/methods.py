@@ -12,6 +12,7 @@ from codes.data.spikes import Exposure
 from codes.distillation.teachers import NetworkTeacher
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.super_resolution import super_resolved_intensity
+from codes.motion.warping import Flows, dis_flows
 from codes.physics.baselines import tfi
 from codes.physics.intensity import estimate_intensity, isi_intensity
 from codes.physics.sdm import bicubic_intensity, closed_form, gray, sdm, tfp, upsample_bilinear
@@ -27,10 +28,12 @@ def window_and_reach(method: str, *, short: int, spike_deblur_len: int) -> tuple
     return window, {"tfi": TFI_REACH, "tfp": window, "teacher": window}.get(method, max(window, MOTION_REACH))
 
 
-def mfsr_frames(blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure) -> Iterator[Tensor]:
+def mfsr_frames(
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, flow: Flows = dis_flows
+) -> Iterator[Tensor]:
     """Restore by the closed form on motion-compensated, super-resolved intensity; clipped to [0,1]."""
     intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
-    fine, mean = super_resolved_intensity(intensity, times, exposure=exposure)
+    fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, flow=flow)
     for at_time in fine.unbind(1):
         yield closed_form(blur, at_time, mean)
 

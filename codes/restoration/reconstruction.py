@@ -18,6 +18,7 @@ from torch import Tensor
 
 from codes.data.spikes import Exposure
 from codes.motion.super_resolution import STEP, super_resolved_intensity
+from codes.motion.warping import Flows, dis_flows
 from codes.networks import LDN, tiling
 from codes.physics.data_consistency import consistency_times, data_consistency_residual
 from codes.physics.sdm import bicubic_intensity, closed_form, match_picture_scale, windows
@@ -31,6 +32,7 @@ class Student(NamedTuple):
     recipe: Recipe
     short: int = 9  # spike frames averaged for the closed form that it starts from on ISI intensity
     tile: int = 0  # side of the tiles that it is applied to, in spike pixels; 0: the whole picture
+    flow: Flows = dis_flows  # that aligns the spike frames
 
     @property
     def length(self) -> int:
@@ -88,7 +90,7 @@ def _closed_forms(
     if student.recipe["spike_input"] == "counts":
         return repeat(None), intensity
     if student.recipe["input"] == "mfsr":
-        fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, step=step)
+        fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, step=step, flow=student.flow)
         scaled = match_picture_scale(intensity, blur, exposure)
     else:
         scaled = match_picture_scale(intensity, blur, exposure)

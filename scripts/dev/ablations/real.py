@@ -15,7 +15,6 @@ from codes.data.images import read_image, write_image
 from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.super_resolution import super_resolve
-from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import tfp
 from codes.reporting.table import Table
@@ -62,9 +61,9 @@ def intensities(path: Path, picture: np.ndarray | None) -> list[np.ndarray]:
     center = spikes.shape[1] // 2 + 1
     streams = (spikes, firing_rate(spikes), firing_rate(remove_noise_spikes(spikes)))
     found = [tfp(stream, center, 9)[0, 0].numpy() for stream in streams]
-    compensated = motion_compensated_intensity(spikes, isi_intensity(spikes))[0]
-    fine = super_resolve(WindowMeans((compensated / compensated.mean(0).quantile(0.999)).numpy()), center)
-    return [*found, cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)]
+    compensated = motion_compensated_intensity(spikes, isi_intensity(spikes))
+    fine = super_resolve(compensated / compensated.mean(1).quantile(0.999), [center])[0, 0]
+    return [*found, cv2.resize(fine.numpy(), (width, height), interpolation=cv2.INTER_LINEAR)]
 
 
 def drawn(found: list[np.ndarray]) -> np.ndarray:
