@@ -1,0 +1,123 @@
+"""Motion-compensated colour correction: its linear algebra against dense matrices, and scenes of known motion."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from codes.motion import colour
+from codes.physics.data_consistency import mean_over_exposure
+from codes.physics.sdm import gray
+
+HEIGHT, WIDTH, FRAMES, STEP = 64, 96, 7, 2  # STEP: pixels that the scene moves from frame to frame
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Colours that move to the right: true frames [N,3,H,W], their picture, the frames with the picture's colour."""
+    rng = np.random.default_rng(0)
+    texture = rng.random((HEIGHT // 8, WIDTH // 8 + 3, 3), np.float32)
+    texture = cv2.resize(texture, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC).clip(0, 1) * 0.9
+    moving = [texture[:, (FRAMES - n) * STEP :][:, :WIDTH] for n in range(FRAMES)]
+    truth = torch.from_numpy(np.stack(moving).transpose(0, 3, 1, 2).copy())
+    blur = mean_over_exposure(truth.unsqueeze(0))[0]
+    return truth, blur, gray(truth) + blur - gray(blur)
+
+
+def test_the_colour_of_a_moving_scene_is_found(scene):
+    truth, blur, restored = scene
+    corrected, colours = colour.correct_colour(restored, blur)
+    inner = (..., slice(4, -4), slice(16, -16))  # what lies at the left and right is seen during a part only
+    for n, (before, after) in enumerate(zip(restored - truth, corrected - truth, strict=True)):
+        assert after[inner].square().mean() < 0.2 * before[inner].square().mean(), n
+    again = torch.stack([colours.correct(frame, n / (FRAMES - 1)) for n, frame in enumerate(restored)])
+    torch.testing.assert_close(again, corrected)
+
+
+def test_luminance_stays(scene):
+    _, blur, restored = scene
+    corrected, _ = colour.correct_colour(restored, blur)
+    torch.testing.assert_close(gray(corrected), gray(restored), rtol=0, atol=1e-6)
+
+
+def test_a_scene_that_agrees_with_its_picture_stays(scene):
+    truth, _, _ = scene
+    still = truth[:1].expand(FRAMES, -1, -1, -1)
+    corrected, _ = colour.correct_colour(still, truth[0])
+    torch.testing.assert_close(corrected, still, rtol=0, atol=1e-5)
+
+
+def test_a_still_scene_takes_the_colour_of_its_picture(scene):
+    truth, _, _ = scene
+    still = truth[:1].expand(FRAMES, -1, -1, -1)
+    corrected, _ = colour.correct_colour(gray(still).expand_as(still), truth[0])
+    assert (corrected - still).abs().mean() < 0.1 * (gray(still) - still).abs().mean()
+
+
+def test_saturated_pixels_tell_nothing(scene):
+    _, blur, restored = scene
+    results = []
+    for brightness in (0.996, 1.0):
+        saturated = blur.clone()
+        saturated[2, 20:30, 40:60] = brightness
+        results.append(colour.correct_colour(restored, saturated)[0])
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+def test_adjoint_of_the_warp():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(2, 3, 12, 15, generator=generator), torch.rand(2, 3, 12, 15, generator=generator)
+    flow = 0.4 * torch.randn(2, 2, 12, 15, generator=generator)  # some of it points out of the picture
+    one = torch.ones(2, 1, 12, 15)
+    warped = torch.stack(
+        [colour.Alignment([k], flow[k : k + 1], one[:1]).transport(x, flow[k : k + 1], one[:1]) for k in (0, 1)]
+    )
+    torch.testing.assert_close((warped * y).sum(), (x * colour.warp_adjoint(y, flow)).sum())
+
+
+def test_guided_filter_is_self_adjoint():
+    generator = torch.Generator().manual_seed(0)
+    guide, x, y = (torch.rand(1, 1, 14, 17, generator=generator) for _ in range(3))
+    smooth = colour.guided_filter(guide)
+    torch.testing.assert_close((smooth(x) * y).sum(), (x * smooth(y)).sum())
+
+
+def test_solution_is_the_posterior_mean():
+    """Shifts by whole pixels, a half-occluded frame, a pixel without information; dense matrices in float64."""
+    height, width, count = 7, 9, 3
+    generator = torch.Generator().manual_seed(0)
+    chroma = torch.rand(count, 2, height, width, generator=generator)
+    blur = torch.rand(3, height, width, generator=generator)
+    is_valid = torch.ones(1, height, width, dtype=torch.bool)
+    is_valid[0, 3, 4] = False
+    shifts, visible = (-2, 0, 1), (0.5, 1.0, 0.8)
+    alignments = []
+    for shift, share in zip(shifts, visible, strict=True):
+        flow = torch.zeros(2, 2, height, width)
+        flow[0, 0] = shift * 2 / width  # to the middle reference; the end is the frame itself or not used
+        weight = torch.full((2, 1, height, width), share)
+        weight[1] = 0
+        alignments.append(colour.Alignment([0, 1], flow, weight))
+    luminance = torch.full((3, height, width), 0.5)
+
+    size = height * width
+    columns = np.arange(width)
+    shifted = [np.kron(np.eye(height), np.eye(width)[(columns + s).clip(0, width - 1)]) for s in shifts]
+    mean = np.array((0.25, 0.5, 0.25))
+    forward = np.diag(is_valid.flatten().double()) @ sum(
+        w * v * m for w, v, m in zip(mean, visible, shifted, strict=True)
+    )
+    band = [abs(np.subtract.outer(np.arange(n), np.arange(n))) <= colour.WINDOW // 2 for n in (height, width)]
+    box = np.kron(*band) / colour.WINDOW**2
+    prior = box @ box  # a constant guide has no edges
+    variance = colour.VARIANCE * (1 + colour.OCCLUDED * (mean * (1 - np.array(visible))).sum())
+    own = sum(w * (1 - v) * c for w, v, c in zip(mean, visible, chroma.double().numpy(), strict=True))
+    picture = (blur[::2] - 0.11 * blur[0] - 0.59 * blur[1] - 0.30 * blur[2]).double().numpy()
+    residual = (is_valid.numpy() * (picture - own)).reshape(2, size).T
+    residual = residual - forward @ chroma[1].double().numpy().reshape(2, size).T
+    system = forward @ prior @ forward.T + variance * np.eye(size)
+    expected = prior @ forward.T @ np.linalg.solve(system, residual)
+
+    found = colour.solve(alignments, chroma, blur, luminance, is_valid=is_valid, iterations=100)
+    np.testing.assert_allclose(found[0].numpy().reshape(2, size).T, expected, atol=2e-4)
+    assert not found[1:].any()
