@@ -59,7 +59,7 @@ class Options:
     orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(1.0, "the picture is intensity to the power of 1/gamma, as cameras write it: 2.2 is usual")
+    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
     deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
     bsn_path: str = option("", f"weights of BSN, for the teacher {BSN}", unused=TEACHER)
     sr_path: str = option("", f"weights of EDSR, for the teacher {SR}", unused=TEACHER)
@@ -108,11 +108,11 @@ def main(o: Options) -> None:
             continue
         recording = prepared(o, picture, spikes)
         made_with = record(o, recording, picture, spikes)
-        describe(recording, picture, spikes, gamma=o.gamma, has_consistency=is_consistent)
+        describe(recording, picture, spikes, has_consistency=is_consistent)
         begin(outputs[name], recording.times, made_with)
         with distributed.autocast(device, o.precision):
             write_frames(
-                recording, restore, outputs[name], device=device, gamma=o.gamma, compare=o.compare, rate=o.fps,
+                recording, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,
                 is_tiled=o.method in ("ldn", "teacher"),
             )  # fmt: skip
 
@@ -121,7 +121,8 @@ def check(o: Options) -> None:
     """Raise InputError for options that have no effect and for values out of range."""
     check_range(o, ("frames", "bsn_len", "spike_deblur_len"), 1, 10**6)
     check_range(o, "fps", 0.1, 240)
-    check_range(o, "gamma", 0.1, 10)
+    if o.gamma:
+        check_range(o, "gamma", 0.1, 10)
     check_range(o, "center_weight", 0, 1)
     check_range(o, ("iterations", "tile"), 0, 2**16)
     check_used(o)
@@ -135,7 +136,7 @@ def prepared(o: Options, picture: Path, spikes: Path) -> Recording:
     return prepare(
         picture, spikes, exposure=o.exposure, frames=o.frames, times=o.times, window=window, reach=reach,
         geometry=o.geometry, rows=o.rows, bits=o.bits, align_by=o.align, orientation=o.orientation,
-        must_be_consistent=o.consistency == "picture", is_repaired=o.repair,
+        must_be_consistent=o.consistency == "picture", is_repaired=o.repair, gamma=o.gamma,
     )  # fmt: skip
 
 

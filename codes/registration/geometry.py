@@ -1,5 +1,6 @@
 """Homographies between pixel coordinates (x, y); the centres of pixels lie at integers."""
 
+import cv2
 import numpy as np
 
 
@@ -38,3 +39,23 @@ def corner_error(found: np.ndarray, true: np.ndarray, picture: tuple[int, ...]) 
     places = corners(picture)
     back = transform(np.linalg.inv(true), transform(found, places))
     return float(np.linalg.norm(back - places, axis=1).max())
+
+
+def in_view_of_spikes(
+    picture: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring a picture [H,W] or [H,W,C] into the view of upright spikes of a shape (h, w).
+
+    Each spike pixel averages the area that it covers. Returns: the view [h,w,...] float32 on the picture's scale, and
+    the mask [h,w] of the pixels that lie in the picture.
+    """
+    height, width = shape
+    places = transform(np.linalg.inv(homography), np.array([[0, 0], [width - 1, height - 1]]))
+    span = np.linalg.norm(places[1] - places[0]) / max(np.hypot(width - 1, height - 1), 1)
+    samples = max(1, round(span))  # of a spike pixel along each side, about one picture pixel apart
+    fine = enlargement(shape, (height * samples, width * samples)) @ homography
+    size = (width * samples, height * samples)
+    seen = cv2.warpPerspective(picture.astype(np.float32), fine, size, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpPerspective(np.ones(picture.shape[:2], np.float32), fine, size)
+    seen, inside = (cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in (seen, inside))
+    return seen, inside > 0.99

@@ -21,7 +21,6 @@ from codes.errors import InputError
 KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
 SQUARES = tuple((side, side) for side in range(16, 1025, 4))
 ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
-DARK = 0.02  # of the brightest: below it light is noise
 FRAMES = 200  # looked at, from the middle of a file
 UNSMOOTH = 0.3  # difference of smoothness that tells the axis of time
 SHORTEST = 5  # frames, rows and columns of a stream: pictures have 3 or 4 channels
@@ -109,19 +108,6 @@ def is_aligned(correlation: float, shift: tuple[float, float]) -> bool:
 def _transformed(side: int) -> int:
     """Return the next even side that OpenCV transforms as it is: of an odd one it finds a shift of half a pixel."""
     return next(size for size in itertools.count(side + side % 2, 2) if cv2.getOptimalDFTSize(size) == size)
-
-
-def tone(average: np.ndarray, picture: np.ndarray) -> float:
-    """Say which power of light [h,w] the values of a picture [H,W,3] uint8 are: 1 if proportional, 0.45 of gamma 2.2.
-
-    It is how much further the logarithms of the one are spread than those of the other, noise smoothed away; 1 where
-    all is alike.
-    """
-    both = _gray_of_size(picture, *average.shape), average.astype(np.float64)
-    values, light = (cv2.GaussianBlur(x / max(x.max(), 1e-6), (0, 0), 2.0) for x in both)
-    seen = (values > DARK) & (light > DARK)
-    spread = [np.log(x[seen]).std() if seen.any() else 0.0 for x in (values, light)]
-    return float(spread[0] / spread[1]) if min(spread) > 0.1 else 1.0
 
 
 def _gray_of_size(picture: np.ndarray, height: int, width: int) -> np.ndarray:

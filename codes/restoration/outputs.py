@@ -105,7 +105,6 @@ def write_frames(
     output: Output,
     *,
     device: torch.device,
-    gamma: float,
     compare: bool,
     rate: float,
     is_tiled: bool,
@@ -121,10 +120,10 @@ def write_frames(
     paths, (height, width) = output.frames(recording.times), recording.picture.shape[:2]
     try:
         waiting = tqdm(paths, unit="frame")  # shown now: the first frame may take minutes
-        frames = restore(blur**gamma, spikes, times, exposure=recording.exposure)  # the model is of intensity
+        frames = restore(recording.response.undo(blur), spikes, times, exposure=recording.exposure)
         for path, frame in zip(waiting, frames, strict=True):
             image = frame[0, :, :height, :width].float().clamp(0, 1)
-            image = image.pow(1 / gamma).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+            image = recording.response.apply(image).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
             write_image(path, np.hstack((recording.picture, image)) if compare else image)
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and "allocate memory" not in str(error):

@@ -5,17 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from codes.data.images import read_image
 from codes.data.orientation import upright
+from codes.data.response import Response
 from codes.data.sensor import Defects, find_defects, repair
 from codes.data.spikes import Exposure
 from codes.errors import InputError
-from codes.restoration.file_format import Reading, align, is_aligned, read, tone
+from codes.physics.intensity import isi_intensity
+from codes.registration.geometry import enlargement, in_view_of_spikes
+from codes.registration.response import estimate_response
+from codes.restoration.file_format import Reading, align, is_aligned, read
 from codes.restoration.recording import find_reading, fit
 from codes.restoration.registration import better_start
 
-LINEAR = (0.8, 1.3)  # response exponents of a picture that need no --gamma
+ALIGNED = 0.8  # least correlation of a pair whose values are compared
+DIFFERENT = 1.25  # factor between exponents of a response, given and estimated, that is reported
 DARKEST = 32  # of 255: below it a picture is nearly black
 SATURATED = 0.01  # share of white pixels that is reported
 OTHER = 0.3  # correlation between long TFP and picture below which they show different scenes
@@ -34,7 +40,8 @@ class Recording:
     is_cut: bool  # no window fits around the ends of the exposure
     is_shortened: bool  # so that the target times do not reach them
     aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
-    tone: float  # response exponent of the picture
+    response: Response  # of the picture, undone for the restoration
+    estimated_response: Response
     defects: Defects  # of the spikes as they are stored
     is_repaired: bool
 
@@ -55,12 +62,13 @@ def prepare(
     orientation: str,
     must_be_consistent: bool,
     is_repaired: bool,
+    gamma: float,
 ) -> Recording:
     """Read a pair and check it. Arguments are those of scripts/deblur.py.
 
     window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
     must_be_consistent: whether windows have to fit around both ends of the exposure, as data consistency needs.
-    is_repaired: whether defects of the spike sensor are repaired.
+    is_repaired: whether defects of the spike sensor are repaired. gamma: of the picture; 0: estimated.
     Raises: InputError naming what does not fit.
     """
     if len(geometry) not in (0, 2) or min(geometry, default=1) < 1:
@@ -105,6 +113,7 @@ def prepare(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
+    estimated = _response(picture, spikes, relative) if aligned[0] > ALIGNED else Response()
     is_shortened = is_cut and not times and frames > 1
     return Recording(
         picture=picture,
@@ -116,10 +125,19 @@ def prepare(
         is_cut=is_cut,
         is_shortened=is_shortened,
         aligned=aligned,
-        tone=tone(long, picture),
+        response=Response(1 / gamma) if gamma else estimated,
+        estimated_response=estimated,
         defects=defects,
         is_repaired=is_repaired,
     )
+
+
+def _response(picture: np.ndarray, spikes: np.ndarray, exposure: Exposure) -> Response:
+    """Estimate the response of a picture [H,W,3] uint8 that spikes [T,h,w] show at the same place."""
+    shape, exposed = spikes.shape[1:], slice(exposure.margin, exposure.margin + exposure.length)
+    intensity = isi_intensity(torch.from_numpy(np.ascontiguousarray(spikes))[None])[0, exposed].mean(0)
+    seen, mask = in_view_of_spikes(picture / np.float32(255), enlargement(picture.shape, shape), shape)
+    return estimate_response(seen, intensity.numpy(), mask)
 
 
 def _exposure(path: Path, exposure: tuple[int, ...], total: int) -> tuple[int, int]:
@@ -150,7 +168,7 @@ def check_times(times: Iterable[int], *, window: int, total: int) -> None:
             )
 
 
-def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float, has_consistency: bool) -> None:
+def describe(recording: Recording, picture: Path, spikes: Path, *, has_consistency: bool) -> None:
     """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
 
     has_consistency: whether the method adds the data-consistency residual where the stream allows it.
@@ -169,9 +187,7 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float,
             f"(correlation {best:.3f}) than those from {recording.start + margin} on ({given:.3f}): "
             f"--exposure {recording.start + start} {length}"
         )
-    if correlation > 0.8 and not LINEAR[0] < recording.tone * gamma < LINEAR[1]:
-        found = f"  the picture is intensity to the power of {recording.tone:.2f}"
-        print(f"{found}: if its camera has a gamma, say --gamma {1 / recording.tone:.1f}")
+    describe_response(recording)
     describe_defects(recording)
     if (brightest := recording.picture.max()) < DARKEST:
         print(f"  the picture is nearly black: {brightest} of 255 at most")
@@ -184,6 +200,16 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, gamma: float,
             "  WITHOUT DATA CONSISTENCY, which the weights were trained for: no window fits around the first and the "
             "last frame of the exposure; record a longer stream"
         )
+
+
+def describe_response(recording: Recording) -> None:
+    """Print a response that is undone, and an estimate that contradicts the given one."""
+    used, estimated = recording.response, recording.estimated_response
+    told = f"the picture is intensity to the power of {estimated.exponent:.2f}, black is {255 * estimated.black:.0f}"
+    if used == estimated and not used.is_linear:
+        print(f"  {told}: undone for the restoration; --gamma 1 if it is linear")
+    elif not 1 / DIFFERENT < used.exponent / estimated.exponent < DIFFERENT:
+        print(f"  {told}: --gamma {1 / estimated.exponent:.1f}, or without --gamma it is undone")
 
 
 def describe_defects(recording: Recording) -> None:

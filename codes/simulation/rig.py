@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from codes.data.orientation import ORIENTATIONS, oriented
+from codes.data.response import Response
 from codes.data.spikes import UPSCALE, Exposure
 from codes.simulation.camera import Integrator, add_noise
 
@@ -53,7 +54,7 @@ class Rig:
 
     def expose(self, intensity: np.ndarray) -> np.ndarray:
         """Return the picture [H,W,3] uint8 of an intensity in [0,1]."""
-        return np.rint(255 * (self.black + (1 - self.black) * intensity**self.response)).astype(np.uint8)
+        return np.rint(255 * Response(self.response, self.black).apply(intensity)).astype(np.uint8)
 
 
 def random_rig(seed: int, severity: float = 1.0, *, vary: Iterable[str] = tuple(PARTS), ratio: float = UPSCALE) -> Rig:
