@@ -85,6 +85,33 @@ def test_a_thousand_damaged_bytes_are_found_nearly_everywhere_or_do_no_harm(tmp_
     assert unnoticed <= 1
 
 
+@pytest.mark.parametrize(("encoding", "least"), [("OpenCV", 34), ("optimised tables", 38), ("restart markers", 30)])
+def test_64_missing_bytes_leave_blocks_that_no_encoder_writes(tmp_path, encoding, least):
+    """By the number of blocks alone libjpeg refuses 13, 35 and 21 of the 40 places.
+
+    Huffman codes fall into step again; the blocks that follow are brighter or darker by what is missing.
+    """
+    data, refused = jpeg(encoding), 0
+    for at in places(data, 64):
+        try:
+            read_image(write(tmp_path / "a.jpg", missing(data, at, 64)))
+        except InputError:
+            refused += 1
+    assert refused >= least
+
+
+def test_pictures_of_extreme_contrast_are_intact(tmp_path):
+    """Blocks of saturated colours and of black and white are at the limits of what is possible."""
+    rng = np.random.default_rng(0)
+    for size in (1, 5, 16):
+        colours = np.kron(rng.integers(0, 2, (80 // size, 112 // size, 3)) * 255, np.ones((size, size, 1)))
+        for quality in (10, 50, 75, 95, 100):
+            for options in ({}, {"progressive": True}, {"subsampling": 0}):
+                Image.fromarray(colours.astype(np.uint8)).save(tmp_path / "a.jpg", quality=quality, **options)
+                Image.fromarray(colours[..., 0].astype(np.uint8)).save(tmp_path / "b.jpg", quality=quality)
+                assert read_image(tmp_path / "a.jpg").shape == colours.shape == read_image(tmp_path / "b.jpg").shape
+
+
 def test_flat_pictures_with_long_runs_of_zero_bits_are_intact(tmp_path):
     for value in (0, 128, 255):
         for options in ({}, {"optimize": True}, {"progressive": True}):

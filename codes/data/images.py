@@ -1,7 +1,6 @@
 """Pictures on disk, BGR: PNG and JPEG, decoded strictly, with names in any alphabet."""
 
 import io
-import re
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -10,11 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from codes.data.jpeg import JPEG_END, decode_jpeg, segments
 from codes.data.listing import has_suffix
 from codes.errors import InputError
 from codes.files import replacing
 
-PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
+PNG_END = b"IEND\xaeB`\x82"
 TAIL = 4096  # bytes at the end of a file in which its end marker usually lies
 LARGEST = 10**8  # pixels
 MODES = {"L": "gray", "LA": "gray with alpha", "I;16": "gray", "RGBA": "RGB with alpha", "P": "palette"}
@@ -26,9 +26,6 @@ SUFFIXES = {
 Image.MAX_IMAGE_PIXELS = None  # the limit above, told in our words
 WHITE = 2**16 - 1  # of a 16-bit picture
 DARK = 2**14  # no pixel of a 16-bit picture reaches it: its values have fewer bits
-MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # of a JPEG segment; not escaped data, padding, or a restart marker
-START_OF_SCAN, HUFFMAN_TABLES = 0xDA, 0xC4
-ZEROS = bytes(8)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -90,7 +87,7 @@ def read_image(path: str | Path, *, white: int = 0) -> np.ndarray:
         kind, mode = header.format, header.mode
     _check_structure(path, kind, data)
     if kind != "PNG":
-        return _decode_jpeg(path, data, mode)
+        return decode_jpeg(path, data, mode)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     has_16_bits = _bits(io.BytesIO(data)) == 16
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | (cv2.IMREAD_ANYDEPTH if has_16_bits else 0))
@@ -136,7 +133,7 @@ def _check_structure(path: str | Path, kind: str, data: bytes) -> None:
 
     Raises: InputError if the end is missing, or a chunk of a PNG does not have its checksum.
     """
-    is_whole = _png_is_whole(path, data) if kind == "PNG" else _jpeg_segments(data)[-1][0] == JPEG_END[1]
+    is_whole = _png_is_whole(path, data) if kind == "PNG" else segments(data)[-1][0] == JPEG_END[1]
     if not is_whole:
         raise InputError(f"{path}: picture is truncated (no end marker); copy it or make it again")
 
@@ -149,61 +146,6 @@ def _png_is_whole(path: str | Path, data: bytes) -> bool:
         if data[at + 4 : at + 8] == b"IEND":
             return True
         at = end
-    return False
-
-
-def _jpeg_segments(data: bytes) -> list[tuple[int, int, int]]:
-    """List the segments of a JPEG up to the end of the picture: (marker, first byte, behind the last byte).
-
-    The segment of a scan reaches to the end of its entropy-coded data.
-    """
-    segments = [(0, 0, 2)]
-    while (found := MARKER.search(data, segments[-1][2])) and segments[-1][0] != JPEG_END[1]:
-        marker, start = data[found.start() + 1], found.end()
-        end = start if marker == JPEG_END[1] else start + int.from_bytes(data[start : start + 2], "big")
-        if marker == START_OF_SCAN:
-            behind = MARKER.search(data, end)
-            end = behind.start() if behind else len(data)
-        segments.append((marker, start, min(end, len(data))))
-    return segments
-
-
-def _decode_jpeg(path: str | Path, data: bytes, mode: str) -> np.ndarray:
-    """Decode a JPEG as OpenCV does, bit for bit, but refuse what libjpeg warns of: OpenCV and Pillow hide it."""
-    try:
-        from simplejpeg import decode_jpeg  # data sets of PNG do without
-    except ImportError:
-        raise InputError(f"{path}: reading JPEG needs simplejpeg: pip install -r requirements.txt") from None
-    if mode not in ("RGB", "L"):
-        raise InputError(f"{path}: a JPEG in {mode}; RGB and gray are accepted: convert it")
-    try:
-        if _has_zeroed_data(data):
-            raise ValueError("zeros in the place of data")
-        return decode_jpeg(data, colorspace="BGR", strict=True)
-    except ValueError as error:
-        raise InputError(f"{path}: the data of the JPEG are damaged ({error}); copy it or make it again") from None
-
-
-def _has_zeroed_data(data: bytes) -> bool:
-    """Tell whether a part of a JPEG was overwritten with zeros, as by a copy that broke off.
-
-    Zero bits are the first code of the Huffman table. Unless that ends a block, as it may in a flat picture, they
-    would be 20 equal coefficients in a row, which pictures do not have.
-    Source: ITU-T T.81, annexes B, F and G.
-    """
-    first_codes: dict[int, int] = {}
-    for marker, start, end in _jpeg_segments(data):
-        if marker == HUFFMAN_TABLES:
-            at = start + 2
-            while at + 17 < end:
-                first_codes[data[at]] = data[at + 17]
-                at += 17 + sum(data[at + 1 : at + 17])
-        elif marker == START_OF_SCAN and start + 5 < end:
-            header = data[start + 2 : start + 6 + 2 * data[start + 2]]  # components, and what it holds of coefficients
-            table, last, is_refinement = header[2], header[-2], header[-1] >> 4
-            has_value = first_codes.get(0x10 | table & 0x0F, 0) & 0x0F
-            if last > 0 and not is_refinement and has_value and ZEROS in data[start:end]:
-                return True
     return False
 
 

@@ -14,10 +14,10 @@ from statistics import median
 import av
 import numpy as np
 
+from codes.data.ffmpeg import error_messages
 from codes.errors import InputError
 
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
-HARMLESS = ("SEI", "APP fields")  # in error messages of decoders: extra data that do not concern the picture
 BICUBIC, FULL_CHROMA, ACCURATE = 0x4, 0x2000 | 0x4000, 0x40000  # of libswscale, which is up to 2.5 of 255 off without
 JITTER = 0.25  # of the usual time between two frames
 FEW = 0.05  # share of the steps in time that may be wrong where single frames are missing
@@ -69,7 +69,7 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
         packets = container.demux(stream)
         while (packet := _next(path, packets, len(times), promised)) is not None:
             promised -= packet.is_discard  # as an edit list wants it
-            with _messages(stream.codec_context.codec.name) as messages:
+            with error_messages(stream.codec_context.codec.name) as messages:
                 try:
                     frames = packet.decode()
                 except av.FFmpegError as error:
@@ -119,24 +119,6 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
         if not container.streams.video:
             raise InputError(f"{path}: holds no video; make it an H.264 mp4 or a folder of PNGs")
         yield container, container.streams.video[0]
-
-
-@contextmanager
-def _messages(decoder: str) -> Iterator[list[str]]:
-    """Collect what a decoder of FFmpeg reports as errors: for some damage it does nothing else."""
-    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)
-    messages: list[str] = []
-    try:
-        with av.logging.Capture() as logs:
-            yield messages
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_skip_repeated(skip)
-    messages[:0] = [
-        text.strip() for _, name, text in logs if name == decoder and not any(harmless in text for harmless in HARMLESS)
-    ]
 
 
 def _to_bgr(frame: av.VideoFrame) -> np.ndarray:

@@ -1,0 +1,26 @@
+"""What the decoders of FFmpeg report."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+
+HARMLESS = ("SEI", "APP fields")  # in error messages of decoders: extra data that do not concern the picture
+
+
+@contextmanager
+def error_messages(decoder: str) -> Iterator[list[str]]:
+    """Collect what a decoder of FFmpeg reports as errors: for some damage it does nothing else."""
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    messages: list[str] = []
+    try:
+        with av.logging.Capture() as logs:
+            yield messages
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
+    messages[:0] = [
+        text.strip() for _, name, text in logs if name == decoder and not any(harmless in text for harmless in HARMLESS)
+    ]
