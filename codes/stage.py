@@ -28,6 +28,7 @@ from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Journal, checkpoint, distributed, evaluate, fit, signals
 from codes.engine.evaluate import Compare
 from codes.engine.fit import Losses, Schedule
+from codes.engine.gpu import choose_kernels, step_memory
 from codes.engine.journal import Rows
 from codes.errors import InputError
 from codes.files import short_hash
@@ -54,6 +55,12 @@ def no_worker(o: "StageOptions") -> str:
     """Say why no worker process reads data."""
     is_cached = o.cache != "none" and not o.evaluate_every and not o.test_mode
     return f"with --cache {o.cache} and --evaluate_every 0" if is_cached else ""
+
+
+def always_deterministic(o: "StageOptions") -> str:
+    """Say why --deterministic changes nothing."""
+    on_cpu = distributed.chosen(o.device) == "cpu"
+    return in_test_mode(o) or ("on a CPU, which always computes the same" if on_cpu else "")
 
 
 training_option = functools.partial(option, idle=in_test_mode)
@@ -116,6 +123,11 @@ class StageOptions:
         choices=PRECISIONS,
         idle=distributed.no_tf32,
     )
+    deterministic: bool = option(
+        False,
+        "the same weights bit for bit in every run, also after a stop, on a GPU too; slower",
+        idle=always_deterministic,
+    )
     compile: bool = training_option(False, "train with torch.compile: minutes to start, then faster steps")
     check_data: bool = option(False, "first read all data once, and list all that is wrong with them")
     evaluate_every: int = training_option(10, "epochs between evaluations; 0: no test data needed")
@@ -139,7 +151,7 @@ REFERENCE = {
 }
 # What may differ when a run goes on: it changes where and how long, not what is computed.
 FREE = {"device", "workers", "cache", "steps", "evaluate_every", "test_mode", "force_resume", "save_folder"}
-FREE |= {"save_every", "check_data"}
+FREE |= {"save_every", "check_data", "deterministic"}
 BY_CONTENT = ("base_folder", "bsn_path", "sr_path", "deblur_path")  # compared by the content of these files
 FREE |= {"teacher_cache"}  # where labels are kept; whether they are is among the sources of a run
 PROTOCOL = (
@@ -190,6 +202,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
     _check(o)
     if o.test_mode:
         need(o, f"{stage}_path")
+    choose_kernels(deterministic=o.deterministic)
     device = distributed.start(o.device)
     if o.compile and not o.test_mode:
         distributed.check_compiler(device)
@@ -260,7 +273,11 @@ def train_or_evaluate(
         if prepare:
             prepare(samples)
 
-    train = train_loader(o, run, fields=train_fields, exposure=exposure, prepare=check_and_prepare)
+    def reserve(samples: SpikeDataset, batches: Batches) -> int:
+        packed = Packed.collate([samples[key] for key in next(iter(batches))])
+        return step_memory(net, losses, packed, device=run.device, precision=run.precision)
+
+    train = train_loader(o, run, fields=train_fields, exposure=exposure, prepare=check_and_prepare, reserve=reserve)
     rows = fit(
         net,
         losses,
@@ -457,8 +474,12 @@ def train_loader(
     fields: tuple[str, ...],
     exposure: Exposure,
     prepare: Callable[[SpikeDataset], None] | None = None,
+    reserve: Callable[[SpikeDataset, Batches], int] = lambda samples, batches: 0,
 ) -> DataLoader:
-    """Read the training split in the order of `Batches`: crops of `--roi_size`, on all processes together."""
+    """Read the training split in the order of `Batches`: crops of `--roi_size`, on all processes together.
+
+    `reserve` returns the bytes of a GPU that training needs beside data that are kept there.
+    """
     if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
         raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
@@ -480,8 +501,10 @@ def train_loader(
     if prepare:
         prepare(samples)
     if o.cache != "none":
+        on_gpu = o.cache == "device" and run.device.type == "cuda"
+        reserved = reserve(samples, batches) if on_gpu else 0
         distributed.wait()  # each looks at the memory that is free, before any of them fills it
-        read_into_memory(samples, run.device if o.cache == "device" else None)
+        read_into_memory(samples, run.device if on_gpu else None, reserved=reserved)
         run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {memory_needed(samples) / 1e9:.2f} GB a process")
         # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.
         o = dataclasses.replace(o, workers=0)

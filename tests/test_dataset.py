@@ -76,6 +76,11 @@ def test_what_does_not_fit_into_memory_is_refused_with_figures(data, monkeypatch
     with pytest.raises(ValueError, match=r"--cache ram: 7\.25 GB are needed a process, 5\.00 GB are free"):
         read_into_memory(samples)
     assert not samples.cached
+    monkeypatch.setattr(cache, "memory_needed", lambda samples: 2e9)
+    with pytest.raises(ValueError, match=r"2\.00 GB and 3\.00 GB for a step are needed a process, 5\.00 GB are free"):
+        read_into_memory(samples, reserved=3e9)
+    assert not samples.cached
+    read_into_memory(samples, reserved=2e9)
 
 
 def test_only_the_frames_around_the_exposure_are_read(data):

@@ -64,6 +64,7 @@ STAGE = {
     "workers": told("--cache ram --evaluate_every 0 --workers 2", "with --cache ram and --evaluate_every 0"),
     "cache": only_trained("--cache ram"),
     "precision": told("--device cpu --precision tf32", "on a CPU, which has no TF32"),
+    "deterministic": told("--device cpu --deterministic", "on a CPU, which always computes the same"),
     "compile": only_trained("--compile"),
     "evaluate_every": only_trained("--evaluate_every 5"),
     "save_every": only_trained("--save_every 5"),

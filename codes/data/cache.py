@@ -10,13 +10,14 @@ from codes.data.dataset import SpikeDataset
 from codes.errors import InputError
 
 
-def read_into_memory(samples: SpikeDataset, device: torch.device | None = None) -> None:
+def read_into_memory(samples: SpikeDataset, device: torch.device | None = None, *, reserved: int = 0) -> None:
     """Read all samples whole, once, into memory or onto a GPU; from now on crops are cut there.
 
+    reserved: bytes that have to stay free there for a training step.
     Raises: InputError saying what is needed and what there is, if they do not fit.
     """
     place = device if device and device.type == "cuda" else None
-    refuse_what_does_not_fit(memory_needed(samples), f"--cache {'device' if place else 'ram'}", place)
+    refuse_what_does_not_fit(memory_needed(samples), f"--cache {'device' if place else 'ram'}", place, reserved)
     for index in range(len(samples)):
         whole = {field: np.array(array, order="C") for field, array in samples.whole(index).items()}
         if place:
@@ -38,15 +39,16 @@ def memory_needed(samples: SpikeDataset) -> int:
     return total
 
 
-def refuse_what_does_not_fit(size: int, flag: str, device: torch.device | None = None) -> None:
-    """Raise InputError if `size` bytes would fill the memory of this machine, or of a GPU.
+def refuse_what_does_not_fit(size: int, flag: str, device: torch.device | None = None, reserved: int = 0) -> None:
+    """Raise InputError if `size` bytes, beside those reserved for a training step, would fill this machine or a GPU.
 
-    Every process of the run keeps its own. A tenth is left to what the run itself needs.
+    Every process of the run keeps its own. A tenth is left to what else the run needs.
     """
     free = _free_bytes(device)
-    if size > 0.9 * free:
+    if size + reserved > 0.9 * free:
+        step = f" and {reserved / 1e9:.2f} GB for a step" if reserved else ""
         raise InputError(
-            f"{flag}: {size / 1e9:.2f} GB are needed a process, {free / 1e9:.2f} GB are free for each on "
+            f"{flag}: {size / 1e9:.2f} GB{step} are needed a process, {free / 1e9:.2f} GB are free for each on "
             f"{device or 'this machine'}; leave it out"
         )
 

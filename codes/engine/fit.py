@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from codes.engine import checkpoint, distributed, signals
+from codes.engine import checkpoint, distributed, gpu, signals
 from codes.engine.evaluate import Compare, evaluate
 from codes.engine.journal import Journal, Rows
 from codes.engine.loading import awaited, check_shared_memory
@@ -76,8 +76,8 @@ def fit(
     checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth within an epoch) with their `recipe`. `steps` stops early, after so
     many optimiser steps; the same call without it continues. Losses stay on the device and are read every `read_every`
     steps. The state is written every `save_every` minutes; if that fails, it is tried again the next time.
-    A resumed run equals an uninterrupted one bit for bit on a CPU. On a GPU it is equal statistically, because some
-    gradients are summed in any order; with torch.use_deterministic_algorithms it is equal there too.
+    A resumed run equals an uninterrupted one: exactly on a CPU, statistically on a GPU, where some gradients are summed
+    in any order. After `gpu.choose_kernels(deterministic=True)` it is equal there too, with slower kernels.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite. InputError if data do not arrive.
     Interrupted after SIGTERM or SIGINT, when the step is finished and the state written, or if another process is lost.
     OSError if the last state could not be written.
@@ -99,7 +99,8 @@ def fit(
             with journal.writing("the weights"):
                 checkpoint.save_weights(state.weights_path(name), net, recipe)
         try:
-            with distributed.without_tf32():  # in fp32: the figures do not depend on the precision of training
+            # In fp32: the figures do not depend on the precision of training. Pictures may differ in size.
+            with distributed.without_tf32(), gpu.fixed_shapes(False):
                 return evaluate(net, compare, test, journal, device=device, step=state.step, stop=stop) if test else {}
         except Interrupted:
             journal.complain()
@@ -110,6 +111,7 @@ def fit(
         return state.weights_path(name).is_file() and (test is None or journal.has_table(state.step))
 
     with (
+        gpu.fixed_shapes(),
         signals.noted() as stop,
         _saved_if_it_cannot_continue(state, recipe),
         tqdm(initial=state.step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar,
