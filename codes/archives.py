@@ -1,5 +1,6 @@
 """Safe loading of .pth, .npz and .npy files: nothing in them is executed, and none takes more memory than it holds."""
 
+import io
 import pickletools
 import re
 import zipfile
@@ -44,20 +45,47 @@ def read_tensors(path: str | Path) -> Any:
 
 
 def _object_in(path: str | Path, refusal: str) -> str:
-    """Return the class or function that torch refused in a file, empty if the file is damaged instead."""
+    """Return the class or function that torch refused in a file, empty if the file is damaged instead.
+
+    refusal: the message of torch, which names it in most versions; else the first one that is not torch's is returned.
+    """
     named = re.search(r"(?:GLOBAL|[Uu]nsupported (?:global|class)[: ]+(?:GLOBAL )?)\s*([\w.]+)", refusal)
-    if not named:
-        return ""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                return "" if archive.testzip() else named[1]
-        with open(path, "rb") as file:
-            for _ in pickletools.genops(file):  # raises where the pickle is cut short or is none
-                pass
-        return named[1]
+                if archive.testzip():
+                    return ""
+                pickles = next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+        else:
+            pickles = Path(path).read_bytes()
+        names = _globals_in(pickles)
     except Exception:  # as many types as above
         return ""
+    foreign = (name for name in names if not name.startswith(("torch.", "collections.")))
+    return named[1] if named else next(foreign, "")
+
+
+def _globals_in(pickles: bytes) -> list[str]:
+    """List the classes and functions that pickles name; storages may follow them, in files of older versions of torch.
+
+    Raises: an error of one of many types if not even the first pickle is whole.
+    """
+    file, found, ended = io.BytesIO(pickles), [], False
+    while True:
+        names, strings = [], []
+        try:
+            for operation, value, _ in pickletools.genops(file):
+                if operation.name == "GLOBAL":
+                    names.append(value.replace(" ", "."))
+                elif operation.name == "STACK_GLOBAL":
+                    names.append(".".join(strings[-2:]))
+                elif isinstance(value, str):
+                    strings.append(value)
+        except Exception:
+            if ended:
+                return found
+            raise
+        found, ended = found + names, True
 
 
 def read_arrays(path: str | Path) -> list[np.ndarray]:

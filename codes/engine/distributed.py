@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
@@ -16,6 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from codes.errors import InputError, Interrupted
 
 LIMIT = timedelta(minutes=10)  # that a process may be behind another; one that ends is noticed at once
+LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "caused pair closure")  # of gloo's errors
+
+
+class LostProcess(Interrupted):
+    """Another process of this run has ended or hangs."""
 
 
 def chosen(device: str) -> str:
@@ -61,10 +67,9 @@ def _join(device: torch.device) -> None:
         dist.init_process_group(backend, timeout=LIMIT)
         _patient_group()
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise InputError(
             f"the {os.environ['WORLD_SIZE']} processes of this run did not find each other within "
-            f"{LIMIT.total_seconds():.0f} seconds ({reason}): look at what the others said, then start all again"
+            f"{LIMIT.total_seconds():.0f} seconds ({_reason(error)}): see what the others said, then start all again"
         ) from None
 
 
@@ -142,7 +147,7 @@ def gather(mine: list[Any]) -> list[Any]:
     if world() == 1:
         return mine
     everyone: list[list[Any]] = [[] for _ in range(world())]
-    with torch.inference_mode(False):  # it writes into tensors of its own, which torch 2.4 refuses there
+    with _all_are_there():
         dist.all_gather_object(everyone, mine)
     return [item for items in everyone for item in items]
 
@@ -156,7 +161,7 @@ def highest(mine: int) -> int:
     """Return the highest number of all processes; all have to ask."""
     if world() == 1:
         return mine
-    with torch.inference_mode(False):
+    with _all_are_there():
         found = torch.tensor(mine)
         dist.all_reduce(found, dist.ReduceOp.MAX)
     return int(found)
@@ -166,30 +171,54 @@ def mean(mine: Tensor) -> Tensor:
     """Return the mean of a CPU tensor over all processes; all have to ask."""
     if world() == 1:
         return mine
-    total = mine.clone()
-    dist.all_reduce(total)
-    return total / world()
+    with _all_are_there():
+        total = mine.clone()
+        dist.all_reduce(total)
+        return total / world()
 
 
 def wait() -> None:
     """Wait for all processes, up to a day: each may read data or compute labels for hours.
 
-    Raises: Interrupted if another process ends.
+    Raises: LostProcess if another process ends.
     """
     if world() > 1:
-        try:
+        with _all_are_there():
             dist.barrier(group=_patient_group())
-        except RuntimeError as error:
-            if lost := lost_process(error):
-                raise Interrupted(f"{lost}: see its message, then start all processes again") from error
-            raise
+
+
+@contextmanager
+def _all_are_there() -> Iterator[None]:
+    """Within an operation of all processes, raise LostProcess if one of them does not take part.
+
+    Results are tensors of their own, which torch 2.4 does not write in inference mode.
+    """
+    try:
+        with torch.inference_mode(False):
+            yield
+    except RuntimeError as error:
+        raise LostProcess(_lost(error)) from error
 
 
 def lost_process(error: BaseException) -> str:
     """Say in words that another process of this run has ended or hangs, if `error` means that; else nothing."""
-    if world() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-        return f"another process of this run has ended or hangs ({str(error).splitlines()[0]})"
-    return ""
+    if isinstance(error, LostProcess):
+        return str(error)
+    is_lost = isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
+    return _lost(error) if world() > 1 and is_lost else ""
+
+
+def _lost(error: BaseException) -> str:
+    return (
+        f"another process of this run has ended or hangs ({_reason(error)}): see its message, then start all "
+        "processes again"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error of PyTorch says, without the place in its source and without advice to its developers."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return re.sub(r"^\[\S*:\d+\]\s*", "", line).partition(". This is typically")[0]
 
 
 def leave() -> None:

@@ -227,10 +227,10 @@ def _saved_if_it_cannot_continue(state: RunState, recipe: dict[str, str] | None)
     step = state.step
     try:
         yield
-    except (InputError, RuntimeError) as error:
+    except (InputError, RuntimeError, Interrupted) as error:
         lost = distributed.lost_process(error)
         if (lost or isinstance(error, InputError)) and state.step > step:
             state.save(recipe)
         if lost:
-            raise Interrupted(f"{lost}; {state.kept()}; the same command goes on") from error
+            raise Interrupted(f"{lost}; {state.kept()}, the same command goes on") from error
         raise

@@ -17,6 +17,9 @@ def find_pairs(picture: str | Path, spikes: str | Path = "") -> dict[str, Pair]:
     Raises: InputError if there is no pair.
     """
     pictures, streams = Path(picture), Path(spikes or picture)
+    for given, kind in ((pictures, "picture"), (streams, "spike file")):
+        if not given.exists():
+            raise InputError(f"{given}: no such {kind} or folder")
     if not pictures.is_dir():
         if not spikes:
             raise InputError(f"{pictures}: name the spike file of this picture after it")
