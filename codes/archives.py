@@ -3,6 +3,7 @@
 import io
 import pickletools
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def read_tensors(path: str | Path) -> Any:
                 damaged = archive.testzip()  # torch.load compares no checksums
             if damaged:
                 raise ValueError(f"damaged in {damaged} (its checksum differs); copy it again")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except ValueError:
         raise
     except Exception as error:  # any of a dozen types, by where the file is damaged

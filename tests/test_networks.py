@@ -1,6 +1,7 @@
 """The networks are the reference's, number for number, and load nothing but their own weights."""
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -242,8 +243,19 @@ def test_several_networks_in_a_file_are_named(tmp_path):
         load(LDN(), tmp_path / "two.pth")
 
 
+OBJECTS = (Path("options"), np.float64(27.9), np.zeros(3), np.dtype("float32"))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_of_arrays_holds_python_objects(tmp_path, protocol):
+    arrays = {name: value.numpy() for name, value in LDN().state_dict().items()}
+    (tmp_path / "arrays.pth").write_bytes(pickle.dumps(arrays, protocol))
+    with pytest.raises(InputError, match=r"arrays\.pth: .* holds Python objects \(numpy[\w.]*\).* save its state_dict"):
+        load(LDN(), tmp_path / "arrays.pth")
+
+
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("content", [LDN(), {"state_dict": LDN().state_dict(), "options": Path("options")}])
+@pytest.mark.parametrize("content", [LDN(), *({"state_dict": LDN().state_dict(), "of": of} for of in OBJECTS)])
 def test_python_objects_are_refused_as_such_and_damaged_files_as_damaged(content, legacy, tmp_path):
     path = tmp_path / "objects.pth"
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)

@@ -1,6 +1,7 @@
 """One pass over the test samples: the rows of the table and the pictures."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
@@ -16,6 +17,7 @@ from codes.engine.journal import Journal, Rows
 from codes.engine.loading import awaited
 from codes.errors import InputError, Interrupted
 from codes.evaluation import metrics
+from codes.evaluation.lpips import weights_file
 
 
 class Pair(NamedTuple):
@@ -63,7 +65,7 @@ def evaluate(
                 raise FloatingPointError(f"{row}, sample {', '.join(batch.names)}, holds infinity")
             image = pair.image.float().clamp(0, 1)
             if pair.truth is not None:
-                values += _measure(row, batch.names, image, pair.truth.float(), journal)
+                values += _measure(row, batch.names, image, pair.truth.float())
             if count < drawn and image.ndim == 4:
                 journal.picture(step, batch.names[0], row, image[0])
         if count < drawn:
@@ -72,6 +74,8 @@ def evaluate(
     # Each process has other samples; sorted by name, the table is the same for any number of processes.
     values = sorted(distributed.gather(values), key=lambda line: line["sample"])
     rows = _means(values)
+    if values:
+        journal.about["LPIPS"] = lpips_fault() or "measured"
     journal.about["network"] = f"sha256 {checkpoint.digest(net.state_dict())[:16]}"
     journal.table(step, rows, values)
     return rows
@@ -101,12 +105,12 @@ def _write_truths(pairs: dict[str, Pair], step: int, sample: str, journal: Journ
         journal.picture(step, sample, "truth" if len(truths) == 1 else f"truth of {row}", truth[0])
 
 
-def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: Journal) -> list[dict]:
+def _measure(row: str, names: list[str], image: Tensor, truth: Tensor) -> list[dict]:
     if image.ndim == 5:
         names = [f"{name} {place}" for name in names for place in range(image.shape[1])]
         image, truth = image.flatten(0, 1), truth.flatten(0, 1)
     found = metrics.measure(image, truth)
-    if _has_lpips(journal):
+    if not lpips_fault():
         found["lpips"] = metrics.lpips(image, truth)
     found = {metric: value.tolist() for metric, value in found.items()}
     for metric, value in found.items():
@@ -120,19 +124,15 @@ def _measure(row: str, names: list[str], image: Tensor, truth: Tensor, journal: 
 
 
 @cache
-def _has_lpips(journal: Journal) -> bool:
-    if fault := lpips_fault():
-        journal.log(f"the table is without LPIPS: {fault}")
-    return not fault
-
-
-@cache
 def lpips_fault() -> str:
-    """Say why LPIPS cannot be had, once: where there is no network, trying takes long."""
+    """Return why LPIPS cannot be measured, and print it: once, since where there is no network, trying takes long."""
     try:
         metrics.lpips(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
-    except InputError as error:
-        return str(error)
+    except InputError:
+        fault = f"tables are without LPIPS: {weights_file('alex')} is missing and cannot be downloaded"
+        if distributed.rank() == 0:
+            tqdm.write(fault, file=sys.stderr)
+        return fault
     return ""
 
 

@@ -24,6 +24,11 @@ CHUNK = 4  # images in memory at a time while a gradient is computed
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
+def weights_file(trunk: str) -> Path:
+    """Return where torchvision keeps the weights of a trunk, "vgg" or "alex"."""
+    return Path(get_dir()) / "checkpoints" / TRUNKS[trunk]
+
+
 class Trunk(nn.Module):
     """The features of a trunk in float32; with `lowered` they are computed in bfloat16 where autocast does so."""
 
@@ -77,10 +82,10 @@ class LPIPS(nn.Module):
         try:
             self.net = LearnedPerceptualImagePatchSimilarity(net_type=trunk).net.requires_grad_(False)
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            place = Path(get_dir()) / "checkpoints" / TRUNKS[trunk]
             raise InputError(
-                f"{place}: LPIPS needs these weights and they cannot be had ({type(error).__name__}: {error}). Fetch "
-                f"https://download.pytorch.org/models/{TRUNKS[trunk]} on a machine with a network and put it there"
+                f"{weights_file(trunk)}: LPIPS needs these weights and they cannot be had ({type(error).__name__}: "
+                f"{error}). Fetch https://download.pytorch.org/models/{TRUNKS[trunk]} on a machine with a network "
+                "and put it there"
             ) from None
         finally:
             socket.setdefaulttimeout(patience)
