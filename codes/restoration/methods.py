@@ -1,7 +1,7 @@
 """Methods of restoration: the student, its teacher, the closed form with and without motion, and the spikes alone.
 
 Each function ..._frames restores a blurry picture [B,3,H,W] in [0,1] from spikes [B,T,h,w] at target times, and yields
-[B,3,H,W] for each.
+[B,3,H,W] for each. view: of the picture on the spikes, None if both show the same.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,9 @@ from codes.motion.warping import Flows, dis_flows
 from codes.physics.baselines import tfi
 from codes.physics.intensity import estimate_intensity, isi_intensity
 from codes.physics.sdm import bicubic_intensity, closed_form, gray, sdm, tfp, upsample_bilinear
+from codes.restoration.view import View, to_picture
 
-Restore = Callable[..., Iterator[Tensor]]  # (blur, spikes, times, exposure=) -> frames [B,3,H,W]
+Restore = Callable[..., Iterator[Tensor]]  # (blur, spikes, times, exposure=, view=) -> frames [B,3,H,W]
 MOTION_REACH = 128  # spike frames beyond the exposure that ISI intensity and its motion compensation use
 TFI_REACH = 1000  # spike frames to either side in which TFI searches for the spikes around a time
 
@@ -29,57 +30,74 @@ def window_and_reach(method: str, *, short: int, spike_deblur_len: int) -> tuple
 
 
 def mfsr_frames(
-    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, flow: Flows = dis_flows
+    blur: Tensor,
+    spikes: Tensor,
+    times: Sequence[int],
+    *,
+    exposure: Exposure,
+    flow: Flows = dis_flows,
+    view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore by the closed form on motion-compensated, super-resolved intensity; clipped to [0,1]."""
     intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
     fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, flow=flow)
+    mean = to_picture(view, mean)
     for at_time in fine.unbind(1):
-        yield closed_form(blur, at_time, mean)
+        yield closed_form(blur, to_picture(view, at_time), mean)
 
 
 def sdm_frames(
-    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int, view: View | None = None
 ) -> Iterator[Tensor]:
     """Restore by the closed form on ISI intensity, averaged over `short` spike frames; clipped to [0,1]."""
     fine, mean = bicubic_intensity(isi_intensity(spikes), times, exposure=exposure, short=short)
+    mean = to_picture(view, mean)
     for at_time in fine.unbind(1):
-        yield closed_form(blur, at_time, mean)
+        yield closed_form(blur, to_picture(view, at_time), mean)
 
 
 def sdm_count_frames(
-    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int, view: View | None = None
 ) -> Iterator[Tensor]:
     """Restore by the closed form as published, on spike counts, without a network; not clipped."""
-    long = upsample_bilinear(tfp(spikes, exposure.center, exposure.length))
+    long = to_picture(view, upsample_bilinear(tfp(spikes, exposure.center, exposure.length)))
     for time in times:
-        yield sdm(blur, long, upsample_bilinear(tfp(spikes, time, short)))
+        yield sdm(blur, long, to_picture(view, upsample_bilinear(tfp(spikes, time, short))))
 
 
 def teacher_frames(
-    teacher: NetworkTeacher, blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure
+    teacher: NetworkTeacher,
+    blur: Tensor,
+    spikes: Tensor,
+    times: Sequence[int],
+    *,
+    exposure: Exposure,
+    view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore by the published teacher, BSN and EDSR; not clipped."""
     spikes = estimate_intensity(spikes, teacher.spike_input)
-    long = teacher.enlarge(tfp(spikes, exposure.center, exposure.length))
+    long = to_picture(view, teacher.enlarge(tfp(spikes, exposure.center, exposure.length)))
     for time in times:
-        yield sdm(blur, long, teacher.enlarge(teacher.denoise(tfp(spikes, time, teacher.short))))
+        short = teacher.enlarge(teacher.denoise(tfp(spikes, time, teacher.short)))
+        yield sdm(blur, long, to_picture(view, short))
 
 
 def tfp_frames(
-    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int, view: View | None = None
 ) -> Iterator[Tensor]:
     """Show the spikes alone, averaged over `short` spike frames (texture from playback): gray, not clipped."""
     gain = _gain(blur, spikes, exposure)
     for time in times:
-        yield (upsample_bilinear(tfp(spikes, time, short)) * gain).expand_as(blur)
+        yield (to_picture(view, upsample_bilinear(tfp(spikes, time, short))) * gain).expand_as(blur)
 
 
-def tfi_frames(blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure) -> Iterator[Tensor]:
+def tfi_frames(
+    blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, view: View | None = None
+) -> Iterator[Tensor]:
     """Show the spikes alone, by the interval at each time (texture from inter-spike interval): gray, not clipped."""
     gain = _gain(blur, spikes, exposure)
     for time in times:
-        yield (upsample_bilinear(tfi(spikes, time)) * gain).expand_as(blur)
+        yield (to_picture(view, upsample_bilinear(tfi(spikes, time))) * gain).expand_as(blur)
 
 
 def _gain(blur: Tensor, spikes: Tensor, exposure: Exposure) -> Tensor:

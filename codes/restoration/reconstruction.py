@@ -23,6 +23,7 @@ from codes.networks import LDN, tiling
 from codes.physics.data_consistency import consistency_times, data_consistency_residual
 from codes.physics.sdm import bicubic_intensity, closed_form, match_picture_scale, windows
 from codes.recipe import Recipe
+from codes.restoration.view import View, to_picture, to_quarter
 
 
 class Student(NamedTuple):
@@ -55,15 +56,23 @@ class Frame(NamedTuple):
 
 
 def reconstruct(
-    student: Student, blur: Tensor, intensity: Tensor, times: Sequence[int], *, exposure: Exposure, step: int = STEP
+    student: Student,
+    blur: Tensor,
+    intensity: Tensor,
+    times: Sequence[int],
+    *,
+    exposure: Exposure,
+    step: int = STEP,
+    view: View | None = None,
 ) -> Iterator[Frame]:
     """Restore pictures [B,3,H,W] in [0,1] at target times, in their order, from intensity [B,T,h,w].
 
-    step: spike frames between the samples of the super-resolution.
+    step: spike frames between the samples of the super-resolution. view: of the picture on the spikes, if they do not
+    show the same.
     """
     averaged = averaged_times(student, exposure, intensity.shape[1])
     others = [time for time in times if time not in averaged]
-    starts, scaled = _closed_forms(student, blur, intensity, [*averaged, *others], exposure=exposure, step=step)
+    starts, scaled = _closed_forms(student, blur, intensity, [*averaged, *others], exposure, step, view)
     restored = _student_frames(student, blur, scaled, [*averaged, *others], starts)
     kept = dict(zip(averaged, restored, strict=False))  # the frames of the other times are computed when asked for
     if averaged:
@@ -84,18 +93,26 @@ def averaged_times(student: Student, exposure: Exposure, total: int) -> list[int
 
 
 def _closed_forms(
-    student: Student, blur: Tensor, intensity: Tensor, times: Sequence[int], *, exposure: Exposure, step: int
+    student: Student,
+    blur: Tensor,
+    intensity: Tensor,
+    times: Sequence[int],
+    exposure: Exposure,
+    step: int,
+    view: View | None,
 ) -> tuple[Iterator[Tensor | None], Tensor]:
     """Return what LDN starts from at each time, one after the other, and the intensity that its windows show."""
     if student.recipe["spike_input"] == "counts":
-        return repeat(None), intensity
+        return repeat(None), to_quarter(view, intensity)
+    scaled = match_picture_scale(intensity, blur, exposure)
     if student.recipe["input"] == "mfsr":
         fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, step=step, flow=student.flow)
-        scaled = match_picture_scale(intensity, blur, exposure)
     else:
-        scaled = match_picture_scale(intensity, blur, exposure)
         fine, mean = bicubic_intensity(scaled, times, exposure=exposure, short=student.short)
-    return (closed_form(blur, at_time, mean) for at_time in fine.unbind(1)), scaled
+    if view:  # the mean of what the picture shows
+        scaled = match_picture_scale(view.to_quarter(scaled), blur, exposure)
+    mean = to_picture(view, mean)
+    return (closed_form(blur, to_picture(view, at_time), mean) for at_time in fine.unbind(1)), scaled
 
 
 def _student_frames(

@@ -16,30 +16,46 @@ from torch import Tensor
 from codes.data.spikes import Exposure
 from codes.motion.compensation import motion_compensated_intensity
 from codes.physics.intensity import estimate_intensity, isi_intensity
-from codes.physics.sdm import at_spike_size, gray
+from codes.physics.sdm import gray, match_picture_scale, tfp
 from codes.restoration.reconstruction import Student, reconstruct
+from codes.restoration.view import View, to_spikes
 
 FEW_SPIKES = 0.2  # a spike frame, in the mean of an exposure: with more, another iteration gains little
 ITERATIONS = 3  # where spikes are few
 # Spike frames between the restored frames that predict intensity in the last iteration, and between the samples of
 # their super-resolution; for an iteration before it half as many frames suffice.
 RESTORED_STEP = 4
+AVERAGED = 5  # spike frames that stand for a restored frame where the picture does not show what the spikes show
 
 
 def restore(
-    student: Student, blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, iterations: int = 0
+    student: Student,
+    blur: Tensor,
+    spikes: Tensor,
+    times: Sequence[int],
+    *,
+    exposure: Exposure,
+    iterations: int = 0,
+    view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore blurry pictures [B,3,H,W] in [0,1] from spikes [B,T,h,w] at target times: yield [B,3,H,W], not clipped.
 
-    iterations: of refinement; 0: as many as pay, see `refine`.
+    iterations: of refinement; 0: as many as pay, see `refine`. view: of the picture on the spikes, if they do not show
+    the same.
     """
-    *_, intensity = refine(student, blur, spikes, exposure=exposure, iterations=iterations)
-    for frame in reconstruct(student, blur, intensity, times, exposure=exposure):
+    *_, intensity = refine(student, blur, spikes, exposure=exposure, iterations=iterations, view=view)
+    for frame in reconstruct(student, blur, intensity, times, exposure=exposure, view=view):
         yield frame.sharp
 
 
 def refine(
-    student: Student, blur: Tensor, spikes: Tensor, *, exposure: Exposure, iterations: int = 0
+    student: Student,
+    blur: Tensor,
+    spikes: Tensor,
+    *,
+    exposure: Exposure,
+    iterations: int = 0,
+    view: View | None = None,
 ) -> Iterator[Tensor]:
     """Yield the intensity [B,T,h,w] of each refinement iteration; only LDN on super-resolved input has more than one.
 
@@ -55,8 +71,15 @@ def refine(
         times = _restored_times(student, exposure, spikes.shape[1], is_last=remaining == 0)
         if not times:
             return
-        frames = reconstruct(student, blur, intensity, times, exposure=exposure, step=RESTORED_STEP)
-        restored = torch.cat([at_spike_size(gray(frame.sharp.clamp(0, 1)), intensity) for frame in frames], 1)
+        frames = reconstruct(student, blur, intensity, times, exposure=exposure, step=RESTORED_STEP, view=view)
+        shown = intensity if view is None else match_picture_scale(intensity, blur, exposure)
+        restored = torch.cat(
+            [
+                to_spikes(view, gray(frame.sharp.clamp(0, 1)), tfp(shown, time, AVERAGED))
+                for time, frame in zip(times, frames, strict=True)
+            ],
+            1,
+        )
         intensity = motion_compensated_intensity(spikes, intensity, restored, times)
         yield intensity
 
