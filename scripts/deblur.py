@@ -109,7 +109,7 @@ def main(o: Options) -> None:
         recording = prepared(o, picture, spikes)
         made_with = record(o, recording, picture, spikes)
         describe(recording, picture, spikes, has_consistency=is_consistent)
-        begin(outputs[name], recording.times, made_with)
+        begin(outputs[name], outputs[name].frames(recording.times), made_with)
         with distributed.autocast(device, o.precision):
             write_frames(
                 recording, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,

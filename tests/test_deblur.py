@@ -491,7 +491,7 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
         Path(o.out + ".gif").touch()
         return replace(o, video=o.out + ".gif"), r"out\.gif: exists"
     assert case == "film of another kind"
-    return replace(o, video=o.out + ".avi"), r"\.mp4 or \.gif"
+    return replace(o, video=o.out + ".avi"), r"\.mkv or \.gif"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from codes.errors import InputError
 from codes.restoration.film import Schedule, film, schedule
@@ -25,7 +26,7 @@ def recording():
         return np.rint(255 * moved.clip(0, 1)).astype(np.uint8)
 
     light = np.stack([sense(at(time)) for time in range(TOTAL)])
-    spikes = integrate(light, first=rng.random(light.shape[1:], np.float32))
+    spikes = torch.from_numpy(integrate(light, first=rng.random(light.shape[1:], np.float32)))
     return at, lambda first, stop: spikes[max(first, 0) : stop]
 
 
@@ -41,7 +42,7 @@ class Restore:
 
 
 def plan(step=10.0):
-    return schedule(CLOCK, pictures=3, total=TOTAL, step=step)
+    return schedule(CLOCK, pictures=3, total=TOTAL, step=step)[0]
 
 
 def test_times_lie_evenly_from_the_first_exposure_to_the_last():
@@ -84,10 +85,21 @@ def test_exposures_that_touch_are_blended(recording):
     assert max(np.diff(tint)) < 0.02 and abs(tint[0]) < 1e-3 and abs(tint[-1] - 0.05) < 0.01
 
 
+def test_pictures_that_the_stream_does_not_reach_are_left_out():
+    found, first = schedule((-130, 150, 60), pictures=5, total=TOTAL, step=10, margin=20)
+    assert first == 1 and found.starts == (20, 170, 320)
+    assert schedule((-130, 150, 60), pictures=5, total=TOTAL, step=10, margin=21)[0].starts == (170, 320)
+
+
 @pytest.mark.parametrize(
-    ("clock", "pictures", "message"),
-    [((20, 150, 60), 4, "covers 3 of 4"), ((20, 50, 60), 2, "at most a period"), ((20, 150, 60), 0, "no pictures")],
+    ("clock", "message"),
+    [
+        ((500, 150, 60), "covers the exposure of none"),
+        ((20, 50, 60), "at most a period"),
+        ((20, 150, 0), "at most a period"),
+        ((20, float("nan"), 60), "at most a period"),
+    ],
 )
-def test_a_clock_that_does_not_fit_is_refused(clock, pictures, message):
+def test_a_clock_that_does_not_fit_is_refused(clock, message):
     with pytest.raises(InputError, match=message):
-        schedule(clock, pictures=pictures, total=TOTAL, step=10)
+        schedule(clock, pictures=3, total=TOTAL, step=10)

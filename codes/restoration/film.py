@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
+from torch import Tensor
 
+from codes.data.spikes import UPSCALE
 from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.propagation import blended_times, fill_between
 from codes.motion.super_resolution import super_resolve
-from codes.motion.window_means import window_means
 from codes.physics.intensity import isi_intensity
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
@@ -54,30 +54,33 @@ class Schedule:
         return blended_times(self.last(number), self.starts[number + 1])
 
 
-def schedule(clock: tuple[float, float, float], *, pictures: int, total: int, step: float) -> Schedule:
-    """Lay the times of a film over a stream of `total` spike frames, from its first exposure to its last.
+def schedule(
+    clock: tuple[float, float, float], *, pictures: int, total: int, step: float, margin: int = 0
+) -> tuple[Schedule, int]:
+    """Lay the times of a film over a stream of `total` spike frames: the schedule, and the number of its first picture.
 
     clock: first spike frame of the first picture, period, and length of the exposures. step: spike frames from one
-    frame of the result to the next.
-    Raises: InputError if an exposure lies outside the stream, exposures overlap, or there is no picture.
+    frame of the result to the next. margin: spike frames that the stream needs around an exposure; pictures that it
+    does not reach are left out.
+    Raises: InputError for a clock that is none, or one by which the stream covers no picture.
     """
     first, period, length = clock[0], clock[1], round(clock[2])
-    if pictures < 1:
-        raise InputError("the film has no pictures")
-    if length < 1 or (pictures > 1 and period < length) or first < 0:
+    told = f"--clock {first:g} {period:g} {length}"
+    if length < 1 or not np.isfinite(clock).all() or period < length:
         raise InputError(
-            f"--clock {first:g} {period:g} {length}: the first spike frame, the period and the length of the exposures "
-            "are accepted, the length at most a period"
+            f"{told}: the first spike frame, the period and the length of the exposures are accepted, the length at "
+            "most a period"
         )
-    starts = tuple(round(first + number * period) for number in range(pictures))
-    if (end := starts[-1] + length) > total:
-        fitting = sum(start + length <= total for start in starts)
+    starts = [round(first + number * period) for number in range(pictures)]
+    covered = [n for n, start in enumerate(starts) if start >= margin and start + length + margin <= total]
+    if not covered:
         raise InputError(
-            f"--clock {first:g} {period:g} {length}: the exposure of picture {pictures} ends at spike frame {end - 1}, "
-            f"the stream has 0..{total - 1}: it covers {fitting} of {pictures} pictures"
+            f"{told}: by it the stream of {total} spike frames covers the exposure of none of {pictures} pictures, and "
+            f"{margin} spike frames to either side"
         )
-    times = starts[0] + np.arange(0, end - starts[0], step)
-    return Schedule(starts, length, tuple(dict.fromkeys(np.rint(times).astype(int).tolist())))
+    starts = starts[covered[0] : covered[-1] + 1]
+    times = np.arange(starts[0], starts[-1] + length, step)
+    return Schedule(tuple(starts), length, tuple(dict.fromkeys(np.rint(times).astype(int).tolist()))), covered[0]
 
 
 def film(
@@ -85,11 +88,11 @@ def film(
     missing: set[int],
     *,
     restore: Callable[[int, list[int]], Frames],
-    read: Callable[[int, int], np.ndarray],
+    read: Callable[[int, int], Tensor],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, frame [H,W,3] float32 in [0,1]) for every missing time, in ascending order.
 
-    restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1; what lies
+    restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the device that computes; what lies
     outside the stream is cut off. Memory does not depend on the length of the film. Exposures that no missing frame
     needs are not restored.
     """
@@ -111,7 +114,7 @@ def film(
 
 
 def _filled(
-    plan: Schedule, before: Frames, frames: Frames, times: Sequence[int], read: Callable[[int, int], np.ndarray]
+    plan: Schedule, before: Frames, frames: Frames, times: Sequence[int], read: Callable[[int, int], Tensor]
 ) -> Iterator[np.ndarray]:
     """Fill the gap between the frames of two exposures at some of the times of their blend."""
     end, start = max(before), min(frames)
@@ -119,20 +122,22 @@ def _filled(
     after = {time: frame for time, frame in frames.items() if time <= plan.blend(number)[1]}
     first = max(min(end, *times) - REACH, 0)
     intensity = _intensity(read(first, max(start, *times) + REACH + 1))
-    means, wanted = window_means(intensity, AVERAGED)[0].numpy(), sorted({end, start, *times})
-    fine = super_resolve(intensity, [time - first for time in wanted])[0].numpy()
+    means = WindowMeans(intensity[0].cpu().numpy())
+    shown = sorted({end, start, *times})
     height, width = frames[start].shape[:2]
+    reconstructed = super_resolve(intensity, [time - first for time in shown])[0, :, :height, :width].cpu().numpy()
 
     def coarse(time: int) -> np.ndarray:
-        return cv2.resize(means[time - first], (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
+        average = means(time - first, AVERAGED)[: -(-height // UPSCALE), : -(-width // UPSCALE)]
+        return cv2.resize(average, (width // 2, height // 2), interpolation=cv2.INTER_CUBIC)
 
-    yield from fill_between(
-        before, after, times, coarse=coarse, fine=lambda time: fine[wanted.index(time), :height, :width]
-    )
+    def fine(time: int) -> np.ndarray:
+        return reconstructed[shown.index(time)]
+
+    yield from fill_between(before, after, times, coarse=coarse, fine=fine)
 
 
-def _intensity(spikes: np.ndarray) -> torch.Tensor:
+def _intensity(spikes: Tensor) -> Tensor:
     """Estimate the intensity [1,T,h,w] of spikes [T,h,w], about 0..1 whatever the threshold was."""
-    stream = torch.from_numpy(np.ascontiguousarray(spikes))[None]
-    intensity = motion_compensated_intensity(stream, isi_intensity(stream))
-    return intensity / intensity.mean(1).quantile(0.999).clamp(min=1e-6)
+    intensity = motion_compensated_intensity(spikes[None], isi_intensity(spikes[None]))
+    return intensity / intensity.mean((0, 1)).quantile(0.999).clamp(min=1e-6)

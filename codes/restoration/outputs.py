@@ -63,12 +63,17 @@ def is_complete(output: Output, times: Iterable[int], record: dict[str, Any]) ->
 
     Raises: InputError if what is there was made otherwise than the record says, naming what differs.
     """
-    made = [path for path in output.folder.glob("*.png")] if output.folder.is_dir() else []
-    if not made:
-        return False
-    held = manifest.read(output.folder / RECORD, otherwise="name a new --out")
+    check_record(output.folder, record)
+    return all(is_whole(path) for path in output.frames(times)) and (not output.video or output.video.is_file())
+
+
+def check_record(folder: Path, record: dict[str, Any]) -> None:
+    """Raise InputError if frames are in a folder that were made otherwise than the record says, naming what differs."""
+    if not folder.is_dir() or not any(folder.glob("*.png")):
+        return
+    held = manifest.read(folder / RECORD, otherwise="name a new --out")
     if not held:
-        raise InputError(f"--missing: {output.folder} has no {RECORD} that says what made it; restore it with --force")
+        raise InputError(f"--missing: {folder} has no {RECORD} that says what made it; restore it with --force")
     differences = [
         f"{name}: {_told(held.get(name))} then, {_told(record.get(name))} now"
         for name in {**held, **record}
@@ -76,10 +81,9 @@ def is_complete(output: Output, times: Iterable[int], record: dict[str, Any]) ->
     ]
     if differences:
         raise InputError(
-            f"--missing: {output.folder} was made otherwise ({'; '.join(differences)}); name a new --out, or restore "
+            f"--missing: {folder} was made otherwise ({'; '.join(differences)}); name a new --out, or restore "
             "all with --force"
         )
-    return all(_is_whole(path) for path in output.frames(times)) and (not output.video or output.video.is_file())
 
 
 def record_of(options: dict[str, object], recording: Recording, files: dict[str, str | Path]) -> dict[str, object]:
@@ -89,9 +93,9 @@ def record_of(options: dict[str, object], recording: Recording, files: dict[str,
     return options | reading | {"times": recording.times} | fingerprint(files)
 
 
-def begin(output: Output, times: Iterable[int], record: dict[str, Any]) -> None:
+def begin(output: Output, paths: Iterable[Path], record: dict[str, Any]) -> None:
     """Write the record of a pair, and name the frames of another run that stay beside the new ones."""
-    stale = sorted({path.name for path in output.folder.glob("*.png")} - {path.name for path in output.frames(times)})
+    stale = sorted({path.name for path in output.folder.glob("*.png")} - {path.name for path in paths})
     if stale:
         listed = ", ".join(stale[:5]) + (", ..." if len(stale) > 5 else "")
         print(f"  {len(stale)} frames of another run stay in {output.folder}: {listed}")
@@ -144,7 +148,8 @@ def _told(value: object) -> str:
     return "not set" if value in (None, "", []) else str(value)
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Return whether a picture is there and undamaged."""
     try:
         read_image(path)  # the whole of it: a header and an end may enclose damaged data
     except InputError:

@@ -1,0 +1,138 @@
+"""A film and the spike stream that was recorded with it: its exposures are read and restored one after the other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codes.data.images import read_image, write_image
+from codes.data.spikes import Exposure
+from codes.restoration.file_format import ALIKE
+from codes.restoration.film import REACH, Frames, schedule
+from codes.restoration.methods import Restore
+from codes.restoration.preparation import Recording
+from codes.restoration.recording import tensors
+from codes.simulation.footage import Footage
+
+# (picture, exposure, times, reach, is_first) -> the pair, read and checked
+Prepare = Callable[[Path, tuple[int, int], list[int], int, bool], Recording]
+
+
+class FilmRecording:
+    """The exposures of a film. The functions `restore` and `read` are those that `film.film` needs."""
+
+    def __init__(
+        self,
+        pictures: "Pictures",
+        *,
+        prepare: Prepare,
+        restore: Restore,
+        clock: tuple[float, float, float],
+        total: int,
+        step: float,
+        window: int,
+        reach: int,
+        device: torch.device,
+    ):
+        """Lay the film over a stream of `total` spike frames, see `film.schedule`.
+
+        window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
+        """
+        self.pictures, self._prepare, self._restore, self.device = pictures, prepare, restore, device
+        self.plan, self.first = schedule(
+            clock, pictures=pictures.footage.count(), total=total, step=step, margin=window // 2 + 1
+        )
+        self.reach = reach
+        self.gap = round(clock[1]) - self.plan.length
+        # Of the first picture, for all of them: an estimate of each would make the film flicker.
+        self.response = self.prepared(0, [self.plan.starts[0]], is_first=True).response
+        self.before: Recording | None = None
+        self.now: Recording | None = None
+        self.correlations: list[float] = []
+        self.saturated: list[float] = []
+
+    def picture(self, number: int) -> Path:
+        """Return the file of the blurry picture of an exposure."""
+        return self.pictures[self.first + number]
+
+    def prepared(self, number: int, times: list[int], *, is_first: bool = False) -> Recording:
+        """Read an exposure, and the spikes until the next one."""
+        exposure = (self.plan.starts[number], self.plan.length)
+        return self._prepare(self.picture(number), exposure, times, max(self.reach, self.gap + 2 * REACH), is_first)
+
+    def restore(self, number: int, times: list[int]) -> Frames:
+        """Restore the frames [H,W,3] float32 of an exposure, intensity in [0,1]."""
+        self.before, self.now = self.now, self.prepared(number, times)
+        recording = self.now
+        self.correlations.append(recording.aligned[0])
+        self.saturated.append(float((recording.picture == 255).all(2).mean()))
+        margin = recording.exposure.margin
+        first, stop = max(margin - self.reach, 0), margin + self.plan.length + self.reach
+        blur, spikes = tensors(recording.picture, recording.spikes[first:stop], self.device)
+        height, width = recording.picture.shape[:2]
+        frames = self._restore(
+            self.response.undo(blur),
+            spikes,
+            [time - recording.start - first for time in times],
+            exposure=Exposure(length=self.plan.length, margin=margin - first),
+        )
+        return {
+            time: frame[0, :, :height, :width].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+            for time, frame in zip(times, frames, strict=True)
+        }
+
+    def read(self, first: int, stop: int) -> Tensor:
+        """Return the spikes [T,h,w] of a gap, which were read with the exposure before it."""
+        spikes = self.before.spikes[max(first - self.before.start, 0) : stop - self.before.start]
+        return torch.from_numpy(np.ascontiguousarray(spikes)).to(self.device)
+
+    def as_picture(self, frame: np.ndarray) -> np.ndarray:
+        """Return a frame [H,W,3] of intensity as a picture uint8, by the response of the film's camera."""
+        return self.response.apply(torch.from_numpy(frame)).mul(255).round().byte().numpy()
+
+    def facts(self) -> dict[str, str]:
+        """Return what was measured of the film."""
+        facts = {
+            "pictures": f"{len(self.plan.starts)} of {self.pictures.footage.count()} lie in the stream",
+            "exposure": f"{self.plan.length} spike frames of every {self.plan.length + self.gap}",
+        }
+        if self.correlations:
+            unlike = sum(one < ALIKE for one in self.correlations)
+            facts["correlation of picture and spikes"] = (
+                f"{min(self.correlations):.3f} to {max(self.correlations):.3f}, below {ALIKE} for {unlike} pictures"
+            )
+            facts["saturated"] = f"{max(self.saturated):.1%} of a picture at most"
+        return facts
+
+
+class Pictures:
+    """The files of the pictures of a film by their number; a frame of a video is written when it is asked for."""
+
+    def __init__(self, footage: Footage, folder: Path):
+        """folder: where frames of a video are put, one at a time."""
+        self.footage, self.folder = footage, folder
+        self.paths = list(footage.files().values()) if footage.path.is_dir() else None
+        self.following, self.number = iter(()), 0  # frames of the video, and how many of them were read
+
+    def __getitem__(self, number: int) -> Path:
+        if self.paths is not None:
+            return self.paths[number]
+        path = self.folder / f"{number:06d}.png"
+        if path.exists():
+            return path
+        for old in self.folder.iterdir():
+            old.unlink()
+        if number < self.number or self.number == 0:  # a video is read forwards only
+            self.following, self.number = self.footage.read(0, self.footage.count() - 1), 0
+        for frame in self.following:
+            self.number += 1
+            if self.number == number + 1:
+                write_image(path, frame)
+                break
+        return path
+
+    def read(self, number: int) -> np.ndarray:
+        """Return a picture [H,W,3] uint8."""
+        return read_image(self[number])

@@ -1,0 +1,194 @@
+"""Make a high-speed film out of a blurry one and the continuous spike stream that was recorded with it.
+
+    python scripts/deblur_film.py FILM spikes.dat --clock 20 162 97 --spike_rate 20000 --fps_out 1000 --out out/
+    python scripts/deblur_film.py film.mp4 spikes.dat --clock 20 667 333 --spike_rate 20000 --fps_out 1000 --out out/ \\
+        --video slow.mp4 --slowmo 40 --page film.html
+
+FILM is a folder of pictures in the order of their names, or a video. Frames within an exposure are restored from its
+picture. Between exposures, where no picture was exposed, restored frames are carried along motion and corrected by the
+spikes. `deblur.py` with --fps_out does the same. A run that was stopped continues with --missing.
+"""
+
+import sys
+import tempfile
+from bisect import bisect_right
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from tqdm import tqdm
+
+from codes.cli import check_range, check_used, option, program
+from codes.data.fingerprint import combined, fingerprint
+from codes.data.images import read_image, write_image
+from codes.data.orientation import ORIENTATIONS
+from codes.engine import distributed
+from codes.errors import InputError
+from codes.files import replacing
+from codes.reporting.film_page import html_film, strip_and_slice
+from codes.restoration.film import film
+from codes.restoration.film_recording import FilmRecording, Pictures
+from codes.restoration.methods import window_and_reach
+from codes.restoration.outputs import Output, begin, check_output, check_record, is_whole
+from codes.restoration.preparation import Recording, describe, prepare
+from codes.restoration.recording import find_reading
+from codes.restoration.restorers import METHODS, SHORT, has_consistency, restorer, weights_of
+from codes.restoration.video import check_video, write_video
+from codes.simulation.footage import Footage
+
+ROWS, BITS, ALIGN = ("bottom", "top"), ("lowest", "highest"), ("resize", "crop")
+SPIKE_DEBLUR_LEN = 21  # spike frames that LDN is fed
+PLAYED_AT = 25.0  # frames a second of a video without --slowmo
+
+
+@dataclass(frozen=True)
+class Options:
+    film: str = option(MISSING, "folder of blurry pictures in the order of their numbers, or a video", positional=True)
+    spikes: str = option(MISSING, "file of the whole spike stream (.dat, .npz, .npy)", positional=True)
+    clock: tuple[float, ...] = option(
+        MISSING, "first spike frame of the first picture, period, length of the exposures"
+    )
+    spike_rate: float = option(MISSING, "spike frames a second")
+    fps_out: float = option(1000.0, "frames a second of the scene's time")
+    out: str = option("out", "folder of the frames, which are named by their spike frame")
+    video: str = option("", "also a video: .mp4 (H.264), .mkv (FFV1, lossless), .gif")
+    slowmo: float = option(0.0, f"times slower than the scene that the video plays [at {PLAYED_AT:g} frames a second]",
+                           unused=lambda o: not (o.video or o.page) and "without --video or --page")  # fmt: skip
+    page: str = option("", "also a self-contained page (.html) to play the film, zoom, and compare")
+    slice: str = option("", "also a picture (.png): a strip of frames, and one row of the frames over time")
+    method: str = option("ldn", "how exposures are restored", choices=METHODS, renamed={"fused": "mfsr"})
+    deblur_path: str = option("", "weights of LDN", unused=lambda o: o.method != "ldn" and "by this --method")
+    align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=("", *ALIGN))
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]")
+    rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=("", *ROWS))
+    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=("", *BITS))
+    repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
+    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
+    tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
+                       unused=lambda o: o.method not in ("ldn", "teacher") and "by this --method")  # fmt: skip
+    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
+    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"))
+    force: bool = option(False, "write over what exists", unused=lambda o: o.missing and "beside --missing")
+    missing: bool = option(False, "make only the frames that are missing: continues after a stop")
+
+
+def main(o: Options) -> None:
+    check(o)
+    output = Output(Path(o.out), Path(o.video) if o.video else None)
+    check_output(output, picture=o.film, may_exist=o.force or o.missing, is_one_of_many=True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
+    device = distributed.start(o.device)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        recording = recorded(o, device, Path(folder))
+        made_with = record(o, recording)
+        if o.missing:
+            check_record(output.folder, made_with)
+        describe_film(o, recording)
+        paths = {time: output.folder / f"{time:06d}.png" for time in recording.plan.times}
+        begin(output, paths.values(), made_with)
+        missing = {time for time, path in paths.items() if not (o.missing and is_whole(path))}
+        made = film(recording.plan, missing, restore=recording.restore, read=recording.read)
+        with distributed.autocast(device, o.precision):
+            for time, frame in tqdm(made, total=len(missing), unit="frame"):
+                write_image(paths[time], recording.as_picture(frame))
+        print(f"  {len(missing)} frames made in {output.folder}, which holds {len(paths)}")
+        write_pictures(o, recording, paths)
+
+
+def check(o: Options) -> None:
+    """Raise InputError for options that have no effect and for values out of range."""
+    check_range(o, ("spike_rate", "fps_out"), 1e-3, 1e7)
+    if o.gamma:
+        check_range(o, "gamma", 0.1, 10)
+    check_range(o, "slowmo", 0)
+    check_range(o, "tile", 0, 2**16)
+    check_used(o)
+    if len(o.clock) != 3:
+        raise InputError(f"--clock {' '.join(map(str, o.clock))}: first spike frame, period and length are accepted")
+    if o.fps_out > o.spike_rate:
+        raise InputError(f"--fps_out {o.fps_out:g}: at most the {o.spike_rate:g} of --spike_rate are accepted")
+    if o.video:
+        check_video(o.video)
+    for flag, suffix in (("page", ".html"), ("slice", ".png")):
+        path = getattr(o, flag)
+        if path and Path(path).suffix.lower() != suffix:
+            raise InputError(f"--{flag} {path}: a name that ends with {suffix} is accepted")
+        if path and Path(path).exists() and not (o.force or o.missing):
+            raise InputError(f"--{flag} {path}: exists; name another one, or write over it with --force")
+
+
+def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
+    """Find how the stream is read by the first picture, and lay the film over it. folder: for frames of a video."""
+    pictures = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder)
+    window, reach = window_and_reach(o.method, short=SHORT, spike_deblur_len=SPIKE_DEBLUR_LEN)
+    reading = find_reading(
+        o.spikes, pictures.read(0), geometry=o.geometry or None, rows=o.rows, bits=o.bits, align=o.align,
+        orientation=o.orientation,
+    )  # fmt: skip
+
+    def prepared(picture: Path, exposure: tuple[int, int], times: list[int], reach: int, is_first: bool) -> Recording:
+        return prepare(
+            picture, Path(o.spikes), exposure=exposure, frames=1, times=tuple(times), window=window, reach=reach,
+            # Only the first pair is refused if it shows two scenes: a dark moment does not end a film.
+            geometry=o.geometry if is_first else (reading.height, reading.width), rows=o.rows, bits=o.bits,
+            align_by=o.align, orientation=o.orientation, must_be_consistent=False, is_repaired=o.repair,
+            gamma=o.gamma,
+        )  # fmt: skip
+
+    restore = restorer(
+        o.method, device=device, deblur_path=o.deblur_path, bsn_path="", sr_path="", spike_deblur_len=SPIKE_DEBLUR_LEN,
+        short=SHORT, spike_input="", consistency="", iterations=0, center_weight=0.0, tile=o.tile, is_compiled=False,
+    )  # fmt: skip
+    return FilmRecording(
+        pictures, prepare=prepared, restore=restore, clock=o.clock, total=reading.frames,
+        step=o.spike_rate / o.fps_out, window=window, reach=reach, device=device,
+    )  # fmt: skip
+
+
+def record(o: Options, recording: FilmRecording) -> dict[str, object]:
+    """Return what the frames depend on: options, and the content of inputs and weights."""
+    named = ("clock", "spike_rate", "fps_out", "method", "align", "orientation", "rows", "bits", "repair", "gamma",
+             "precision")  # fmt: skip
+    given = {f"--{name}": getattr(o, name) for name in named}
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path="", sr_path="")
+    files = {"spike file": o.spikes} | {f"--{flag}": path for flag, path in weights.items()}
+    return options | {"film": combined(fingerprint(recording.pictures.footage.files()))} | fingerprint(files)
+
+
+def describe_film(o: Options, recording: FilmRecording) -> None:
+    """Print how the film lies in the stream, and how its first pair was read."""
+    first, count = recording.first, len(recording.plan.starts)
+    print(f"{o.film}: pictures {first + 1} to {first + count} lie in the stream")
+    pair = recording.prepared(0, [recording.plan.starts[0]], is_first=True)
+    is_consistent = has_consistency(o.method, deblur_path=o.deblur_path, consistency="")
+    describe(pair, recording.picture(0), Path(o.spikes), has_consistency=is_consistent)
+
+
+def write_pictures(o: Options, recording: FilmRecording, paths: dict[int, Path]) -> None:
+    """Write the video, the page and the slice of a complete film."""
+    files, slower = list(paths.values()), o.slowmo or max(o.fps_out / PLAYED_AT, 1.0)
+    starts, first = recording.plan.starts, recording.first
+    if o.video:
+        write_video(o.video, map(read_image, files), rate=o.fps_out / slower)
+        print(f"  {o.video}: {len(files)} frames, {slower:g} times slower than the scene")
+    if o.slice:
+        write_image(o.slice, strip_and_slice(files))
+    if o.page:
+        page = html_film(
+            Path(o.film).name,
+            [(f"{1000 * (time - starts[0]) / o.spike_rate:.1f} ms", path) for time, path in paths.items()],
+            [recording.pictures.read(first + number) for number in range(len(starts))],
+            [bisect_right(starts, time) - 1 for time in paths],
+            recording.facts(),
+            rate=o.fps_out / slower,
+        )
+        with replacing(o.page) as file:
+            file.write(page.encode())
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
