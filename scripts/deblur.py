@@ -4,6 +4,7 @@
     python scripts/deblur.py blur.png spikes.dat --times 20 68 116 --method teacher --out out/
     python scripts/deblur.py PICTURES SPIKES --out out/ --video video.mp4 --compare     # files of the same name
     python scripts/deblur.py GOPRO/test --out out/
+    python scripts/deblur.py FILM STREAM --fps_out 1000 --help        # a whole recording: scripts/deblur_film.py
 
 How a spike file is read follows from the size of the picture and the file format. If picture and spikes then show
 different scenes, nothing is written.
@@ -150,4 +151,9 @@ def record(o: Options, recording: Recording, picture: Path, spikes: Path) -> dic
 
 
 if __name__ == "__main__":
-    program(main, Options, __doc__)
+    if any(argument.split("=")[0] == "--fps_out" for argument in sys.argv[1:]):
+        from scripts import deblur_film
+
+        program(deblur_film.main, deblur_film.Options, deblur_film.__doc__)
+    else:
+        program(main, Options, __doc__)

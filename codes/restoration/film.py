@@ -16,6 +16,7 @@ from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.propagation import blended_times, fill_between
 from codes.motion.super_resolution import super_resolve
+from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import isi_intensity
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
@@ -92,9 +93,9 @@ def film(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, frame [H,W,3] float32 in [0,1]) for every missing time, in ascending order.
 
-    restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the device that computes; what lies
-    outside the stream is cut off. Memory does not depend on the length of the film. Exposures that no missing frame
-    needs are not restored.
+    restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the
+    device that computes; what lies outside the stream is cut off. Memory does not depend on the length of the film.
+    Exposures that no missing frame needs are not restored.
     """
     before: Frames = {}
     for number in range(len(plan.starts)):

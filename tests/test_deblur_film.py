@@ -1,0 +1,185 @@
+"""A film from the command line: whole, continued, from a video, refused; its page plays in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from codes.data.images import read_image, write_image
+from codes.data.spikes import write_spikes
+from codes.errors import InputError
+from codes.restoration.video import write_video
+from codes.simulation.camera import integrate, sense
+from scripts.deblur_film import Options, check, main
+
+HEIGHT, WIDTH, TOTAL = 64, 96, 250
+STARTS, LENGTH = (20, 130), 61
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A film of two exposures of a texture that moves to the right, its stream, and all its frames."""
+    folder = tmp_path_factory.mktemp("recording")
+    rng = np.random.default_rng(2)
+    texture = cv2.GaussianBlur(rng.random((HEIGHT, 3 * WIDTH, 3), np.float32), (0, 0), 4)
+    texture = 0.1 + 0.8 * (texture - texture.min()) / (texture.max() - texture.min())
+    x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
+    moved = [cv2.remap(texture, x + WIDTH + np.float32(time / 4), y, cv2.INTER_CUBIC) for time in range(TOTAL)]
+    frames = np.rint(255 * np.stack(moved).clip(0, 1)).astype(np.uint8)
+    light = np.stack([sense(frame) for frame in frames])
+    write_spikes(folder / "spikes.dat", integrate(light, first=rng.random(light.shape[1:], np.float32)))
+    for number, start in enumerate(STARTS):
+        blurry = frames[start : start + LENGTH].mean(0).round().astype(np.uint8)
+        write_image(folder / f"film/{number + 9}.png", blurry)  # 9, 10: in the order of their numbers
+    return folder, frames
+
+
+def options(recording, out, **others):
+    folder, _ = recording
+    return Options(
+        film=str(folder / "film"), spikes=str(folder / "spikes.dat"), clock=(20, 110, LENGTH), spike_rate=20_000,
+        fps_out=2000, method="sdm", gamma=1, out=str(out), **others,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(recording, tmp_path_factory):
+    """A film and all that is made beside it."""
+    out = tmp_path_factory.mktemp("made")
+    o = options(recording, out / "frames", video=str(out / "slow.mkv"), page=str(out / "film.html"),
+                slice=str(out / "slice.png"))  # fmt: skip
+    main(o)
+    return o
+
+
+def frames_of(o):
+    return {int(path.stem): path for path in sorted(Path(o.out).glob("*.png"))}
+
+
+def test_frames_lie_evenly_and_are_no_worse_between_exposures(made, recording):
+    _, truth = recording
+    assert list(frames_of(made)) == list(range(20, 191, 10))
+    inside = np.s_[8:-8, 24:-24]
+    errors = {
+        time: np.abs(read_image(path).astype(float) - truth[time])[inside].mean()
+        for time, path in frames_of(made).items()
+    }
+    restored = [error for time, error in errors.items() if not 80 < time < 130]
+    assert max(errors[time] for time in (90, 100, 110, 120)) < 1.2 * max(restored)
+
+
+def test_a_stopped_film_continues_with_the_same_frames(made, recording, tmp_path):
+    shutil.copytree(made.out, tmp_path / "frames")
+    o = replace(made, out=str(tmp_path / "frames"), missing=True, video="", page="", slice="")
+    before = {time: path.read_bytes() for time, path in frames_of(o).items()}
+    frames_of(o)[100].unlink()
+    frames_of(o)[150].write_bytes(before[150][:-20])
+    untouched = frames_of(o)[20].stat().st_mtime_ns
+    main(o)
+    assert {time: path.read_bytes() for time, path in frames_of(o).items()} == before
+    assert frames_of(o)[20].stat().st_mtime_ns == untouched
+    with pytest.raises(InputError, match=r"made otherwise \(--method: sdm then, mfsr now\)"):
+        main(replace(o, method="mfsr"))
+    with pytest.raises(InputError, match="exists and is not empty"):
+        main(replace(o, missing=False))
+
+
+def test_a_video_is_a_film(made, recording, tmp_path):
+    folder, _ = recording
+    pictures = [read_image(folder / f"film/{number}.png") for number in (9, 10)]
+    write_video(tmp_path / "film.mkv", pictures, rate=30)
+    main(o := replace(made, film=str(tmp_path / "film.mkv"), out=str(tmp_path / "frames"), video="", page="", slice=""))
+    for time, path in frames_of(o).items():
+        assert (read_image(path) == read_image(frames_of(made)[time])).all(), time
+
+
+def test_the_slice_holds_a_row_of_every_frame(made):
+    lines = read_image(made.slice)[-252:].reshape(18, 14, WIDTH, 3)  # 18 frames, 14 lines each
+    for line, path in zip(lines, frames_of(made).values(), strict=True):
+        assert (line == read_image(path)[HEIGHT // 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clock": (20, 110)}, "first spike frame, period and length"),
+        ({"clock": (900, 110, 61)}, "covers the exposure of none of 2 pictures"),
+        ({"fps_out": 30_000}, "at most the 20000 of --spike_rate"),
+        ({"page": "film.htm"}, r"ends with \.html"),
+        ({"slowmo": 10}, "--slowmo: not used without --video or --page"),
+        ({"deblur_path": "a.pth"}, "--deblur_path: not used by this --method"),
+        ({"film": "missing"}, "missing"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(recording, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        main(replace(options(recording, tmp_path / "frames"), **change))
+    assert not (tmp_path / "frames").exists()
+
+
+def test_deblur_py_makes_films_too():
+    command = [sys.executable, "scripts/deblur.py", "--fps_out", "1000", "--help"]
+    assert "--clock" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def test_the_page_loads_nothing_from_elsewhere(made):
+    page = Path(made.page).read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page) and "@import" not in page and "url(" not in page
+    content = json.loads(re.search(r'id="film">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(content["frames"]) == 18 and len(content["blurry"]) == 2
+    assert content["picture"] == [0] * 11 + [1] * 7  # 20..120 after the first start, 130..190 after the second
+
+
+PROBE_HEAD = """<script>
+const faults = [];
+addEventListener("error", event => faults.push(event.message || "not loaded"), true);
+addEventListener("securitypolicyviolation", event => faults.push(event.violatedDirective));
+console.error = console.warn = (...words) => faults.push(words.join(" "));
+</script>"""
+PROBE = """<script>addEventListener("load", async () => {
+  while (!document.body.dataset.ready) await new Promise(done => setTimeout(done, 20));
+  const view = document.getElementById("view"), slice = document.getElementById("slice");
+  const pixels = canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.join();
+  const change = (id, value) => {
+    const before = [pixels(view), pixels(slice)], input = document.getElementById(id);
+    input.value = value;
+    input.dispatchEvent(new Event("input"));
+    return [pixels(view) !== before[0], pixels(slice) !== before[1]];
+  };
+  const shown = { time: change("time", 9), cut: change("cut", 50), row: change("row", 5) };
+  const label = document.getElementById("label").textContent;
+  const before = pixels(view);
+  view.dispatchEvent(new WheelEvent("wheel", { deltaY: -1, clientX: 50, clientY: 100, cancelable: true }));
+  const zoomed = pixels(view) !== before;
+  document.title = JSON.stringify({ size: [view.width, view.height], shown, label, zoomed, faults });
+});</script>"""
+
+
+def test_the_page_works_in_a_browser(made, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser: {', '.join(BROWSERS)}")
+    page, probed = Path(made.page).read_text(), tmp_path / "probed.html"
+    probed.write_text(page.replace("<head>", f"<head>{PROBE_HEAD}").replace("</body>", f"{PROBE}</body>"))
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --virtual-time-budget=10000"
+    command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1]))
+    assert found["faults"] == [] and found["size"] == [WIDTH, HEIGHT] and found["label"] == "4.5 ms"
+    assert found["shown"] == {"time": [True, True], "cut": [True, False], "row": [True, True]} and found["zoomed"]
+
+
+def test_options_are_checked_before_anything_is_read():
+    with pytest.raises(InputError, match="at most"):
+        check(Options(film="no", spikes="no", clock=(1, 2, 3), spike_rate=100, fps_out=200))
