@@ -18,6 +18,7 @@ from codes.motion.propagation import blended_times, fill_between
 from codes.motion.super_resolution import super_resolve
 from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import isi_intensity
+from codes.restoration.view import View, to_picture, to_quarter
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
 AT_ONCE = 32  # frames of a gap that are in memory at the same time
@@ -90,12 +91,13 @@ def film(
     *,
     restore: Callable[[int, list[int]], Frames],
     read: Callable[[int, int], Tensor],
+    view: View | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, frame [H,W,3] float32 in [0,1]) for every missing time, in ascending order.
 
     restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the
-    device that computes; what lies outside the stream is cut off. Memory does not depend on the length of the film.
-    Exposures that no missing frame needs are not restored.
+    device that computes; what lies outside the stream is cut off. view: of the pictures in the spikes. Memory does not
+    depend on the length of the film. Exposures that no missing frame needs are not restored.
     """
     before: Frames = {}
     for number in range(len(plan.starts)):
@@ -107,7 +109,7 @@ def film(
         for first in range(0, len(into), AT_ONCE):
             times = into[first : first + AT_ONCE]
             if missing.intersection(times):  # all are made: the same frames, whichever of them are missing
-                filled = zip(times, _filled(plan, before, frames, times, read), strict=True)
+                filled = zip(times, _filled(plan, before, frames, times, read, view), strict=True)
                 yield from ((time, frame) for time, frame in filled if time in missing)
         alone = missing.intersection(inside) - {*into, *onward}
         yield from ((time, frames[time]) for time in sorted(alone))
@@ -115,7 +117,12 @@ def film(
 
 
 def _filled(
-    plan: Schedule, before: Frames, frames: Frames, times: Sequence[int], read: Callable[[int, int], Tensor]
+    plan: Schedule,
+    before: Frames,
+    frames: Frames,
+    times: Sequence[int],
+    read: Callable[[int, int], Tensor],
+    view: View | None,
 ) -> Iterator[np.ndarray]:
     """Fill the gap between the frames of two exposures at some of the times of their blend."""
     end, start = max(before), min(frames)
@@ -123,10 +130,11 @@ def _filled(
     after = {time: frame for time, frame in frames.items() if time <= plan.blend(number)[1]}
     first = max(min(end, *times) - REACH, 0)
     intensity = _intensity(read(first, max(start, *times) + REACH + 1))
-    means = WindowMeans(intensity[0].cpu().numpy())
+    means = WindowMeans(to_quarter(view, intensity)[0].cpu().numpy())
     shown = sorted({end, start, *times})
     height, width = frames[start].shape[:2]
-    reconstructed = super_resolve(intensity, [time - first for time in shown])[0, :, :height, :width].cpu().numpy()
+    reconstructed = to_picture(view, super_resolve(intensity, [time - first for time in shown]))
+    reconstructed = reconstructed[0, :, :height, :width].cpu().numpy()
 
     def coarse(time: int) -> np.ndarray:
         average = means(time - first, AVERAGED)[: -(-height // UPSCALE), : -(-width // UPSCALE)]
