@@ -70,7 +70,8 @@ class Options:
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
                        unused=lambda o: o.method not in ("ldn", "teacher") and "by this --method")  # fmt: skip
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"))
+    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"),
+                            unused=lambda o: o.method not in ("ldn", "teacher") and "by this --method")  # fmt: skip
     force: bool = option(False, "write over what exists", unused=lambda o: o.missing and "beside --missing")
     missing: bool = option(False, "make only the frames that are missing: continues after a stop")
 

@@ -24,6 +24,7 @@ from codes.recipe import ISI, PUBLISHED
 
 ROOT = Path(__file__).resolve().parent.parent
 USED = ()  # in every mode
+FILM = "frames a.dat --clock 20 162 97 --spike_rate 20000"
 
 
 def refused(words: str, message: str) -> tuple[tuple[str, str, str], ...]:
@@ -167,6 +168,22 @@ FLAGS = {
         "bsn_path": refused("--base_folder data --bsn_path bsn.pth bsn.pth", "--bsn_path: one file, or one for each"),
         "sr_path": refused("--base_folder data --sr_path sr.pth sr.pth", "--sr_path: one file, or one for each"),
         "cost_size": refused("--cost_size 720", "--cost_size 720: height and width"),
+    },
+    "scripts.deblur_film": {
+        **dict.fromkeys(("film", "spikes", "out", "method", "align", "geometry", "rows", "orientation", "bits"), USED),
+        **dict.fromkeys(("repair", "device", "missing"), USED),
+        "clock": refused(f"{FILM} --clock 1 2", "first spike frame, period and length"),
+        "spike_rate": refused(f"{FILM} --spike_rate 0", "--spike_rate 0"),
+        "fps_out": refused(f"{FILM} --fps_out 30000", "at most the 20000 of --spike_rate"),
+        "video": refused(f"{FILM} --video a.avi", "a.avi: a video ends with"),
+        "slowmo": refused(f"{FILM} --slowmo 10", "without --video or --page"),
+        "page": refused(f"{FILM} --page a.htm", "a name that ends with .html"),
+        "slice": refused(f"{FILM} --slice a.gif", "a name that ends with .png"),
+        "gamma": refused(f"{FILM} --gamma 99", "--gamma 99"),
+        "deblur_path": refused(f"{FILM} --method tfp --deblur_path LDN.pth", "--deblur_path: not used by"),
+        "tile": refused(f"{FILM} --method tfp --tile 64", "--tile: not used by"),
+        "precision": refused(f"{FILM} --method tfp --precision bf16", "--precision: not used by"),
+        "force": refused(f"{FILM} --force --missing", "--force: not used beside --missing"),
     },
     "scripts.export": {
         "weights": USED,
