@@ -219,6 +219,11 @@ FLAGS = {
         "every": refused("PID LDN.pth --every 0", "--every 0: seconds above 0"),
     },
     "scripts.dev.ablations.closed_form": dict.fromkeys(("base_folder", "output"), USED),
+    "scripts.dev.ablations.film": {
+        "film": refused("frames a", "frames/film.json: cannot be read"),
+        "frames": USED,
+        "output": USED,
+    },
     "scripts.dev.ablations.real": {"streams": refused("", "--streams is missing"), "output": USED},
     "scripts.dev.ablations.denoise": {
         "base_folder": USED,
