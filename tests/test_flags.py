@@ -392,3 +392,20 @@ def test_published_commands_carry_flags_without_effect(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     parse(train_bsn.Options, "", words.split())
     assert not capsys.readouterr().err  # of several processes the first says it
+
+
+def documented() -> list[str]:
+    """Return the commands of the documentation, each as one line."""
+    pages = ("README.md", "scripts/README.md", "scripts/GOPRO_dataset.md", "model/README.md")
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in pages).replace("\\\n", " ")
+    lines = (line.partition("#")[0].split() for line in text.splitlines() if line.startswith("python "))
+    return [" ".join(words[1:]) for words in lines if "..." not in words]
+
+
+@pytest.mark.parametrize("command", documented())
+def test_the_documented_commands_have_no_flag_without_use(command, capsys):
+    script, *words = command.split()
+    module = import_module(script.removesuffix(".py").replace("/", "."))
+    if "dev" not in script:  # of which the first word names the part
+        parse(module.Options, "", words)
+    assert not capsys.readouterr().err
