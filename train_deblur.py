@@ -154,7 +154,8 @@ def main(o: Options) -> Rows:
     o = stage.with_defaults(o)
     recipe = choose_recipe(o)
     run, exposure = stage.open_run(o, "deblur"), Exposure()
-    run.journal.log(f"input of LDN: {recipe['spike_input']} and {recipe['input']}; teacher: {recipe['teacher']}")
+    teaches = recipe["teacher"] if o.lambda_tea else "none"
+    run.journal.log(f"input of LDN: {recipe['spike_input']} and {recipe['input']}; teacher: {teaches}")
     if o.train_split == "test" and not o.test_mode:
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
     for line in without_use(o, recipe):
@@ -166,8 +167,7 @@ def main(o: Options) -> Rows:
 
     mfsr, published = ClosedFormTeacher(short=o.bsn_len), published_teacher(o, recipe, run)
     teachers = {"published": published, "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False), "mfsr": mfsr}
-    teaches = teachers.get(recipe["teacher"]) if o.lambda_tea else None
-    teacher = mfsr if recipe["input"] == "mfsr" else teaches  # whose ratios can be kept
+    teacher = mfsr if recipe["input"] == "mfsr" else teachers.get(teaches)  # whose ratios can be kept
     student = StudentInput(recipe, length=o.spike_deblur_len, short=o.bsn_len, exposure=exposure, mfsr=mfsr)
     supervision = supervise(o, recipe, teacher)
     times = exposure.centers(SEQUENCE_STEP if recipe["teacher"] == "resim" else o.blur_step)

@@ -21,7 +21,7 @@ from codes.data.cache import memory_needed, read_into_memory
 from codes.data.checks import faults
 from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset
 from codes.data.fingerprint import fingerprint
-from codes.data.layout import refuse_real
+from codes.data.layout import check_layout
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.label_cache import cache_labels
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
@@ -211,6 +211,8 @@ def open_run(o: StageOptions, stage: str) -> Run:
         # Tables are made in fp32, with --test_mode unless told otherwise: their figures do not depend on the machine.
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and not o.test_mode
         o = dataclasses.replace(o, precision="bf16" if fast else "fp32")
+    elif distributed.no_tf32(o):
+        o = dataclasses.replace(o, precision="fp32")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     folder = f"{o.save_folder}/{stage}/{o.exp_name or o.data_type}"
     if o.test_mode:
@@ -398,7 +400,7 @@ def _check(o: StageOptions) -> None:
         raise InputError(f"--save_every {o.save_every:g}: minutes, 0 or more")
     if bool(o.height) != bool(o.width):
         raise InputError("--height and --width belong together")
-    refuse_real(o.base_folder, o.data_type)
+    check_layout(o.base_folder, o.data_type)
     if o.data_type == "real" and (truth := Path(o.base_folder, "test", "sharp_data")).is_dir():
         raise InputError(f"--data_type real: {truth} would not be compared with; leave it out")
 

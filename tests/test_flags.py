@@ -43,7 +43,10 @@ def only_trained(words: str) -> tuple[tuple[str, str, str], ...]:
 
 
 STAGE = {
-    **dict.fromkeys(("base_folder", "save_folder", "exp_name", "test_mode", "use_small", "device", "check_data"), USED),
+    "base_folder": refused(
+        "--base_folder data/train", "data/train: is a split of a data set; give the folder above it"
+    ),
+    **dict.fromkeys(("save_folder", "exp_name", "test_mode", "use_small", "device", "check_data"), USED),
     "data_type": refused("--data_type real --base_folder data", "data/test/sharp_data would not be compared with")
     + refused("--data_type GOPRO --base_folder real", "real: holds samples itself, not in train and test"),
     "train_split": only_trained("--train_split test")

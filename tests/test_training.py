@@ -89,6 +89,12 @@ def test_precision_follows_the_gpu_and_is_kept_as_chosen(data, weights, monkeypa
     )
 
 
+def test_a_run_records_the_precision_that_it_has(data, weights):
+    """A CPU has no TF32."""
+    folder = run("sr", data, weights, steps=1, precision="tf32")
+    assert json.loads((folder / "options.json").read_text())["options"]["precision"] == "fp32"
+
+
 def test_weights_of_an_epoch_are_not_overwritten_by_a_stop_inside_the_next(data, weights):
     folder = run("bsn", data, weights, evaluate_every=1, steps=10)  # 2 batches of 5 steps are an epoch
     assert state(folder)["progress"] == {"step": 10, "batch": 2, "taken": 0}

@@ -45,10 +45,8 @@ class Split:
         self.streams = files_in(self.spike_folder, STREAMS, depth=2)
         self.pictures = {field: files_in(self.root / f"{field}_data", PICTURES, depth=2) for field in ("blur", "sharp")}
         self.names = list(self.streams)[keep_samples]
-        if not self.names and root.name in ("train", "test") and (root / self.spike_folder.name).is_dir():
-            raise InputError(f"{root}: is a split of a data set; give the folder above it: --base_folder {root.parent}")
         if not self.names:
-            refuse_real(root, data_type)
+            check_layout(root, data_type)
             raise InputError(
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
                 "(scripts/make_demo.py and scripts/make_gopro.py make such a folder)"
@@ -138,9 +136,12 @@ class Split:
         return height * UPSCALE, width * UPSCALE
 
 
-def refuse_real(folder: str | Path, data_type: str) -> None:
-    """Raise InputError if a data set lies in `folder` itself, as real data do, and is called GOPRO."""
+def check_layout(folder: str | Path, data_type: str) -> None:
+    """Raise InputError if the samples of a data set that is called GOPRO lie in `folder` itself."""
     root = Path(folder)
-    has_splits = root.name in ("train", "test") or any((root / split).is_dir() for split in ("train", "test"))
-    if data_type == "GOPRO" and not has_splits and (root / "spike_data").is_dir():
-        raise InputError(f"{root}: holds samples itself, not in train and test: give --data_type real")
+    holds_samples = any((root / kind).is_dir() for kind in ("spike_data", "spike_full"))
+    if data_type != "GOPRO" or not holds_samples or any((root / split).is_dir() for split in ("train", "test")):
+        return
+    if root.name in ("train", "test"):
+        raise InputError(f"{root}: is a split of a data set; give the folder above it: --base_folder {root.parent}")
+    raise InputError(f"{root}: holds samples itself, not in train and test: give --data_type real")
