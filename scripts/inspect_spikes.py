@@ -18,7 +18,7 @@ from codes.data.images import read_image, write_image
 from codes.data.orientation import DESCRIBED
 from codes.data.sensor import defective_pixels, lost_frames
 from codes.errors import InputError
-from codes.restoration.file_format import Reading, align, guess, is_aligned, read
+from codes.restoration.file_format import Reading, align, guess, is_aligned, is_flat, read
 from codes.restoration.registration import better_orientation, better_start
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
@@ -59,7 +59,9 @@ def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
         print(f"  NO SPIKE in {len(empty)} frames, first in {empty[0]}: lost on the way from the camera")
     print(f"  pixels that are dead {dead.sum()}, hot {hot.sum()}{_some(dead | hot)}")
     long, short = (tfp(file, best, time, length) for length in (LONG, SHORT))
-    if picture is not None:
+    if is_flat(long):
+        print("  IT SHOWS NOTHING: all pixels fire alike; there is nothing to compare with a picture")
+    elif picture is not None:
         compare(o, file, best, long, picture, time)
     path = Path(o.output, f"{Path(file).resolve().parent.name}_{Path(file).stem}_inspected.png")
     write_image(path, page(long, short, curve))

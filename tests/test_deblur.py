@@ -557,6 +557,14 @@ COMMON = {"picture", "spikes", "out", "method", "frames", "times", "exposure", "
 COMMON |= {"orientation", "repair", "geometry", "rows", "bits", "gamma", "device", "force", "missing"}
 
 
+@pytest.mark.parametrize("geometry", [(), (16, 16)])
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_stream_without_variation_says_nothing(o, filmed, value, geometry):
+    write_spikes(o.spikes, np.full_like(filmed[1], value))
+    with pytest.raises(InputError, match=rf"shows nothing, all pixels fire alike \({value}.000 times a spike frame\)"):
+        main(replace(o, geometry=geometry and filmed[1].shape[1:]))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("flag", [field.name for field in dataclasses.fields(Options)])
 def test_a_flag_that_a_method_does_not_use_is_refused_by_name(method, flag):

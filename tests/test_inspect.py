@@ -169,3 +169,14 @@ def test_the_script_names_orientation_time_and_frames_that_do_not_exist(tmp_path
     for wrong in (137, -2):
         with pytest.raises(InputError, match=f"--instant {wrong}: "):
             main(replace(options, instant=wrong))
+
+
+@pytest.mark.parametrize("name", ["all spikes", "no spikes", "frames by turns"])
+def test_a_stream_without_variation_is_not_compared(tmp_path, capsys, name):
+    spikes, image = record(96, 160, 137)
+    cv2.imwrite(str(tmp_path / "blurry.png"), cv2.resize(image, None, fx=4, fy=4))
+    spikes[:] = {"all spikes": 1, "no spikes": 0, "frames by turns": np.arange(137)[:, None, None] % 2}[name]
+    write(tmp_path / "a.dat", spikes)
+    main(Options(files=(str(tmp_path / "a.dat"),), picture=str(tmp_path / "blurry.png"), output=str(tmp_path)))
+    told = capsys.readouterr().out
+    assert "IT SHOWS NOTHING: all pixels fire alike" in told and "aligned" not in told.lower()

@@ -85,6 +85,7 @@ ARRAYS = {
     "gray pictures": (lambda s, p: {"s": s * 255}, r"holds 255; spikes are 0 and 1"),
     "empty": (lambda s, p: {}, r"it holds nothing"),
     "time last": (lambda s, p: {"s": s.transpose(1, 2, 0)}, ""),
+    "time in the middle": (lambda s, p: {"s": s.transpose(1, 0, 2)}, r"\[48, 137, 64\] has time as its second axis"),
     "time last, of another length": (lambda s, p: {"s": s[:100].transpose(1, 2, 0)}, r"looks like \[h,w,T\]"),
 }
 
@@ -108,3 +109,6 @@ def test_with_a_picture_the_axis_of_time_is_known(still, tmp_path, frames):
     best = guess(tmp_path / "a.npy", picture=picture)[0]
     assert best.time_last and (best.frames, best.height, best.width) == (frames, 48, 64)
     np.testing.assert_array_equal(read(tmp_path / "a.npy", best, first=3, stop=9), spikes[3:9])
+    np.save(tmp_path / "b.npy", spikes[:41].transpose(1, 0, 2))
+    with pytest.raises(InputError, match="has time as its second axis"):
+        guess(tmp_path / "b.npy", picture=picture)

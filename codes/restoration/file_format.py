@@ -105,6 +105,12 @@ def is_aligned(correlation: float, shift: tuple[float, float]) -> bool:
     return correlation > ALIKE and max(map(abs, shift)) < SHIFTED
 
 
+def is_flat(average: np.ndarray) -> bool:
+    """Say whether all pixels of a TFP [h,w] fire alike, but for a few defective ones: it shows nothing."""
+    low, high = np.percentile(average, (2, 98))
+    return bool(low == high)
+
+
 def _transformed(side: int) -> int:
     """Return the next even side that OpenCV transforms as it is: of an odd one it finds a shift of half a pixel."""
     return next(size for size in itertools.count(side + side % 2, 2) if cv2.getOptimalDFTSize(size) == size)
@@ -161,15 +167,20 @@ def _array_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Re
 def _is_time_last(path: Path, array: np.ndarray, picture: np.ndarray | None) -> bool:
     """Tell whether an array is [h,w,T] instead of [T,h,w], by the size of its picture or the length of a sample.
 
-    Raises: InputError if neither tells, but only as [h,w,T] it shows a smooth picture.
+    Raises: InputError if time is between height and width, or if only as [h,w,T] it shows a smooth picture.
     """
-    first, last = array.shape[1:], array.shape[:2]
+    first, last, others = array.shape[1:], array.shape[:2], array.shape[::2]
+    between = f"{path}: its array {list(array.shape)} has time as its second axis; [T,h,w] is accepted: transpose it"
     if picture is not None:
         sizes = {(round_(picture.shape[0] / 4), round_(picture.shape[1] / 4)) for round_ in (math.floor, math.ceil)}
-        fits_first, fits_last = (size in sizes or size[::-1] in sizes for size in (first, last))
+        fits_first, fits_last, fits_others = (size in sizes or size[::-1] in sizes for size in (first, last, others))
+        if fits_others and not fits_first and not fits_last:
+            raise InputError(between)
         if fits_first != fits_last:
             return fits_last
     total = Exposure().total
+    if array.shape[1] == total and total not in others:
+        raise InputError(between)
     if (array.shape[0] == total) != (array.shape[2] == total):
         return array.shape[2] == total
     as_first = _smoothness(_binary(path, array[_middle(len(array))]).mean(0))

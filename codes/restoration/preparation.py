@@ -16,7 +16,7 @@ from codes.errors import InputError
 from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import enlargement, in_view_of_spikes
 from codes.registration.response import estimate_response
-from codes.restoration.file_format import Reading, align, is_aligned, read
+from codes.restoration.file_format import Reading, align, is_aligned, is_flat, read
 from codes.restoration.recording import find_reading, fit
 from codes.restoration.registration import better_start
 
@@ -107,6 +107,11 @@ def prepare(
     # The margin after the exposure is not used.
     relative = Exposure(length=length, margin=first - start)
     long = spikes[relative.margin : relative.margin + length].mean(0)
+    if is_flat(long):
+        raise InputError(
+            f"{spike_path}: as {reading} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
+            "frame): the lens was covered, the light too strong, or this is no spike file"
+        )
     aligned = align(long, picture)
     if aligned[0] < OTHER and not geometry:
         raise InputError(
