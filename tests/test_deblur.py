@@ -464,7 +464,7 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
         return o, r"not whole frames of 24x40.*96x160.*23x40.*--align"
     if case == "picture missing":
         Path(o.picture).unlink()
-        return o, r"blur\.png: picture cannot be read"
+        return o, r"blur\.png: no such picture or folder"
     if case == "spikes missing":
         Path(o.spikes).unlink()
         return o, r"spikes\.dat: no such spike file"
