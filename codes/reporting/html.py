@@ -45,12 +45,8 @@ def html_report(title: str, record: Record, curves: Curves, about: dict, *, samp
 
     `about` is printed as JSON (options, versions). Pictures are JPEG of quality 92.
     """
-    views = [_view(sample, record.outputs(sample)) for sample in record.samples()[:samples]]
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(title)}</title><style>{STYLE}</style></head><body>
-<h1>{escape(title)}</h1>
+    views = [slider(sample, record.outputs(sample)) for sample in record.samples()[:samples]]
+    body = f"""<h1>{escape(title)}</h1>
 <h2>Results, {escape(record.folder.name)}</h2>
 {_table(record.rows)}
 <h2>Before and after</h2>
@@ -61,7 +57,17 @@ def html_report(title: str, record: Record, curves: Curves, about: dict, *, samp
 {"".join(draw_curves(curves)) or "<p>This run has no curves.</p>"}
 <h2>Options and versions</h2>
 <pre>{escape(json.dumps(about, indent=1, ensure_ascii=False))}</pre>
-<script>{SCRIPT}</script></body></html>
+"""
+    return page(title, body)
+
+
+def page(title: str, body: str) -> str:
+    """Return a page whose sliders work, around the HTML of its body."""
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{escape(title)}</title><style>{STYLE}</style></head><body>
+{body}<script>{SCRIPT}</script></body></html>
 """
 
 
@@ -75,7 +81,7 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _view(sample: str, outputs: dict[str, np.ndarray]) -> str:
+def slider(sample: str, outputs: dict[str, np.ndarray]) -> str:
     """Return one slider: the first output on the left, the last one that is not the truth on the right."""
     names = list(outputs)
     left, right = names[0], [name for name in names if name != "truth"][-1]

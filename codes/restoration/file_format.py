@@ -45,21 +45,25 @@ class Reading:
         return f"{self.frames} frames of {self.height}x{self.width}, rows from the {rows}, {bit} bit first{order}"
 
 
-def guess(path: str | Path, *, picture: np.ndarray | None = None) -> list[Reading]:
+def guess(
+    path: str | Path, *, picture: np.ndarray | None = None, geometry: tuple[int, int] | None = None
+) -> list[Reading]:
     """Find how a spike file is to be read: the likeliest first, confidences adding up to 1.
 
     path: .dat, or .npz and .npy with an array [T,h,w]. picture: [H,W,3] uint8 BGR of the same scene; it tells which way
-    is up, where a file alone gives only the custom of the format and light that falls from above.
+    is up, where a file alone gives only the custom of the format and light that falls from above. geometry: (height,
+    width) of the spikes in a .dat file, if it is known.
     Raises: InputError if no geometry fits the size, or there is no array of spikes.
     """
     path = Path(path)
-    found = []
-    for reading, average in _array_readings(path, picture) if _is_array(path) else _file_readings(path, picture):
+    found, is_array = [], _is_array(path)
+    readings = _array_readings(path, picture) if is_array else _file_readings(path, picture, geometry)
+    for reading, average in readings:
         torn = 3 * np.log(max(1 - _smoothness(average), 1e-6))
-        if not _is_array(path):
+        if not is_array:
             torn += 8 * np.log(_seam(average))
         for flip in (False, True):
-            custom = CUSTOM * (reading.low_bit_first + (flip != _is_array(path)))
+            custom = CUSTOM * (reading.low_bit_first + (flip != is_array))
             odds = np.exp(custom + _uprightness(average[::-1] if flip else average, picture) - torn)
             found.append(replace(reading, flip=flip, confidence=float(odds)))
     total = sum(reading.confidence for reading in found)
@@ -121,11 +125,13 @@ def _gray_of_size(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
 
 
-def _file_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
+def _file_readings(
+    path: Path, picture: np.ndarray | None, geometry: tuple[int, int] | None
+) -> Iterator[tuple[Reading, np.ndarray]]:
     size = file_size(path)
     fit = [
         (height, width)
-        for height, width in dict.fromkeys(_shapes(size, picture))
+        for height, width in dict.fromkeys([geometry] if geometry else _shapes(size, picture))
         if height * width % 8 == 0 and 8 * size >= 16 * height * width and 8 * size % (height * width) == 0
     ]
     if not fit:

@@ -1,0 +1,197 @@
+"""Calibrate a rig: find from one recording how the pictures lie in the stream of spikes, when, and what is defective.
+
+    python scripts/calibrate.py PICTURES stream.dat --out rig.json    # pictures in the order of their names, one stream
+    python scripts/calibrate.py PICTURES SPIKES --out rig.json        # two folders, files of the same name
+
+Writes rig.json for deblur.py --rig and make_real.py, and beside it a report, rig.html: look at it before you trust the
+rig. Record a scene with texture that moves, and change the view between the pictures.
+"""
+
+import platform
+import sys
+from dataclasses import MISSING, dataclass
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from codes.cli import check_range, option, program
+from codes.data.images import read_image
+from codes.data.listing import PICTURES, files_in
+from codes.data.sensor import Defects, defective_pixels, lost_frames, repair
+from codes.errors import InputError
+from codes.files import replacing
+from codes.registration.calibration import Calibrated, Shot, calibrate
+from codes.registration.rig_file import CalibratedRig, write_rig
+from codes.registration.synchronisation import Read
+from codes.reporting.calibration_report import calibration_report
+from codes.restoration.file_format import Reading, guess, read
+from codes.restoration.pairs import find_pairs
+
+BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
+ROWS, BITS = ("", "bottom", "top"), ("", "lowest", "highest")
+
+
+@dataclass(frozen=True)
+class Options:
+    pictures: str = option(MISSING, "folder of blurry pictures, in the order of their names", positional=True)
+    stream: str = option(MISSING, "spike file of all pictures, or a folder with one for each", positional=True)
+    out: str = option("rig.json", "file of the rig; the report lies beside it, as .html")
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [guessed]")
+    rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS)
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS)
+    ratio: float = option(0.0, "picture pixels per spike pixel, within a quarter [as if both show the same view]")
+    force: bool = option(False, "write over a rig that exists")
+
+
+def main(o: Options) -> None:
+    check(o)
+    pictures, streams = sources(o)
+    first = next(iter(streams))
+    reading = reading_of(o, first)
+    hot, dead = np.zeros((2, reading.height, reading.width), bool)
+    shots: list[Shot] = []
+    for path, names in tqdm(streams.items(), desc="spike files", disable=len(streams) < 2):
+        total, of_hot, of_dead = scan(path, reading_of(o, path, like=reading))
+        hot, dead = hot | of_hot, dead | of_dead
+        shots += shots_of(path, reading_of(o, path, like=reading), total, [(name, pictures[name]) for name in names])
+    sides = {shot.picture.shape for shot in shots}
+    if len(sides) > 1:
+        raise InputError(f"{o.pictures}: pictures of several sizes; those of one camera are accepted")
+    shots = [shot._replace(read=partial(repaired, shot.read, hot, dead)) for shot in shots]
+    result = run(shots, o.ratio)
+    if result.registration is None:
+        reasons = {one.registration.reason or one.exposure.reason for one in result.located if one}
+        raise InputError(f"{o.pictures}: no picture could be placed with certainty ({'; '.join(sorted(reasons))})")
+    rig = rig_of(result, shots[0], reading, hot, dead)
+    found_by = {
+        "pictures": o.pictures,
+        "stream": o.stream,
+        "pictures_placed": sum(one.is_placed for one in result.located),
+        "exposures_found": sum(one.is_sure for one in result.located),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__,
+                     "torch": torch.__version__},
+    }  # fmt: skip
+    write_rig(o.out, rig, found_by=found_by)
+    report = Path(o.out).with_suffix(".html")
+    with replacing(report) as file:
+        file.write(calibration_report(o.pictures, rig, shots, result).encode())
+    tell(o, rig, result, report)
+
+
+def check(o: Options) -> None:
+    """Raise InputError for values out of range, and for a rig that exists."""
+    if o.ratio:
+        check_range(o, "ratio", 0.8, 10)
+    if len(o.geometry) not in (0, 2) or min(o.geometry, default=1) < 1:
+        raise InputError(f"--geometry {' '.join(map(str, o.geometry))}: height and width are accepted")
+    if Path(o.out).suffix != ".json":
+        raise InputError(f"--out {o.out}: a name that ends with .json is accepted")
+    if Path(o.out).exists() and not o.force:
+        raise InputError(f"--out {o.out}: exists; name another one, or write over it with --force")
+
+
+def sources(o: Options) -> tuple[dict[str, Path], dict[Path, list[str]]]:
+    """Return the pictures by name, and the names of the pictures of each spike file."""
+    if not Path(o.pictures).is_dir():
+        raise InputError(f"{o.pictures}: a folder of pictures is accepted")
+    if Path(o.stream).is_dir():
+        pairs = find_pairs(o.pictures, o.stream)
+        return {name: pair[0] for name, pair in pairs.items()}, {pair[1]: [name] for name, pair in pairs.items()}
+    pictures = files_in(o.pictures, PICTURES)
+    if not pictures:
+        raise InputError(f"{o.pictures}: no pictures in it ({', '.join(PICTURES)})")
+    return pictures, {Path(o.stream): list(pictures)}
+
+
+def reading_of(o: Options, path: Path, *, like: Reading | None = None) -> Reading:
+    """Tell how a spike file is to be read: as stated, as the other files of the recording, as the format says."""
+    found = guess(path) if not o.geometry else guess(path, geometry=(o.geometry[0], o.geometry[1]))
+    rows = o.rows or ("bottom" if path.suffix.lower() == ".dat" else "top")
+    wanted = {"flip": rows == "bottom", "low_bit_first": (o.bits or "lowest") == "lowest"}
+    if like:
+        wanted |= {"height": like.height, "width": like.width, "time_last": like.time_last}
+    fitting = [one for one in found if all(getattr(one, name) == value for name, value in wanted.items())]
+    if not fitting:
+        raise InputError(f"{path}: cannot be read as stated or as the others; it may be {found[0]}")
+    return fitting[0]
+
+
+def scan(path: Path, reading: Reading) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the spike frames of a file, and masks [h,w] of its hot and dead pixels."""
+    total = np.zeros((reading.height, reading.width), np.int64)
+    for first in range(0, reading.frames, BLOCK):
+        total += read(path, reading, first=first, stop=first + BLOCK).sum(0, dtype=np.int64)
+    return reading.frames, *defective_pixels(total, reading.frames)
+
+
+def shots_of(path: Path, reading: Reading, total: int, pictures: list[tuple[str, Path]]) -> list[Shot]:
+    """Return the pictures of a spike file; several are expected to fill it evenly."""
+    period = total / len(pictures)
+
+    def read_part(first: int, stop: int) -> np.ndarray:
+        return read(path, reading, first=first, stop=stop)
+
+    return [
+        Shot(name, read_image(picture), read_part, total, (number + 0.25) * period, period)
+        for number, (name, picture) in enumerate(pictures)
+    ]
+
+
+def repaired(read_part: Read, hot: np.ndarray, dead: np.ndarray, first: int, stop: int) -> np.ndarray:
+    """Read spike frames whose defects are repaired."""
+    spikes = read_part(first, stop)
+    return repair(spikes, Defects(hot, dead, lost_frames(spikes.sum((1, 2), dtype=np.int64))))
+
+
+def run(shots: list[Shot], ratio: float) -> Calibrated:
+    """Calibrate with a progress bar."""
+    with tqdm(total=len(shots), desc="pictures", unit="picture") as bar:
+        for result in calibrate(shots, ratio=ratio):
+            if isinstance(result, Calibrated):
+                return result
+            bar.n = max(bar.n, result + 1)
+            bar.refresh()
+
+
+def rig_of(result: Calibrated, shot: Shot, reading: Reading, hot: np.ndarray, dead: np.ndarray) -> CalibratedRig:
+    registration, clock = result.registration, result.clock
+    return CalibratedRig(
+        picture=shot.picture.shape[:2],
+        spikes=(reading.height, reading.width),
+        reading=str(reading),
+        orientation=registration.orientation,
+        homography=registration.homography,
+        ratio=float(1 / np.sqrt(abs(np.linalg.det(registration.homography[:2, :2])))),
+        clock={"first": clock.first, "period": clock.period, "length": clock.length} if clock else None,
+        response=result.response,
+        hot=tuple(map(tuple, np.argwhere(hot).tolist())),
+        dead=tuple(map(tuple, np.argwhere(dead).tolist())),
+    )
+
+
+def tell(o: Options, rig: CalibratedRig, result: Calibrated, report: Path) -> None:
+    """Print what was found."""
+    placed = [one for one in result.located if one.is_placed]
+    errors = [one.corner_error for one in placed]
+    found = sum(one.is_sure for one in placed)
+    print(f"{len(placed)} of {len(result.located)} pictures placed, exposures of {found} found")
+    print(f"the spikes are {rig.orientation}, {rig.ratio:.2f} picture pixels a spike pixel")
+    print(f"corners agree to {np.median(errors):.2f} picture pixels in the median, {max(errors):.2f} at worst")
+    clock = rig.clock
+    told = (
+        f"first {clock['first']:.1f}, period {clock['period']:.2f}, length {clock['length']}" if clock else "not found"
+    )
+    print(f"clock, in spike frames: {told}")
+    print(f"response: exponent {rig.response.exponent:.2f}, black level {255 * rig.response.black:.0f} of 255")
+    print(f"defective pixels: {len(rig.hot)} hot, {len(rig.dead)} dead")
+    print(f"{o.out}, report {report}")
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
