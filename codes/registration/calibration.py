@@ -68,9 +68,11 @@ def calibrate(shots: Sequence[Shot], *, ratio: float = 0.0) -> Iterator[int | Ca
     """
     located: list[Located | None] = [None] * len(shots)
     for number in _spread_out(len(shots)):
-        located[number] = locate(shots[number], ratio=ratio)
-        yield number
         known = [one for one in located if one is not None]
+        orientation = next((one.registration.orientation for one in known if one.is_placed), "")
+        located[number] = locate(shots[number], ratio=ratio, orientation=orientation)
+        yield number
+        known.append(located[number])
         if sum(one.is_sure for one in known) >= SEEDS or sum(one.is_placed for one in known) >= 3 * SEEDS:
             break
     registration = _joint(shots, located)
@@ -96,17 +98,20 @@ def calibrate(shots: Sequence[Shot], *, ratio: float = 0.0) -> Iterator[int | Ca
     yield Calibrated(registration, clock, _response(shots, located, registration), located)
 
 
-def locate(shot: Shot, *, ratio: float) -> Located | None:
+def locate(shot: Shot, *, ratio: float, orientation: str = "") -> Located:
     """Find where and when a picture lies in its stream, of which nothing is known.
 
+    orientation: the only one that is tried; "": all eight.
     It is registered to windows of the stream, then synchronised to the one that fits best, then registered again.
     """
     first = max(0, int(shot.expected - shot.spread - WINDOW))
     last = min(shot.total - WINDOW, int(shot.expected + shot.spread + WINDOW))
     starts = range(first, max(last, first) + 1, STEP)
-    found = [(register(shot.read(start, start + WINDOW).mean(0), shot.picture, ratio=ratio), start) for start in starts]
+    found = []
+    for start in starts:
+        long = shot.read(start, start + WINDOW).mean(0)
+        found.append((register(long, shot.picture, orientation=orientation, ratio=ratio), start))
     registration, start = max(found, key=lambda one: one[0].correlation)
-    located = None
     for _ in range(ROUNDS):
         around = shot._replace(expected=start, spread=0.0)
         located = _relocate(around, registration, ratio)

@@ -1,0 +1,100 @@
+"""A simulated rig is calibrated: what was found is its truth; rig.json is read as it was written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from codes.data.images import write_image
+from codes.data.response import Response
+from codes.data.spikes import write_spikes
+from codes.errors import InputError
+from codes.registration.geometry import corner_error
+from codes.registration.rig_file import CalibratedRig, read_rig, write_rig
+from codes.simulation.rig import Rig, SpikeCamera, record, views
+from scripts.calibrate import Options, main
+
+RIG = Rig("turned_left", turn=2.0, scale=0.97, shift=(0.03, -0.02), response=0.6, hot=0.002, dead=0.002, lost=0.01)
+EXPOSURES = [(30, 60), (140, 60), (250, 60)]
+TOTAL = 340
+
+
+def write_recording(folder: Path, seed: int) -> SpikeCamera:
+    """Write three pictures and the stream of a texture that moves about: by a steady motion alone, a shift of
+    the views could not be told from one of the exposures."""
+    rng = np.random.default_rng(seed)
+    seen = views(RIG, 128, 192)
+    height, width = seen.source
+    texture = np.zeros((height + 80, width + 120, 3), np.float32)
+    for size in (2, 5, 15):
+        blobs = cv2.GaussianBlur(rng.random(texture.shape, np.float32), (0, 0), size)
+        texture += (blobs - blobs.mean()) / blobs.std()
+    texture = np.clip(90 + 25 * texture, 5, 230).astype(np.uint8)
+    path = [(round(40 + 40 * np.sin(time / 31)), round(60 + 60 * np.cos(time / 47))) for time in range(TOTAL)]
+    frames = (texture[down : down + height, right : right + width] for down, right in path)
+    camera, stream = SpikeCamera(RIG, seen, total=TOTAL, threshold=1.0, has_noise=True, rng=rng), []
+    for picture in record(frames, camera, EXPOSURES, stream.append):
+        write_image(folder / f"pictures/{picture.number}.png", picture.blurry)
+    write_spikes(folder / "stream.dat", np.stack(stream))
+    return camera
+
+
+def options(folder: Path) -> Options:
+    return Options(
+        str(folder / "pictures"), str(folder / "stream.dat"), out=str(folder / "rig.json"), geometry=(48, 32)
+    )
+
+
+def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
+    truth = write_recording(tmp_path, 0).truth()
+    main(options(tmp_path))
+    told, rig = capsys.readouterr().out, read_rig(tmp_path / "rig.json")
+    assert rig.orientation == "turned_left" and rig.spikes == (48, 32)
+    assert corner_error(rig.homography, np.array(truth["homography"]), rig.picture) < 1.5
+    assert rig.response.exponent == pytest.approx(0.6, abs=0.06)
+    assert set(rig.dead) == set(map(tuple, truth["dead"])) and set(rig.hot) <= set(map(tuple, truth["hot"]))
+    for number, exposure in enumerate(EXPOSURES):
+        assert np.abs(np.subtract(rig.exposure(number), exposure)).max() <= 2
+    page = (tmp_path / "rig.html").read_text()
+    assert "of 3 pictures placed" in told and page.count('<div class="pair"') >= 1
+    assert "http" not in page.replace("http-equiv", "")
+    with pytest.raises(InputError, match=r"rig\.json: exists"):
+        main(options(tmp_path))
+
+
+def test_pictures_of_another_scene_are_refused(tmp_path):
+    write_recording(tmp_path, 0)
+    for number in (1, 2):
+        (tmp_path / f"pictures/{number}.png").unlink()
+    other = np.random.default_rng(5).integers(0, 255, (8, 12, 3), np.uint8)
+    write_image(tmp_path / "pictures/0.png", cv2.resize(other, (192, 128), interpolation=cv2.INTER_CUBIC))
+    with pytest.raises(InputError, match="no picture could be placed with certainty"):
+        main(options(tmp_path))
+    assert not (tmp_path / "rig.json").exists()
+
+
+def test_a_rig_is_read_as_it_was_written(tmp_path):
+    homography = np.array([[0.25, 1e-3, 2], [0, 0.2, -1], [1e-6, 0, 1]])
+    clock = {"first": 20.5, "period": 509.25, "length": 97}
+    response = Response(0.45, 0.02)
+    rig = CalibratedRig(
+        (240, 320), (80, 60), "as it is", "turned_left", homography, 4.1, clock, response, ((1, 2),), ()
+    )
+    write_rig(tmp_path / "rig.json", rig, found_by={"pictures": "somewhere"})
+    found = read_rig(tmp_path / "rig.json")
+    np.testing.assert_array_equal(found.homography, homography)
+    assert replace(found, homography=None) == replace(rig, homography=None)
+    assert rig.exposure(2) == (1039, 97)
+    with pytest.raises(InputError, match="no clock"):
+        replace(rig, clock=None).exposure(0)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"homography": [[1, 2], [3, 4]], "orientation": "upright"}'])
+def test_other_files_are_no_rigs(tmp_path, content):
+    (tmp_path / "rig.json").write_text(content)
+    with pytest.raises(InputError, match=r"rig\.json: no rig of scripts/calibrate\.py"):
+        read_rig(tmp_path / "rig.json")
+    with pytest.raises(InputError, match=r"none\.json: rig cannot be read"):
+        read_rig(tmp_path / "none.json")
