@@ -158,6 +158,12 @@ FLAGS = {
         "factor": refused("--factor 24", "not used without a video"),
         "interpolator": refused("--interpolator none", "not used without a video"),
     },
+    "scripts.calibrate": {
+        **dict.fromkeys(("pictures", "stream", "rows", "bits", "force"), USED),
+        "geometry": refused("data a.dat --geometry 120", "--geometry 120: height and width are accepted"),
+        "ratio": refused("data a.dat --ratio 20", "--ratio 20.0: accepted is 0.8 to 10"),
+        "out": refused("data a.dat --out rig", "--out rig: a name that ends with .json is accepted"),
+    },
     "scripts.resimulate": {
         "base_folder": refused("--base_folder data ./data --output set", "names a data set twice"),
         "data_type": refused("--base_folder real --output set", "give --data_type real"),
