@@ -45,7 +45,10 @@ def main(o: Options) -> list[Path]:
     output, record, curves = Path(o.output or o.run), read_record(o.run), read_curves(o.run)
     if o.better_by is not None and not record.rows.keys() >= {"LDN", "blurry"}:
         raise InputError(f"{record.folder}: no rows LDN and blurry; --better_by is for runs of train_deblur.py")
-    pictures = {sample: record.outputs(sample) for sample in record.samples()[: o.samples]}
+    saved = record.samples()
+    if o.samples != Options.samples and o.samples > len(saved):
+        print(f"--samples {o.samples}: {record.folder} has the pictures of {len(saved)}", file=sys.stderr)
+    pictures = {sample: record.outputs(sample) for sample in saved[: o.samples]}
     if o.width != Options.width and not pictures:
         raise InputError(
             f"--width {o.width}: no grid is drawn, {record.folder} has no saved pictures or --samples is 0"

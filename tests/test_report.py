@@ -89,6 +89,11 @@ def test_figures_writes_grid_curves_and_page(run):
     assert read_image(run / "grid-scene_000001.png").shape[1] == 4 * (320 + GAP) + GAP
 
 
+def test_more_samples_than_were_saved_are_named(run, capsys):
+    figures.main(figures.Options(run=str(run), samples=99))
+    assert re.search(r"--samples 99: .*step-\d+ has the pictures of \d+\n", capsys.readouterr().err)
+
+
 def test_the_page_holds_all_it_needs_and_escapes_every_name(run):
     figures.main(figures.Options(run=str(run)))
     page = (run / "report.html").read_text()
