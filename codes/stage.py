@@ -439,11 +439,13 @@ def labels(
     o: StageOptions, run: Run, teacher: NetworkTeacher | ClosedFormTeacher, times: list[int]
 ) -> dict[str, np.ndarray]:
     """Compute the labels of the training split by `cache_labels`, shared by all processes."""
+    samples = dataset(o, o.train_split, fields=("spikes",))
     found = cache_labels(
         teacher,
-        dataset(o, o.train_split, fields=("spikes",)),
+        samples,
         centers=times,
         device=run.device,
+        read=lambda indices: _loader(o, Subset(samples, indices)),
         precision=run.precision,
         rank=distributed.rank(),
         world=distributed.world(),

@@ -97,8 +97,10 @@ def test_labels_of_an_older_record_are_computed_again(data, weights, labels):
         edit(labels, code=None, spikes=None, data=str((data / "train").resolve()), version=4),
         times(labels),
     )
-    assert "3 labels are computed again, nothing says" in again(data, weights, labels)
+    contents = {path.stem: path.read_bytes() for path in labels.rglob("*.npy")}
+    assert "3 labels are computed again, nothing says" in again(data, weights, labels, workers=2)
     assert all(time != before[name] for name, time in times(labels).items())
+    assert contents == {path.stem: path.read_bytes() for path in labels.rglob("*.npy")}  # read by other processes
     assert json.loads((labels / "train/teacher.json").read_text()) == record
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def cache_labels(
     *,
     centers: list[int],
     device: torch.device,
+    read: Callable[[Sequence[int]], Iterable[Packed]],
     precision: str = "fp32",
     rank: int = 0,
     world: int = 1,
@@ -39,16 +40,20 @@ def cache_labels(
     They are [N,H,W], of `ClosedFormTeacher` [N+1,H,W]. Without a folder they are returned, by name. Labels that are
     there are used again if they were computed from the same spikes, by the same teacher and the same code.
 
-    The samples are shared by `world` processes; `wait` returns as soon as all have called it. `log` is told which
-    labels are computed again.
+    `read` yields the samples of these indices, one at a time and in their order. They are shared by `world` processes;
+    `wait` returns as soon as all have called it. `log` is told which labels are computed again.
     Raises: InputError if the folder holds labels of another teacher, precision, other times, other code or another data
     set, naming what differs; or if without a folder they do not fit into memory.
     """
 
-    def label(index: int) -> np.ndarray:
-        spikes = Packed.collate([dataset[index]]).to(device).spikes
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy()
+    def labels(indices: Sequence[int], *, done: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Compute the labels of the samples of these indices; `done` were computed before."""
+        samples = read(indices) if indices else ()  # else worker processes would start for nothing
+        samples = tqdm(samples, "labels", done + len(indices), initial=done, disable=rank > 0)
+        for index, sample in zip(indices, samples, strict=True):
+            spikes = sample.to(device).spikes
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                yield index, teacher.ratios(spikes, centers)[0, :, 0].half().cpu().numpy()
 
     if dataset.ratio_folder is None:
         if world > 1:
@@ -56,17 +61,17 @@ def cache_labels(
         refuse_what_does_not_fit(
             sum(2 * (len(centers) + 1) * height * width for height, width in dataset.sizes), "--teacher_cache ram"
         )
-        return {name: label(index) for index, name in enumerate(tqdm(dataset.names, "labels"))}
+        return {dataset.names[index]: label for index, label in labels(range(len(dataset)), done=0)}
     if rank == 0:
         _claim(dataset, _key(teacher, centers, precision), log)
     wait()
-    for index in tqdm(range(rank, len(dataset), world), "labels", disable=rank > 0):
-        path = _label_path(dataset, index)
-        if not path.exists():
-            content = io.BytesIO()
-            np.save(content, label(index))
-            with replacing(path) as file:
-                file.write(content.getvalue())
+    mine = range(rank, len(dataset), world)
+    missing = [index for index in mine if not _label_path(dataset, index).exists()]
+    for index, label in labels(missing, done=len(mine) - len(missing)):
+        content = io.BytesIO()
+        np.save(content, label)
+        with replacing(_label_path(dataset, index)) as file:
+            file.write(content.getvalue())
     return {}
 
 
