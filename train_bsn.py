@@ -16,7 +16,7 @@ from codes import stage
 from codes.cli import option, program
 from codes.data.batches import Batch
 from codes.engine import Pair, cosine
-from codes.engine.journal import Rows
+from codes.engine.tables import Rows
 from codes.evaluation.losses import mse
 from codes.networks import BSN
 from codes.physics.intensity import estimate_intensity

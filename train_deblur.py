@@ -30,7 +30,8 @@ from codes.distillation.supervision import REBLUR, ResimulatedTruth, TeacherDist
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import Pair, cosine
 from codes.engine.fit import Schedule
-from codes.engine.journal import Rows, versions
+from codes.engine.provenance import versions
+from codes.engine.tables import Rows
 from codes.errors import InputError
 from codes.evaluation.losses import perceptual
 from codes.networks import BSN, EDSR, LDN, read_recipe

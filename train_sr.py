@@ -18,7 +18,7 @@ from codes.cli import option, program
 from codes.data.batches import Batch
 from codes.data.spikes import UPSCALE
 from codes.engine import Pair, constant
-from codes.engine.journal import Rows
+from codes.engine.tables import Rows
 from codes.evaluation.losses import mse
 from codes.networks import BSN, EDSR
 from codes.physics.intensity import estimate_intensity

@@ -29,7 +29,8 @@ from codes.engine import Journal, checkpoint, distributed, evaluate, fit, signal
 from codes.engine.evaluate import Compare
 from codes.engine.fit import Losses, Schedule
 from codes.engine.gpu import choose_kernels, step_memory
-from codes.engine.journal import Rows
+from codes.engine.provenance import record_options, record_sources
+from codes.engine.tables import Rows
 from codes.errors import InputError
 from codes.files import short_hash
 from codes.memory_format import memory_format
@@ -220,9 +221,15 @@ def open_run(o: StageOptions, stage: str) -> Run:
     journal = Journal(folder, writes=distributed.rank() == 0, alone=not o.test_mode)
     defaults = dataclasses.asdict(with_defaults(type(o)()))
     same_but = FREE if _goes_on(o, journal) else None
-    journal.options(
-        dataclasses.asdict(o), defaults=defaults, same_but=same_but, by_content=BY_CONTENT, translated=translated
-    )
+    if journal.writes:
+        record_options(
+            journal.folder,
+            dataclasses.asdict(o),
+            defaults=defaults,
+            same_but=same_but,
+            by_content=BY_CONTENT,
+            translated=translated,
+        )
     journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
     return Run(journal, device, o.precision)
 
@@ -253,11 +260,7 @@ def train_or_evaluate(
     frames. `lr` returns the schedule of the batches. `prepare` is called with the training data after all data were
     checked, before any of them are read.
     """
-    given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
-    files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
-    measured_in = run.precision if o.test_mode else "fp32"  # as `fit` makes its tables
-    run.journal.about |= {"protocol": f"{PROTOCOL}; {measured_in} on {run.device}"}
-    run.journal.about |= {"files": files, "recipe": recipe}
+    files = _describe(o, run, recipe)
     if o.check_data:
         splits = {} if o.test_mode else {o.train_split: train_fields}
         check_data(o, run, splits | ({"test": test_fields} if o.evaluate_every or o.test_mode else {}))
@@ -301,6 +304,16 @@ def train_or_evaluate(
     return rows
 
 
+def _describe(o: StageOptions, run: Run, recipe: Recipe) -> dict[str, str]:
+    """Note how tables are measured, for their record; return the weight files by flag, with a hash of each."""
+    given = {name: path for name, path in dataclasses.asdict(o).items() if name.endswith("_path") and path}
+    files = {f"--{name}": f"{path}, sha256 {short_hash(path)}" for name, path in given.items()}
+    measured_in = run.precision if o.test_mode else "fp32"  # as `fit` makes its tables
+    run.journal.about |= {"protocol": f"{PROTOCOL}; {measured_in} on {run.device}"}
+    run.journal.about |= {"files": files, "recipe": recipe}
+    return files
+
+
 def _check_sources(
     o: StageOptions, run: Run, samples: SpikeDataset, files: dict[str, str], recipe: Recipe, *, keeps_labels: bool
 ) -> None:
@@ -312,7 +325,7 @@ def _check_sources(
     chosen = [f"{name} {recipe[name]}" for name in ("spike_input", "picture", "input", "teacher") if name in recipe]
     sources["recipe"] = ", ".join(chosen)
     digests = {"training data": fingerprint(samples.split.files())}
-    run.journal.sources(sources, digests, same=_goes_on(o, run.journal))
+    record_sources(run.journal.folder, sources, digests, same=_goes_on(o, run.journal))
 
 
 def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -> Recipe:

@@ -26,7 +26,7 @@ import torch
 
 from codes.cli import option, program
 from codes.engine import distributed
-from codes.engine.journal import versions
+from codes.engine.provenance import versions
 from codes.errors import InputError
 from codes.files import replacing
 from codes.recipe import MODEL

@@ -16,13 +16,13 @@ import numpy as np
 
 from codes.cli import option, program
 from codes.data.images import write_image
-from codes.engine.journal import as_text
+from codes.engine.tables import as_text
 from codes.errors import InputError
 from codes.files import replacing
 from codes.reporting.curves import draw_curves, group_into_panels
 from codes.reporting.figures import comparison_grid, side_by_side
 from codes.reporting.html import html_report
-from codes.reporting.run_record import Curves, Record, read_curves, read_options, read_record
+from codes.reporting.run_results import Curves, Record, read_curves, read_options, read_record
 
 # Outputs shown side by side: the first list that a run has completely.
 SIDE_BY_SIDE = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM MFSR", "LDN", "truth")

@@ -30,7 +30,8 @@ from codes.data.dataset import SMALL, SpikeDataset
 from codes.data.fingerprint import Digests, changes, combined, fingerprint, source_fingerprint
 from codes.engine import distributed
 from codes.engine.evaluate import lpips_fault
-from codes.engine.journal import Rows, versions
+from codes.engine.provenance import versions
+from codes.engine.tables import Rows
 from codes.errors import InputError
 from codes.files import replacing, short_hash
 from codes.recipe import in_model, no_weights

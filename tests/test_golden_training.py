@@ -15,7 +15,7 @@ import train_sr
 from codes.data.batches import unpack
 from codes.data.images import write_image
 from codes.data.spikes import write_spikes
-from codes.engine.loss_record import LossRecord
+from codes.engine.loss_meter import LossMeter
 from codes.evaluation.lpips import TRUNKS
 from codes.networks import read_weights
 
@@ -72,7 +72,7 @@ def steps_of(
 
     Only the initialisation of the network is replaced.
     """
-    rows, add = [], LossRecord.add
+    rows, add = [], LossMeter.add
 
     def noted(self, step, terms, samples, rate):
         rows.append({name: term.item() for name, term in terms.items()} | {"lr": rate})
@@ -89,7 +89,7 @@ def steps_of(
         return net
 
     with monkeypatch.context() as patch:
-        patch.setattr(LossRecord, "add", noted)
+        patch.setattr(LossMeter, "add", noted)
         patch.setattr(module, network, filled)
         module.main(module.Options(**options))
     stage, name = {"BSN": ("bsn", "BSN"), "EDSR": ("sr", "SR"), "LDN": ("deblur", "LDN")}[network]

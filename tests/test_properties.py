@@ -25,14 +25,15 @@ from codes.cli import parse
 from codes.data import manifest
 from codes.data.images import check_image, image_size, read_image, write_image
 from codes.data.spikes import pack, read_packed, read_spikes, write_spikes
-from codes.engine import Journal, checkpoint
+from codes.engine import checkpoint
+from codes.engine.provenance import record_options, record_sources
 from codes.errors import InputError
 from codes.motion.flow import dis_flow
 from codes.motion.interpolation import interpolate_frames
 from codes.networks import read_weights
 from codes.networks.tiling import spans, tiled
 from codes.physics.sdm import sdm, tfp, window
-from codes.reporting.run_record import read_options, read_record
+from codes.reporting.run_results import read_options, read_record
 from codes.reporting.table import Table
 from codes.restoration.file_format import guess, read
 from codes.simulation.camera import (
@@ -197,8 +198,8 @@ def test_rubbish_for_weights(content):
 def test_rubbish_for_records(content):
     accepted(manifest.read, PLACE / "manifest.json", content)
     accepted(lambda path: read_options(path.parent), PLACE / "options.json", content)
-    accepted(lambda path: Journal(path.parent).options({"a": 1}, same_but=set()), PLACE / "options.json", content)
-    accepted(lambda path: Journal(path.parent).sources({"a": "1"}, {}, same=True), PLACE / "options.json", content)
+    accepted(lambda path: record_options(path.parent, {"a": 1}, same_but=set()), PLACE / "options.json", content)
+    accepted(lambda path: record_sources(path.parent, {"a": "1"}, {}, same=True), PLACE / "options.json", content)
 
 
 @given(spoilt("csv"), spoilt("csv"))

@@ -15,10 +15,11 @@ import torch
 
 from codes.data.images import read_image
 from codes.engine import Journal
+from codes.engine.provenance import record_options
 from codes.errors import InputError
 from codes.reporting.curves import draw_panel, group_into_panels
 from codes.reporting.figures import GAP, LARGEST_ERROR, comparison_grid, side_by_side
-from codes.reporting.run_record import read_curves, read_record
+from codes.reporting.run_results import read_curves, read_record
 from scripts import figures
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -38,7 +39,7 @@ def run(tmp_path) -> Path:
         values = [{"sample": "scene/000001", "output": row, "psnr": 20.0 + step, "ssim": 0.5} for row in rows]
         means = {row: {"psnr": 20.0 + step, "ssim": 0.5} for row in rows}
         journal.table(step, means, values)
-    journal.options({"exp_name": HOSTILE})
+    record_options(folder, {"exp_name": HOSTILE})
     journal.close()
     return folder
 

@@ -26,7 +26,7 @@ from codes.engine import Journal, checkpoint, signals
 from codes.errors import InputError, Interrupted
 from codes.evaluation.losses import mse
 from codes.files import replacing
-from codes.reporting.run_record import read_curves
+from codes.reporting.run_results import read_curves
 
 
 def at_step(monkeypatch, step: int, what) -> None:

@@ -21,7 +21,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 def around_readings(monkeypatch, before: Callable[[], object], after: Callable[[], object]) -> None:
     """Have something done before and after the losses of ten steps are read."""
-    reader = import_module("codes.engine.loss_record").LossRecord
+    reader = import_module("codes.engine.loss_meter").LossMeter
     read = reader.read
 
     def watched(self):

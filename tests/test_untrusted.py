@@ -20,7 +20,7 @@ from codes.engine import Journal, checkpoint
 from codes.errors import InputError
 from codes.motion.flow import raft_flow
 from codes.networks import LDN, load
-from codes.reporting.run_record import read_record
+from codes.reporting.run_results import read_record
 from codes.restoration.file_format import guess
 
 

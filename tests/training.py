@@ -8,7 +8,7 @@ import torch
 import train_bsn
 import train_deblur
 import train_sr
-from codes.reporting.run_record import read_curves
+from codes.reporting.run_results import read_curves
 
 Tensors = dict[str, torch.Tensor]
 

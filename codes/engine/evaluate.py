@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from codes.engine import checkpoint, distributed
-from codes.engine.journal import Journal, Rows
+from codes.engine.journal import Journal
 from codes.engine.loading import awaited
+from codes.engine.tables import Rows
 from codes.errors import InputError, Interrupted
 from codes.evaluation import metrics
 from codes.evaluation.lpips import weights_file

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from codes.engine import checkpoint, distributed, gpu, signals
-from codes.engine.evaluate import Compare, evaluate
-from codes.engine.journal import Journal, Rows
+from codes.engine import distributed, gpu, signals
+from codes.engine.evaluate import Compare
+from codes.engine.journal import Journal
 from codes.engine.loading import awaited, check_shared_memory
-from codes.engine.loss_record import LossRecord
+from codes.engine.loss_meter import LossMeter
+from codes.engine.outcome import Outcome
 from codes.engine.run_state import RunState
+from codes.engine.tables import Rows
 from codes.errors import InputError, Interrupted
 
 Losses = Callable[[nn.Module, Any], Iterator[dict[str, Tensor]]]
@@ -87,43 +89,19 @@ def fit(
     optimizer = torch.optim.Adam(net.parameters(), lr=lr(0.0), fused=device.type in ("cpu", "cuda"))
     state = RunState(net, optimizer, train.batch_sampler, journal)
     state.load()
-    model = distributed.parallel(net, device, compiled=compiled)
-    record = LossRecord(journal, state.kept)
-    rows, measured, resumed_at = {}, None, state.step
-
-    def milestone() -> Rows:
-        """Write state and weights, make the table."""
-        record.read()
-        state.save(recipe)
-        if journal.writes:
-            with journal.writing("the weights"):
-                checkpoint.save_weights(state.weights_path(name), net, recipe)
-        try:
-            # In fp32: the figures do not depend on the precision of training. Pictures may differ in size.
-            with distributed.without_tf32(), gpu.fixed_shapes(False):
-                return evaluate(net, compare, test, journal, device=device, step=state.step, stop=stop) if test else {}
-        except Interrupted:
-            journal.complain()
-            raise
-
-    def is_made() -> bool:
-        """Say whether weights and table of this step are on disk."""
-        return state.weights_path(name).is_file() and (test is None or journal.has_table(state.step))
-
+    meter = LossMeter(journal, state.kept)
+    outcome = Outcome(state, meter, compare, test, name=name, recipe=recipe, device=device)
     with (
         gpu.fixed_shapes(),
         signals.noted() as stop,
         _saved_if_it_cannot_continue(state, recipe),
         tqdm(initial=state.step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar,
     ):
-        # A process that was killed after it wrote the state has not made what belongs to it.
-        if distributed.any_of(state.ends_epoch(evaluate_every) and not is_made()):
-            rows, measured = milestone(), state.step
         requests = _train(
-            model,
+            distributed.parallel(net, device, compiled=compiled),
             losses,
             state,
-            record,
+            meter,
             batches=awaited(train if steps is None or state.step < steps else (), stop=stop),
             lr=lr,
             steps=steps,
@@ -133,38 +111,57 @@ def fit(
             precision=precision,
             bar=bar,
         )
-        for request in requests:
-            if state.ends_epoch(evaluate_every):
-                rows, measured = milestone(), state.step
-                record.begin()
-            elif request:
-                record.read()
-                state.save(recipe)
-                record.begin()
-        if state.step != steps and not state.is_complete():
-            if distributed.world() == 1:  # others may not have stopped here, and do not read
-                record.read()
-            state.save(recipe)
-            journal.complain()
-            raise Interrupted(f"at step {state.step}, the state is written; the same command goes on")
-        if measured != state.step:
-            # A run that was complete before has it all.
-            made = state.step == resumed_at and not distributed.any_of(not is_made())
-            rows = journal.kept_table(state.step) if made else milestone()
+        rows = _keep(requests, outcome, every=evaluate_every, steps=steps, stop=stop)
     journal.complain()
+    _report(name, state, meter)
+    return rows
+
+
+def _keep(requests: Iterator[int], outcome: Outcome, *, every: int, steps: int | None, stop: Callable[[], str]) -> Rows:
+    """Train by drawing `requests`; write what is asked for, make all of it after `every` epochs and at the end.
+
+    Returns the last table. Raises: Interrupted if training stopped before its end.
+    """
+    state, meter = outcome.state, outcome.meter
+    rows, made_at, resumed_at = {}, None, state.step
+    # A process that was killed after it wrote the state has not made what belongs to it.
+    if distributed.any_of(state.ends_epoch(every) and not outcome.is_made()):
+        rows, made_at = outcome.make(stop), state.step
+    for request in requests:
+        if state.ends_epoch(every):
+            rows, made_at = outcome.make(stop), state.step
+            meter.begin()
+        elif request:
+            meter.read()
+            state.save(outcome.recipe)
+            meter.begin()
+    if state.step != steps and not state.is_complete():
+        if distributed.world() == 1:  # others may not have stopped here, and do not read
+            meter.read()
+        state.save(outcome.recipe)
+        state.journal.complain()
+        raise Interrupted(f"at step {state.step}, the state is written; the same command goes on")
+    if made_at == state.step:
+        return rows
+    # A run that was complete before has it all.
+    is_made = state.step == resumed_at and not distributed.any_of(not outcome.is_made())
+    return state.journal.kept_table(state.step) if is_made else outcome.make(stop)
+
+
+def _report(name: str, state: RunState, meter: LossMeter) -> None:
+    """Log how far training came, and the share of its time that it waited for data."""
     rest = "complete" if state.is_complete() else "stopped; the same command without --steps goes on"
     epochs = f"{state.batch / state.batches.per_epoch:.2f} of {state.batches.epochs}"
-    journal.log(f"{name}: {rest} after {state.step} steps, epoch {epochs}")
-    if minutes := record.trained / 60:
-        journal.log(f"{name}: waited for data {record.waited / record.trained:.1%} of {minutes:.1f} minutes")
-    return rows
+    state.journal.log(f"{name}: {rest} after {state.step} steps, epoch {epochs}")
+    if minutes := meter.trained / 60:
+        state.journal.log(f"{name}: waited for data {meter.waited / meter.trained:.1%} of {minutes:.1f} minutes")
 
 
 def _train(
     model: nn.Module,
     losses: Losses,
     state: RunState,
-    record: LossRecord,
+    meter: LossMeter,
     *,
     batches: Iterator[Any],
     lr: Schedule,
@@ -176,7 +173,7 @@ def _train(
     bar: tqdm,
 ) -> Iterator[int]:
     """Take the steps of each batch and yield the highest request of all processes after it; end after STOP."""
-    for packed in record.timed(batches):
+    for packed in meter.timed(batches):
         batch = packed.to(device)
         rate = lr(state.batch / state.batches.total)
         for group in state.optimizer.param_groups:
@@ -189,9 +186,9 @@ def _train(
             state.optimizer.step()
             state.optimizer.zero_grad()
             state.step, state.taken = state.step + 1, state.taken + 1
-            record.add(state.step, terms, batch.names, rate)
+            meter.add(state.step, terms, batch.names, rate)
             if state.step % read_every == 0:
-                bar.set_postfix(record.read(), refresh=False)
+                bar.set_postfix(meter.read(), refresh=False)
             bar.update()
             asked = distributed.highest(request())
             if asked == STOP:

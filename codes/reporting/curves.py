@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from codes.reporting.run_record import Curves
+from codes.reporting.run_results import Curves
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 220, 58, 30, 30
 COLOURS = ("#2563a8", "#c4491d", "#2f8f4e", "#8a4fa3", "#9a7b12", "#3b8c99", "#b8457e", "#555555")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from codes.reporting.curves import draw_curves
-from codes.reporting.run_record import Curves, Record
+from codes.reporting.run_results import Curves, Record
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em }

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 import torch
 
-from codes.engine.journal import Rows
+from codes.engine.tables import Rows
 from codes.evaluation import published
 from codes.reporting.cost import NETWORKS, cost
 from codes.reporting.table import Table

@@ -11,7 +11,7 @@ import torch
 
 from codes.cli import parse
 from codes.recipe import RECIPES
-from codes.reporting.run_record import read_curves
+from codes.reporting.run_results import read_curves
 
 PASSED, FAILED, NOT_RUN = "passed", "FAILED", "not run"
 NETWORK_STAGES = {"BSN": "train_bsn", "SR": "train_sr"}

@@ -7,7 +7,7 @@ import numpy as np
 
 from codes.cli import parse
 from codes.data.images import read_image
-from codes.engine.journal import read_means
+from codes.engine.tables import read_means
 from codes.recipe import RECIPES
 from scripts import deblur
 from scripts.checks.common import Result, Setting, judge, quietly, threads, train

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from codes.data import manifest
-from codes.engine.journal import versions
+from codes.engine.provenance import versions
 from codes.reporting.table import Table
 
 

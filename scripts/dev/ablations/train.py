@@ -18,7 +18,8 @@ import train_deblur
 from codes.cli import option
 from codes.data.dataset import SpikeDataset
 from codes.data.fingerprint import Digests, combined, fingerprint, source_fingerprint
-from codes.engine.journal import Rows, versions
+from codes.engine.provenance import versions
+from codes.engine.tables import Rows
 from codes.errors import InputError
 from codes.files import short_hash
 from codes.recipe import RECIPES

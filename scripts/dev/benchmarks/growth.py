@@ -14,7 +14,7 @@ from codes.engine import distributed
 from codes.files import replacing
 from codes.reporting.cost import reading_cost, step_cost
 from codes.reporting.curves import HEIGHT, WIDTH, draw_panel
-from codes.reporting.run_record import Curves
+from codes.reporting.run_results import Curves
 from scripts.dev.benchmarks.common import Row, print_table, write_sample
 
 

@@ -24,7 +24,7 @@ from codes.errors import InputError
 from codes.networks import BSN, EDSR
 from codes.reporting.cost import step_flops, training_step
 from codes.reporting.machine import matmul_rate, seconds_in_turn, spread
-from codes.reporting.run_record import Curves, read_curves, read_options
+from codes.reporting.run_results import Curves, read_curves, read_options
 from scripts.dev.benchmarks.common import Row, print_table
 
 STAGES = ("BSN", "SR", "LDN", "LDN live", "LDN alone")  # LDN: cached labels; alone: without a teacher

@@ -7,7 +7,7 @@ import numpy as np
 
 from codes.data import manifest
 from codes.data.images import read_image
-from codes.engine.journal import read_csv, read_means
+from codes.engine.tables import read_csv, read_means
 from codes.errors import InputError
 
 Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value), in order

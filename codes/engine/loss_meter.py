@@ -12,7 +12,7 @@ from codes.engine import distributed
 from codes.engine.journal import Journal
 
 
-class LossRecord:
+class LossMeter:
     """Losses since the last reading, and the time that the steps took.
 
     Losses stay on the device until they are read together, because each reading stops the device.
