@@ -51,10 +51,15 @@ class Monitor(TorchDispatchMode):
         self.live -= size
 
 
+aten = torch.ops.aten
+PRODUCTS = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.addmv, aten.mv, aten.dot)
+
+
 class Convolution(NamedTuple):
     """How a convolution would be computed."""
 
     backend: str  # empty where this version of PyTorch does not tell
+    backward: str  # the same of its backward pass, which runs after the block in which cuDNN may be switched off
     allow_tf32: bool
     dtype: torch.dtype
     channels: int
@@ -62,19 +67,23 @@ class Convolution(NamedTuple):
 
 
 class Convolutions(TorchDispatchMode):
-    """List the convolutions of the block."""
+    """List the convolutions of the block, and count its other matrix products: TF32 and autocast round no others."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Convolution] = []
+        self.products = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.convolution.default:
+        if func is aten.convolution.default:
             select = getattr(torch._C, "_select_conv_backend", None)
             backend = str(select(*args)) if select else ""
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+                backward = str(select(*args)) if select else ""
             is_last = args[0].is_contiguous(memory_format=torch.channels_last)
             tf32 = torch.backends.cudnn.allow_tf32
-            self.calls.append(Convolution(backend, tf32, args[0].dtype, args[0].shape[1], is_last))
+            self.calls.append(Convolution(backend, backward, tf32, args[0].dtype, args[0].shape[1], is_last))
+        self.products += func.overloadpacket in PRODUCTS
         return func(*args, **(kwargs or {}))
 
 

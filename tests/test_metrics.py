@@ -66,6 +66,14 @@ def test_a_batch_is_measured_picture_by_picture():
         torch.testing.assert_close(metric(images, truths), single)
 
 
+def test_metrics_do_not_depend_on_autocast():
+    """The variances of SSIM are differences of squares."""
+    image, truth = torch.rand(2, 1, 3, 24, 24)
+    exact = metrics.measure(image, truth)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert metrics.measure(image, truth) == exact
+
+
 def test_identical_pictures():
     image = torch.rand(1, 3, 16, 16)
     assert metrics.psnr(image, image).item() == float("inf")
