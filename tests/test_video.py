@@ -11,6 +11,7 @@ import pytest
 
 from codes.data.video import count_frames, read_frames, video_size
 from codes.errors import InputError
+from codes.restoration.video import write_video
 
 HEIGHT, WIDTH, FRAMES = 64, 96, 36
 CODECS = {  # of files that cameras and programs write: suffix, pixel format, options
@@ -100,6 +101,19 @@ def test_colours_follow_the_matrix_and_the_range_of_the_video(tmp_path, matrix, 
     truth = 255 * np.stack((b, (y - red * r - blue * b) / (1 - red - blue), r), -1)
     ((_, found),) = read_frames(path, 0, 0)
     np.testing.assert_allclose(found[8::16, 8::16], truth, atol=1)
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".mp4", 0.5), (".mkv", 0)])
+def test_a_video_of_ours_has_the_colours_of_its_frames(tmp_path, suffix, most):
+    path = tmp_path / f"a{suffix}"
+    patches = np.random.default_rng(3).integers(60, 200, (8, 12, 3))
+    drawn = np.kron(patches, np.ones((16, 16, 1))).astype(np.uint8)
+    write_video(path, [drawn] * 5, rate=24)
+    found = np.stack([frame for _, frame in read_frames(path, 0, 4)]).astype(np.float64)
+    assert np.abs((found - drawn)[:, 8::16, 8::16].mean((0, 1, 2))).max() <= most
+    with av.open(str(path)) as container:
+        (stream,) = container.streams.video
+        assert suffix == ".mkv" or (stream.codec_context.colorspace, stream.codec_context.color_range) == (6, 1)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])

@@ -18,7 +18,8 @@ from codes.data.ffmpeg import error_messages
 from codes.errors import InputError
 
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
-BICUBIC, FULL_CHROMA, ACCURATE = 0x4, 0x2000 | 0x4000, 0x40000  # of libswscale, which is up to 2.5 of 255 off without
+# Bicubic, full chroma and accurate rounding, of libswscale: its colours are up to 2.5 of 255 off without.
+ACCURATE = 0x4 | 0x2000 | 0x4000 | 0x40000
 JITTER = 0.25  # of the usual time between two frames
 FEW = 0.05  # share of the steps in time that may be wrong where single frames are missing
 
@@ -123,7 +124,7 @@ def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.
 
 def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
     """Convert a frame to [H,W,3] uint8 BGR, upright."""
-    image = frame.reformat(format="bgr24", interpolation=BICUBIC | FULL_CHROMA | ACCURATE).to_ndarray()
+    image = frame.reformat(format="bgr24", interpolation=ACCURATE).to_ndarray()
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 

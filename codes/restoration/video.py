@@ -12,10 +12,12 @@ import av
 import numpy as np
 from PIL import Image
 
+from codes.data.video import ACCURATE
 from codes.errors import InputError
 from codes.files import replacing
 
 SUFFIXES = (".mp4", ".mkv", ".gif")
+BT_601, LIMITED = 6, 1  # matrix and range of an .mp4; without their names players take others for large pictures
 
 
 def check_video(path: str | Path) -> None:
@@ -62,9 +64,12 @@ def _encoded(file: BinaryIO, frames: Iterable[np.ndarray], size: tuple[int, int]
             even = (height % 2, width % 2) if not is_lossless else (0, 0)
             stream.width, stream.height = width + even[1], height + even[0]
             stream.pix_fmt = "bgr0" if is_lossless else "yuv420p"
+            if not is_lossless:
+                stream.codec_context.colorspace, stream.codec_context.color_range = BT_601, LIMITED
             for frame in frames:
                 padded = np.pad(frame, ((0, even[0]), (0, even[1]), (0, 0)), mode="edge")
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="bgr24")))
+                image = av.VideoFrame.from_ndarray(padded, format="bgr24")
+                container.mux(stream.encode(image.reformat(format=stream.pix_fmt, interpolation=ACCURATE)))
             container.mux(stream.encode())
         with path.open("rb") as made:
             shutil.copyfileobj(made, file)
