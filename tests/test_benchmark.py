@@ -110,6 +110,12 @@ def test_operations_of_a_step_are_those_of_its_convolutions():
     assert step_flops("SR", side=4 * side, batch=1) == trained + forward[0] + 2 * forward[-1]
 
 
+@pytest.mark.parametrize("network", ["BSN", "LDN"])
+def test_operations_of_every_network_are_counted(network):
+    """A batch of two takes twice the operations."""
+    assert 0 < 2 * step_flops(network, side=32, batch=1) == step_flops(network, side=32, batch=2)
+
+
 def test_crops_larger_than_the_pictures_are_refused(data):
     """They would be cut smaller, and the operations of the crops asked for be counted."""
     train = import_module("scripts.dev.benchmarks.train")

@@ -5,6 +5,7 @@ pixel itself; 1x1 convolutions join the four half planes.
 Source: Laine et al., "High-quality self-supervised deep image denoising", NeurIPS 2019; names and sizes as in S-SDM.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -77,7 +78,8 @@ class Decoder(nn.Module):
         self.conv4 = UpwardConv(outputs, outputs)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # copies are exact: autocast would make them float32
+        # Copies are exact, and autocast would make them float32. The meta device, which counts operations, has none.
+        with nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False):
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
         x = F.pad(x, (0, columns, 0, rows))
