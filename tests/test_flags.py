@@ -164,6 +164,10 @@ FLAGS = {
         "ratio": refused("data a.dat --ratio 20", "--ratio 20.0: accepted is 0.8 to 10"),
         "out": refused("data a.dat --out rig", "--out rig: a name that ends with .json is accepted"),
     },
+    "scripts.make_real": {
+        **dict.fromkeys(("pictures", "stream", "output"), USED),
+        "rig": refused("data a.dat --rig none.json --output set", "none.json: rig cannot be read"),
+    },
     "scripts.resimulate": {
         "base_folder": refused("--base_folder data ./data --output set", "names a data set twice"),
         "data_type": refused("--base_folder real --output set", "give --data_type real"),

@@ -1,0 +1,140 @@
+"""Make a training set of a calibrated rig, laid out for --data_type real.
+
+    python scripts/make_real.py PICTURES stream.dat --rig rig.json --output data/mine
+    python scripts/make_real.py PICTURES SPIKES --rig rig.json --output data/mine      # files of the same name
+    python train_deblur.py --base_folder data/mine --data_type real --recipe isi --bs 2
+
+Writes OUTPUT/{blur_data,spike_data}/recording/NAME.{png,dat}: 137 spike frames around each exposure, their defects
+repaired, and the picture with its response undone, at four times their size. Pictures without 20 spike frames on either
+side are left out. The same command again makes what is missing.
+"""
+
+import sys
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from tqdm import tqdm
+
+from codes.cli import option, program
+from codes.data import manifest
+from codes.data.fingerprint import fingerprint
+from codes.data.images import read_image, write_image
+from codes.data.listing import PICTURES, files_in
+from codes.data.orientation import upright
+from codes.data.sensor import Defects, lost_frames, repair
+from codes.data.spikes import UPSCALE, Exposure, write_spikes
+from codes.errors import InputError
+from codes.registration.geometry import in_view_of_spikes
+from codes.registration.resampling import at_pace, largest_inside, picture_on_spike_grid
+from codes.registration.rig_file import CalibratedRig, read_rig
+from codes.restoration.file_format import Reading, guess, read
+from codes.restoration.pairs import find_pairs
+
+SEQUENCE = "recording"
+SMALLEST = 16  # spike pixels along a side of a sample
+
+
+@dataclass(frozen=True)
+class Options:
+    pictures: str = option(MISSING, "folder of blurry pictures, in the order of their names", positional=True)
+    stream: str = option(MISSING, "spike file of all pictures, or a folder with one for each", positional=True)
+    rig: str = option(MISSING, "rig.json of scripts/calibrate.py")
+    output: str = option(MISSING, "folder of the training set")
+
+
+def main(o: Options) -> None:
+    rig, pairs = read_rig(o.rig), sources(o)
+    used = crop(rig)
+    claimed = {"pictures": o.pictures, "stream": o.stream, "rig": fingerprint({"rig": Path(o.rig)})["rig"]}
+    manifest.claim(Path(o.output), claimed, {}, name="manifest.json")
+    readings = {path: reading_of(path, rig) for path in {stream for _, stream in pairs.values()}}
+    left_out = 0
+    for number, (name, (picture, stream)) in enumerate(tqdm(pairs.items(), desc=o.output, unit="picture")):
+        blur, spikes = (
+            Path(o.output, kind, SEQUENCE, f"{name}{suffix}")
+            for kind, suffix in (("blur_data", ".png"), ("spike_data", ".dat"))
+        )
+        exposure = rig.exposure(number)
+        if not has_margins(exposure, readings[stream].frames):
+            left_out += 1
+        elif not (blur.exists() and spikes.exists()):
+            write_image(blur, picture_of(rig, picture, used))
+            write_spikes(spikes, spikes_of(rig, stream, readings[stream], exposure, used))
+    height, width = (side.stop - side.start for side in used)
+    size = f"pictures {UPSCALE * height}x{UPSCALE * width}, spikes {height}x{width}"
+    print(f"{o.output}: {len(pairs) - left_out} samples, {size}")
+    if left_out:
+        print(f"{left_out} pictures left out: the stream has no {Exposure().margin} spike frames around their exposure")
+
+
+def sources(o: Options) -> dict[str, tuple[Path, Path]]:
+    """Return picture and spike file by name, in the order of the pictures."""
+    if Path(o.stream).is_dir():
+        return find_pairs(o.pictures, o.stream)
+    found = files_in(o.pictures, PICTURES)
+    if not found:
+        raise InputError(f"{o.pictures}: no pictures in it ({', '.join(PICTURES)})")
+    return {name: (path, Path(o.stream)) for name, path in found.items()}
+
+
+def reading_of(path: Path, rig: CalibratedRig) -> Reading:
+    """Tell how a spike file is read: as the recording that the rig was calibrated with."""
+    found = guess(path, geometry=rig.spikes)
+    for reading in found:
+        if str(reading).partition(" frames of ")[2] == rig.reading.partition(" frames of ")[2]:
+            return reading
+    raise InputError(f"{path}: cannot be read as {rig.reading}, as the rig was calibrated; it may be {found[0]}")
+
+
+def crop(rig: CalibratedRig) -> tuple[slice, slice]:
+    """Return the rows and columns of the upright spikes that lie in the picture, in whole bytes.
+
+    Raises: InputError if they are too few.
+    """
+    shape = upright(np.empty(rig.spikes), rig.orientation).shape
+    _, mask = in_view_of_spikes(np.zeros(rig.picture, np.float32), rig.homography, shape)
+    used = largest_inside(mask, rows=2, columns=8)
+    if min(side.stop - side.start for side in used) < SMALLEST:
+        raise InputError(f"{rig.picture[0]}x{rig.picture[1]} pixels of the picture hardly overlap with the spikes")
+    return used
+
+
+def has_margins(exposure: tuple[int, int], total: int) -> bool:
+    """Tell whether the stream goes on for the margins of a sample around an exposure."""
+    start, length = exposure
+    margin = round(Exposure().margin * length / Exposure().length)
+    return start >= margin and start + length + margin <= total
+
+
+def picture_of(rig: CalibratedRig, path: Path, used: tuple[slice, slice]) -> np.ndarray:
+    """Return the intensity of a picture at 4 times the grid of the upright spikes, [4h,4w,3] uint8."""
+    picture = read_image(path)
+    if picture.shape[:2] != rig.picture:
+        found, wanted = ("x".join(map(str, size)) for size in (picture.shape[:2], rig.picture))
+        raise InputError(f"{path}: is {found}, the rig was calibrated with pictures of {wanted}")
+    shape = upright(np.empty(rig.spikes), rig.orientation).shape
+    intensity = picture_on_spike_grid(rig.response.undo(picture / np.float32(255)), rig.homography, shape)
+    rows, columns = (slice(UPSCALE * side.start, UPSCALE * side.stop) for side in used)
+    return np.rint(255 * intensity[rows, columns].clip(0, 1)).astype(np.uint8)
+
+
+def spikes_of(
+    rig: CalibratedRig, path: Path, reading: Reading, exposure: tuple[int, int], used: tuple[slice, slice]
+) -> np.ndarray:
+    """Return the upright spikes of a sample, [137,h,w], repaired; an exposure of another length is brought to 97."""
+    start, length = exposure
+    margin = round(Exposure().margin * length / Exposure().length)
+    spikes = read(path, reading, first=start - margin, stop=start + length + margin)
+    hot, dead = np.zeros((2, *rig.spikes), bool)
+    for mask, places in ((hot, rig.hot), (dead, rig.dead)):
+        mask[tuple(np.array(places, int).reshape(-1, 2).T)] = True
+    spikes = repair(spikes, Defects(hot, dead, lost_frames(spikes.sum((1, 2), dtype=np.int64))))
+    rows, columns = used
+    return at_pace(upright(spikes, rig.orientation)[:, rows, columns], Exposure().total)
+
+
+if __name__ == "__main__":
+    program(main, Options, __doc__)
