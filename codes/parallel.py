@@ -17,10 +17,15 @@ def in_threads(function: Callable[..., Any], *items: Iterable[Any], threads: int
 
     if threads == 1:
         return list(map(function, *items))
-    cores = torch.get_num_threads()
+    cores, is_inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    def call(*arguments: Any) -> Any:
+        with torch.inference_mode(is_inference):  # each thread has a mode of its own
+            return function(*arguments)
+
     try:
         with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-            return list(pool.map(function, *items))
+            return list(pool.map(call, *items))
     finally:
         torch.set_num_threads(cores)  # threads to come would start with 1 too
 

@@ -18,7 +18,7 @@ from codes.data.batches import Packed
 from codes.data.spikes import UPSCALE, Exposure
 from codes.distillation.teachers import NetworkTeacher
 from codes.evaluation.losses import dssim
-from codes.motion import super_resolution
+from codes.motion import compensation, super_resolution
 from codes.networks import BSN, EDSR, LDN
 from codes.recipe import RECIPES
 from codes.restoration import methods, reconstruction, refinement
@@ -159,11 +159,6 @@ def test_bsn_computes_in_half_precision_after_its_first_layer(cuda):
     assert seen == [torch.float16] * 3
 
 
-def on_device(spikes: Tensor, *_, **__) -> Tensor:
-    """Stand in for motion compensation, which is OpenCV and NumPy on the CPU."""
-    return torch.zeros_like(spikes, dtype=torch.float32)
-
-
 def no_motion(before: Tensor, after: Tensor, **_) -> Tensor:
     """Stand in for optical flow, which is OpenCV's on the CPU."""
     return before.new_zeros(len(before), 2, *before.shape[1:])
@@ -184,10 +179,11 @@ def restored(method: str, blur: Tensor, spikes: Tensor, exposure: Exposure, time
     return list(frames(blur, spikes, times, exposure=exposure, **others))
 
 
-def stand_in_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (refinement, methods):
-        monkeypatch.setattr(module, "motion_compensated_intensity", on_device)
-    monkeypatch.setattr(super_resolution, "REACH", 16)  # every spike frame is another round of the same operations
+def short_stream(monkeypatch: pytest.MonkeyPatch) -> Exposure:
+    """Return an exposure of few spike frames, each of which is another round of the same operations."""
+    monkeypatch.setattr(super_resolution, "REACH", 8)
+    monkeypatch.setattr(compensation, "PASSES", 1)
+    return Exposure(length=13, margin=10)
 
 
 CLOSED_FORMS = ("mfsr", "sdm", "sdm_count", "tfi", "tfp")
@@ -197,12 +193,11 @@ CLOSED_FORMS = ("mfsr", "sdm", "sdm_count", "tfi", "tfp")
 @torch.no_grad()
 def test_restoration_stays_on_the_device(method, cuda, monkeypatch):
     """All 13 target times of a picture of 720p; the teacher needs most memory, for EDSR."""
-    stand_in_for_the_cpu(monkeypatch)
-    exposure = Exposure()
+    exposure = short_stream(monkeypatch)
     blur = torch.rand(1, 3, 720, 1280, device="cuda")
     spikes = torch.zeros(1, exposure.total, 180, 320, dtype=torch.uint8, device="cuda")
     with torch.autocast("cuda", torch.float16), Convolutions() as seen:
-        frames = restored(method, blur, spikes, exposure, exposure.evenly(8))
+        frames = restored(method, blur, spikes, exposure, exposure.evenly(1))
     assert len(frames) == 13 and all(frame.is_cuda and frame.shape == blur.shape for frame in frames)
     assert cuda.peak < 1.2 * GIB, f"{cuda.peak / GIB:.2f} GiB live"
     if method in CLOSED_FORMS:  # TF32 and autocast round nothing in them: their ratios are of float32
@@ -214,12 +209,13 @@ def test_restoration_stays_on_the_device(method, cuda, monkeypatch):
 @torch.no_grad()
 def test_refinement_stays_on_the_device(cuda, monkeypatch):
     """Frames that the first iteration restores predict the intensity of the second."""
-    stand_in_for_the_cpu(monkeypatch)
-    monkeypatch.setattr(refinement, "RESTORED_STEP", 24)
-    monkeypatch.setattr(super_resolution, "REACH", 4)
+    exposure = short_stream(monkeypatch)
+    monkeypatch.setattr(refinement, "RESTORED_STEP", 6)
+    # Frames between the restored ones are interpolated by OpenCV on the CPU.
+    monkeypatch.setattr(compensation, "predict_from_restored", lambda intensity, *_: intensity)
     recipe = RECIPES["resim"] | {"consistency": "none"}  # which restores frames only for their mean
     student = reconstruction.Student(LDN().to("cuda"), recipe, flow=no_motion)
-    blur, exposure = torch.rand(1, 3, 96, 160, device="cuda"), Exposure()
+    blur = torch.rand(1, 3, 96, 160, device="cuda")
     spikes = torch.zeros(1, exposure.total, 24, 40, dtype=torch.uint8, device="cuda")
-    frames = list(refinement.restore(student, blur, spikes, [68], exposure=exposure, iterations=2))
+    frames = list(refinement.restore(student, blur, spikes, [exposure.center], exposure=exposure, iterations=2))
     assert len(frames) == 1 and frames[0].is_cuda

@@ -88,6 +88,11 @@ def test_false_spikes_are_found_and_true_ones_kept_where_light_moves(threshold, 
     assert kept[fired > 0].mean() > 1 - lost
 
 
+def test_the_running_maximum_of_a_cpu_is_that_of_a_gpu():
+    values = torch.randint(-1, 137, (2, 45, 3, 4), dtype=torch.int16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(intensity._running_maximum(values), values.cummax(1).values)
+
+
 def test_many_rows_at_once_and_some_at_a_time_are_the_same(monkeypatch):
     spikes = (torch.rand(2, 137, 7, 5) < 0.3).to(torch.uint8)
     whole = firing_rate(remove_noise_spikes(spikes))

@@ -63,7 +63,7 @@ def test_the_next_iteration_is_predicted_from_the_frames_after_data_consistency(
     blur, spikes, _ = recording(4)
     predicting, intensity = [], isi_intensity(spikes)
 
-    def compensate(spikes, intensity, restored=None, times=()):
+    def compensate(spikes, intensity, restored=None, times=(), **_):
         predicting.append((restored, list(times)))
         return intensity
 
@@ -99,7 +99,7 @@ def test_an_iteration_before_the_last_is_coarser(student, monkeypatch):
         steps.append(step)
         return super_resolve(*arguments, step=step, **named)
 
-    def compensate(spikes, intensity, restored=None, times=()):
+    def compensate(spikes, intensity, restored=None, times=(), **_):
         predicting.append(list(times))
         return intensity
 

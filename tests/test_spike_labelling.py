@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_super_resolution import film, seen
 
+from codes.motion import prediction, spike_labelling
 from codes.motion.compensation import RESTORED_ERROR, motion_compensated_intensity
 from codes.motion.prediction import DARKEST, predict_along_motion
 from codes.motion.spike_labelling import (
@@ -185,7 +186,8 @@ def test_results_do_not_depend_on_the_number_of_threads():
     try:
         for number in (1, 4):
             torch.set_num_threads(number), cv2.setNumThreads(number)
-            light = compensated(spikes)
+            with torch.inference_mode():
+                light = compensated(spikes)
             found.append((light, super_resolve(light[None], [20])))
     finally:
         torch.set_num_threads(threads[0]), cv2.setNumThreads(threads[1])
@@ -205,3 +207,24 @@ def test_charge_is_distributed_in_blocks_of_rows_as_in_one(monkeypatch):
 def test_the_prediction_of_darkness_has_a_lower_bound():
     """No light at all would say that no spike is possible."""
     assert torch.equal(predict_along_motion(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_a_gpu_labels_as_a_cpu_does(rate, monkeypatch):
+    """It takes all pixels in every spike frame, a CPU those that fire."""
+    random = torch.Generator().manual_seed(0)
+    spikes = (torch.rand(60, 5, 7, generator=random) < rate).to(torch.uint8)
+    predicted = torch.rand(60, 5, 7, generator=random) * 2 * rate + 0.01
+    expected = label_spikes(spikes, predicted)
+    assert 0 < expected.sum() < spikes.sum()
+    monkeypatch.setattr(spike_labelling, "_updated_pixels", lambda fired: torch.arange(35).expand(len(fired), -1))
+    assert torch.equal(label_spikes(spikes, predicted), expected)
+
+
+def test_times_predicted_together_are_what_they_are_alone(monkeypatch):
+    """A GPU averages at all times at once."""
+    light = torch.from_numpy(seen(film(0.37)))
+    expected = predict_along_motion(light)
+    for in_cache in (1, 2**30):
+        monkeypatch.setattr(prediction, "IN_CACHE", in_cache)
+        torch.testing.assert_close(predict_along_motion(light), expected, atol=1e-5, rtol=0)

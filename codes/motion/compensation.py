@@ -7,13 +7,19 @@ from torch import Tensor
 
 from codes.motion.prediction import DARKEST, predict_along_motion, predict_from_restored
 from codes.motion.spike_labelling import label_spikes, redistribute_charge
+from codes.motion.warping import Flows, dis_flows
 
 PASSES = 2  # each predicts from the labels of the pass before
 RESTORED_ERROR = 0.25  # standard deviation of the logarithm of a charge that restored frames predict
 
 
 def motion_compensated_intensity(
-    spikes: Tensor, intensity: Tensor, restored: Tensor | None = None, times: Sequence[int] = ()
+    spikes: Tensor,
+    intensity: Tensor,
+    restored: Tensor | None = None,
+    times: Sequence[int] = (),
+    *,
+    flow: Flows = dis_flows,
 ) -> Tensor:
     """Remove noise spikes and redistribute the charge of the others along motion: [B,T,h,w] float32.
 
@@ -23,23 +29,23 @@ def motion_compensated_intensity(
     The charge of the result over every interval between two signal spikes is that of one spike.
     """
     found = []
-    for index, (one, of_pixels) in enumerate(zip(spikes.cpu(), intensity.cpu(), strict=True)):
+    for index, (one, of_pixels) in enumerate(zip(spikes, intensity, strict=True)):
         if restored is None:
-            found.append(_compensate(one, of_pixels))
+            found.append(_compensate(one, of_pixels, flow))
         else:
-            found.append(_refine(one, of_pixels, restored[index].detach().cpu(), times))
-    return torch.stack(found).to(spikes.device)
+            found.append(_refine(one, of_pixels, restored[index].detach(), times, flow))
+    return torch.stack(found)
 
 
-def _compensate(spikes: Tensor, intensity: Tensor) -> Tensor:
+def _compensate(spikes: Tensor, intensity: Tensor, flow: Flows) -> Tensor:
     """Label spikes and redistribute their charge by what intensity [T,h,w] predicts along motion, PASSES times."""
     for _ in range(PASSES):
-        predicted = predict_along_motion(intensity)
+        predicted = predict_along_motion(intensity, flow=flow)
         intensity = redistribute_charge(label_spikes(spikes, predicted), predicted)
     return intensity
 
 
-def _refine(spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int]) -> Tensor:
+def _refine(spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int], flow: Flows) -> Tensor:
     """Label spikes and redistribute their charge by what restored frames [N,h,w] predict.
 
     Before the first of their times and after the last, intensity [T,h,w] predicts itself. The result is averaged along
@@ -47,7 +53,7 @@ def _refine(spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence
     """
     predicted = predict_from_restored(intensity, restored, times)
     once = _labelled(spikes, predicted)
-    return _labelled(spikes, (predicted + predict_along_motion(once)) / 2)
+    return _labelled(spikes, (predicted + predict_along_motion(once, flow=flow)) / 2)
 
 
 def _labelled(spikes: Tensor, predicted: Tensor) -> Tensor:

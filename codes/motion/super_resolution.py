@@ -18,7 +18,7 @@ from codes.data.spikes import UPSCALE, Exposure
 from codes.motion.flow import cubic_weights, knot_times
 from codes.motion.normal_equations import NormalEquations
 from codes.motion.smoothing import gaussian_blur
-from codes.motion.warping import Flows, dis_flows, pixel_positions, warp, weighted_sum
+from codes.motion.warping import Flows, combine, dis_flows, pixel_positions, warp
 from codes.motion.window_means import window_means
 from codes.parallel import in_threads
 from codes.physics.sdm import upsample_bicubic
@@ -82,15 +82,13 @@ def _reconstruct(samples: Tensor, matched: Tensor, targets: Sequence[Place], *, 
     offsets = sorted(set().union(*used))
     time_weights = [[math.exp(-((offset / TIME_SCALE) ** 2)) * (offset in each) for offset in offsets] for each in used]
     time_weights = torch.tensor(time_weights, device=fine.device)[..., None, None]
-    knot_flows, knot_weights = _flow_to_targets(matched, targets, used, offsets, flow)
-    knot_weights_there = torch.from_numpy(knot_weights).to(fine.device)
-
+    flows = _flow_to_targets(matched, targets, used, offsets, flow)
     still = UPSCALE * pixel_positions(*reference.shape[1:], device=fine.device) + (UPSCALE - 1) / 2
     equations, at_once = NormalEquations(fine), max(IN_CACHE // reference.numel(), 1)
     for first in range(0, len(offsets), at_once):
         part = range(first, min(first + at_once, len(offsets)))
-        motion = [weighted_sum(knot_flows, knot_weights[index], knot_weights_there[index]) for index in part]
-        x, y = torch.add(still, torch.stack(motion, 1), alpha=UPSCALE).unbind(2)  # [N,L,h,w]
+        motion = torch.stack([combine(at_knots, weights[index]) for at_knots, weights in flows for index in part])
+        x, y = torch.add(still, motion.unflatten(0, (-1, len(part))), alpha=UPSCALE).unbind(2)  # [N,L,h,w]
         others = [(stream, time + offsets[index]) for stream, time in targets for index in part]
         found = warp(fine, x.flatten(1, 2), y.flatten(1, 2)).view_as(x)
         difference = (found - _at(matched, others).view_as(x)).div_(TOLERANCE)
@@ -127,23 +125,21 @@ def _at(means: Tensor, places: Sequence[Place]) -> Tensor:
 
 def _flow_to_targets(
     matched: Tensor, targets: Sequence[Place], used: list[list[int]], offsets: list[int], flow: Flows
-) -> tuple[Sequence[Tensor], np.ndarray]:
-    """Compute the flow to N targets from K knots around each: K tensors [N,2,h,w], in spike pixels.
+) -> list[tuple[list[Tensor], np.ndarray]]:
+    """Compute the flow from K knots around each target to it, [2,h,w] each, in spike pixels.
 
-    used: offsets of the samples of each target, out of L. Also returns the weights of the knots at these, [L,N,K].
+    used: offsets of the samples of each target, out of L. Also returns the weights of the knots at these, [L,K].
     """
     knots = [knot_times(each[0], each[-1], 0) for each in used]
-    number = max(map(len, knots))
-    weights = np.zeros((len(offsets), len(targets), number), np.float32)
-    for index, (times, each) in enumerate(zip(used, knots, strict=True)):
-        weights[np.searchsorted(offsets, times), index, : len(each)] = cubic_weights(each, times)
-        each += [0] * (number - len(each))  # of no weight
-    pairs = [(target, each[k]) for k in range(number) for target, each in zip(targets, knots, strict=True)]
-    moved = [(target, knot) for target, knot in pairs if knot]
-    still = torch.zeros_like(pixel_positions(*matched.shape[2:], device=matched.device))
-    found = iter(())
-    if moved:
-        before = _at(matched, [(stream, time + knot) for (stream, time), knot in moved])
-        found = iter(flow(before, _at(matched, [target for target, _ in moved])))
-    flows = [next(found) if knot else still for _, knot in pairs]
-    return torch.stack(flows).unflatten(0, (number, -1)).unbind(), weights
+    moved = [
+        ((stream, time + knot), (stream, time))
+        for (stream, time), at in zip(targets, knots, strict=True)
+        for knot in at
+        if knot
+    ]
+    found = iter(flow(*(_at(matched, places) for places in zip(*moved, strict=True))) if moved else ())
+    still = torch.zeros(2, *matched.shape[2:], device=matched.device)
+    return [
+        ([next(found) if knot else still for knot in at], cubic_weights(at, np.clip(offsets, at[0], at[-1])))
+        for at in knots
+    ]

@@ -1,7 +1,6 @@
 """Optical flow and warping of many pictures at once, on the device that they are on."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,8 +17,13 @@ Flows = Callable[..., Tensor]
 def dis_flows(before: Tensor, after: Tensor, *, refinements: int = 5) -> Tensor:
     """Compute `fine_flow` of N pairs of frames [N,h,w] in [0,1], on the CPU in threads: [N,2,h,w] (x, y), pixels."""
     pairs = ((255 * frames.clamp(0, 1)).round_().byte().cpu().numpy() for frames in (before, after))
-    flows = in_threads(partial(dense_inverse_search, refinements=refinements), *pairs, threads=torch.get_num_threads())
-    return torch.from_numpy(np.stack(flows)).to(before.device).movedim(-1, 1).contiguous()
+    found = torch.empty(len(before), 2, *before.shape[1:])
+
+    def search(flow: Tensor, *pair: np.ndarray) -> None:
+        flow.copy_(torch.from_numpy(dense_inverse_search(*pair, refinements=refinements)).movedim(-1, 0))
+
+    in_threads(search, found, *pairs, threads=torch.get_num_threads())
+    return found.to(before.device)
 
 
 def pixel_positions(height: int, width: int, *, device: torch.device) -> Tensor:
@@ -35,11 +39,10 @@ def warp(pictures: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return F.grid_sample(pictures.unsqueeze(1), grid, padding_mode="border", align_corners=False).squeeze(1)
 
 
-def weighted_sum(values: Sequence[Tensor], weights: np.ndarray, on_device: Tensor) -> Tensor:
-    """Add up K tensors [N,...], or [1,...], by weights [N,K], which are also given on their device."""
-    first, *others = weights.any(0).nonzero()[0]
-    on_device = on_device.unflatten(0, (-1, *[1] * (values[0].ndim - 1)))
-    total = on_device[..., first] * values[first]
+def combine(values: Sequence[Tensor], weights: np.ndarray) -> Tensor:
+    """Add up K tensors by K weights; those of weight 0 are not touched."""
+    first, *others = weights.nonzero()[0].tolist()
+    total = values[first] * float(weights[first])
     for other in others:
-        total.addcmul_(on_device[..., other], values[other])
+        total.add_(values[other], alpha=float(weights[other]))
     return total

@@ -86,9 +86,15 @@ def _clock(like: Tensor) -> Tensor:
 def _last_before(values: Tensor, fired: Tensor) -> Tensor:
     """Return, in every spike frame, the value at the last spike before it, -1 if there is none; values ascend."""
     found = (values + 1) * fired - 1
-    found = torch.cat((torch.full_like(found[:, :1], -1), found[:, :-1]), 1)
+    return _running_maximum(torch.cat((torch.full_like(found[:, :1], -1), found[:, :-1]), 1))
+
+
+def _running_maximum(found: Tensor) -> Tensor:
+    """Return the largest value up to each spike frame of [B,T,h,w]."""
+    if found.device.type != "cpu":
+        return found.cummax(1).values
     step = 1
-    while step < found.shape[1]:  # a running maximum in log2(T) passes: torch.cummax walks along time one by one
+    while step < found.shape[1]:  # log2(T) passes: on a CPU torch.cummax walks along time one by one
         found = torch.cat((found[:, :step], torch.maximum(found[:, step:], found[:, :-step])), 1)
         step *= 2
     return found

@@ -39,7 +39,7 @@ def mfsr_frames(
     view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore by the closed form on motion-compensated, super-resolved intensity; clipped to [0,1]."""
-    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
+    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes), flow=flow)
     fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, flow=flow)
     mean = to_picture(view, mean)
     for at_time in fine.unbind(1):

@@ -65,7 +65,7 @@ def refine(
     if student.recipe["input"] != "mfsr":
         yield estimate_intensity(spikes, student.recipe["spike_input"])
         return
-    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes))
+    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes), flow=student.flow)
     yield intensity
     for remaining in reversed(range((iterations or _iterations_that_pay(intensity, exposure)) - 1)):
         times = _restored_times(student, exposure, spikes.shape[1], is_last=remaining == 0)
@@ -80,7 +80,7 @@ def refine(
             ],
             1,
         )
-        intensity = motion_compensated_intensity(spikes, intensity, restored, times)
+        intensity = motion_compensated_intensity(spikes, intensity, restored, times, flow=student.flow)
         yield intensity
 
 
