@@ -13,7 +13,6 @@ is the variance of the picture, large where the exposure shows what no reference
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codes.motion.flow import fine_flow
-from codes.physics.data_consistency import mean_over_exposure
+from codes.physics.data_consistency import data_consistency_residual, mean_over_exposure
 from codes.physics.sdm import gray
 
 ITERATIONS = 20  # of conjugate gradients
@@ -34,23 +33,30 @@ SATURATED = 0.995  # of the picture: what is brighter was cut off
 # Flow and linear system are of pictures of half the size.
 
 
-class Alignment(NamedTuple):
-    """Where a frame finds its chroma: two of the reference frames, at half the size of the picture."""
+class Link(NamedTuple):
+    """Where a frame finds its chroma in one of the three reference frames, and how much of it."""
 
-    references: list[int]
-    flow: Tensor  # [2,2,h,w], in halves of the width and of the height
-    weight: Tensor  # [2,1,h,w], their sum is at most 1
+    reference: int
+    positions: Tensor  # [1,h,w,2], from -1 at the left and upper to 1 at the right and lower edge
+    weight: Tensor  # [1,1,h,w]; those of a frame sum up to 1 at most
 
-    def __call__(self, chroma: Tensor, own: Tensor) -> Tensor:
-        """Look up the chroma [3,2,H,W] of the references, and the frame's own [2,H,W] where they do not show it."""
-        flow, weight = self.flow, self.weight
-        if own.shape[-2:] != flow.shape[-2:]:
-            flow, weight = (F.interpolate(x, own.shape[-2:], mode="bilinear") for x in (flow, weight))
-        return self.transport(chroma, flow, weight) + (1 - weight.sum(0)) * own
+    def look_up(self, chroma: Tensor) -> Tensor:
+        """Warp the chroma [3,2,h,w] of the reference frames to the frame, and weigh it: [1,2,h,w]."""
+        used = chroma[self.reference : self.reference + 1]
+        warped = F.grid_sample(used, self.positions, padding_mode="border", align_corners=False)
+        return warped.mul_(self.weight)
 
-    def transport(self, chroma: Tensor, flow: Tensor, weight: Tensor) -> Tensor:
-        warped = F.grid_sample(chroma[self.references], _positions(flow), padding_mode="border", align_corners=False)
-        return (weight * warped).sum(0)
+    def adjoint(self, frame: Tensor) -> Tensor:
+        """Apply the adjoint of `look_up`: [1,2,h,w] of a frame to [2,h,w] of its reference frame."""
+        weighted = self.weight * frame
+        arguments = weighted, weighted, self.positions, 0, 1, False, (True, False)  # bilinear, borders repeat
+        return torch.ops.aten.grid_sampler_2d_backward(*arguments)[0][0]
+
+    def enlarged(self, height: int, width: int) -> "Link":
+        """Return the same at the size of the picture."""
+        flow = self.positions - _grid(*self.positions.shape[1:3], like=self.positions)
+        flow, weight = (F.interpolate(x, (height, width), mode="bilinear") for x in (flow.movedim(-1, 1), self.weight))
+        return Link(self.reference, _grid(height, width, like=flow) + flow.movedim(1, -1), weight)
 
 
 class ReferenceColours(NamedTuple):
@@ -58,91 +64,115 @@ class ReferenceColours(NamedTuple):
 
     luminance: Tensor  # [3,h,w], at half the size of the picture
     chroma: Tensor  # [3,2,H,W]
+    residual: Tensor  # [2,H,W], chroma of the picture minus the mean over the exposure; added to every frame
 
     def correct(self, frame: Tensor, position: float) -> Tensor:
         """Replace the chroma of a frame [3,H,W] at a position in the exposure, 0 its first frame and 1 its last."""
-        return _recolour(frame, align(_half_luminance(frame), self.luminance, position), self.chroma)
+        return self.recolour(frame, align(_half_luminance(frame), self.luminance, position))
+
+    def recolour(self, frame: Tensor, links: list[Link]) -> Tensor:
+        enlarged = [link.enlarged(*frame.shape[-2:]) for link in links]
+        chroma = mix(enlarged, self.chroma, chroma_of(frame)) + self.residual
+        return with_chroma(frame, chroma)
 
 
-def correct_colour(frames: Tensor, blur: Tensor, *, iterations: int = ITERATIONS) -> tuple[Tensor, ReferenceColours]:
+def correct_colour(frames: Tensor, blur: Tensor) -> tuple[Tensor, ReferenceColours]:
     """Reconstruct the chroma of frames [N,3,H,W], evenly over the exposure from end to end, from its picture [3,H,W].
 
-    Frames need not be clipped; H and W are even. The colours are those for the frames at other times.
+    Returns the frames with this chroma, whose mean over the exposure is the picture's, and the colours that frames at
+    other times are corrected with. Frames need not be clipped; H and W are even.
     """
-    count = len(frames)
-    references = [count // 2, 0, count - 1]
+    references = reference_frames(len(frames))
     luminance = torch.stack([_half_luminance(frame) for frame in frames])
-    alignments = [align(luminance[n], luminance[references], n / (count - 1)) for n in range(count)]
+    links = [align(one, luminance[references], n / (len(frames) - 1)) for n, one in enumerate(luminance)]
+    is_valid = blur.amax(0) < SATURATED
     correction = solve(
-        alignments,
+        links,
         chroma_of(F.avg_pool2d(frames, 2)),
-        F.avg_pool2d(blur, 2),
+        chroma_of(F.avg_pool2d(blur, 2)),
         luminance[references],
-        is_valid=F.max_pool2d(blur.amax(0, keepdim=True), 2) < SATURATED,
-        iterations=iterations,
+        is_valid=~F.max_pool2d((~is_valid).float().unsqueeze(0), 2).bool()[0],
     )
     chroma = chroma_of(frames[references]) + F.interpolate(correction, frames.shape[-2:], mode="bilinear")
-    corrected = [_recolour(frame, alignment, chroma) for frame, alignment in zip(frames, alignments, strict=True)]
-    return torch.stack(corrected), ReferenceColours(luminance[references], chroma)
+    colours = ReferenceColours(luminance[references], chroma, torch.zeros_like(chroma[0]))
+    corrected = torch.stack([colours.recolour(*pair) for pair in zip(frames, links, strict=True)])
+    residual = is_valid * chroma_of(data_consistency_residual(corrected.unsqueeze(0), blur)[0])
+    return with_chroma(corrected, chroma_of(corrected) + residual), colours._replace(residual=residual)
+
+
+def reference_frames(count: int) -> list[int]:
+    """Return the numbers of the frames in the middle and at both ends."""
+    return [count // 2, 0, count - 1]
 
 
 def chroma_of(bgr: Tensor) -> Tensor:
-    """Subtract the luminance from the blue and red of [N,3,H,W]: [N,2,H,W]."""
-    return bgr[:, ::2] - gray(bgr)
+    """Subtract the luminance from the blue and red of [...,3,H,W]: [...,2,H,W]."""
+    return bgr[..., ::2, :, :] - gray(bgr)
 
 
 def with_chroma(bgr: Tensor, chroma: Tensor) -> Tensor:
-    """Give a frame [3,H,W] another chroma [2,H,W], at the same luminance."""
-    luminance = gray(bgr)
-    blue, red = chroma.split(1)
-    return luminance + torch.cat((blue, -(0.11 * blue + 0.30 * red) / 0.59, red))
+    """Give frames [...,3,H,W] another chroma [...,2,H,W], at the same luminance."""
+    blue, red = chroma.split(1, -3)
+    return gray(bgr) + torch.cat((blue, -(0.11 * blue + 0.30 * red) / 0.59, red), -3)
 
 
-def align(luminance: Tensor, references: Tensor, position: float) -> Alignment:
+def align(luminance: Tensor, references: Tensor, position: float) -> list[Link]:
     """Align a frame [h,w] with the middle reference frame and with the nearer end of the exposure, of [3,h,w].
 
     The end is used where the middle does not show what the frame does.
     """
-    used = [0, 1 if position < 0.5 else 2]
-    flows, weights = zip(*(_flow_and_weight(luminance, references[k]) for k in used), strict=True)
-    weight = torch.stack((weights[0], (1 - weights[0]) * weights[1])).unsqueeze(1)
-    return Alignment(used, torch.stack(flows), weight)
+    end = 1 if position < 0.5 else 2
+    (to_middle, seen), (to_end, seen_at_end) = (_positions_and_weight(luminance, references[k]) for k in (0, end))
+    return [Link(0, to_middle, seen), Link(end, to_end, (1 - seen) * seen_at_end)]
+
+
+def mix(links: list[Link], chroma: Tensor, own: Tensor) -> Tensor:
+    """Look up the chroma of a frame in the reference frames, [3,2,h,w]; where none shows it, its own [2,h,w] stays."""
+    return sum(link.look_up(chroma)[0] for link in links) + (1 - visibility(links)) * own
+
+
+def visibility(links: list[Link]) -> Tensor:
+    """Return how far the reference frames show what a frame does: [1,h,w], in [0,1]."""
+    return sum(link.weight[0] for link in links)
 
 
 def solve(
-    alignments: Sequence[Alignment],
+    links: Sequence[list[Link]],
     chroma: Tensor,
     blur: Tensor,
     luminance: Tensor,
     *,
     is_valid: Tensor,
-    iterations: int,
+    iterations: int = ITERATIONS,
 ) -> Tensor:
     """Solve for the correction [3,2,h,w] of the chroma of the reference frames, of luminance [3,h,w].
 
-    chroma: of the frames, [N,2,h,w]. blur: the picture [3,h,w]. is_valid: where it is not saturated, [1,h,w].
+    links and chroma [N,2,h,w]: of the frames. blur: chroma of the picture, [2,h,w]. is_valid: where it is not
+    saturated, [h,w].
     """
-    count = len(alignments)
-    references = [count // 2, 0, count - 1]
-    shares = mean_over_exposure(torch.eye(count, device=blur.device).unsqueeze(0))[0]  # of each frame in the picture
-    prior = guided_filter(luminance.unsqueeze(1))
+    average = mean_over_exposure(torch.eye(len(chroma)).unsqueeze(0))[0].tolist()
+    frames = list(zip(average, links, chroma, strict=True))
+    initial, prior = chroma[reference_frames(len(chroma))], guided_filter(luminance.unsqueeze(1))
+    # Rows of A: each frame with its weight in the mean, saturated pixels left out.
+    system = [
+        link._replace(weight=share * is_valid * link.weight) for share, of_frame, _ in frames for link in of_frame
+    ]
 
-    def project(x: Tensor) -> Tensor:
-        total = sum(s * a.transport(x, a.flow, a.weight) for s, a in zip(shares, alignments, strict=True))
-        return is_valid * total
+    def project(references: Tensor) -> Tensor:
+        return sum(link.look_up(references) for link in system)[0]
 
     def back_project(picture: Tensor) -> Tensor:
-        total = chroma.new_zeros(3, *chroma.shape[1:])
-        for share, (used, flow, weight) in zip(shares, alignments, strict=True):
-            total[used] += warp_adjoint(share * is_valid * weight * picture, flow)
+        total = torch.zeros_like(initial)
+        for link in system:
+            total[link.reference] += link.adjoint(picture)
         return total
 
-    expected = [a(chroma[references], own) for a, own in zip(alignments, chroma, strict=True)]
-    occluded = mean_over_exposure(torch.stack([1 - a.weight.sum(0) for a in alignments]).unsqueeze(0))[0]
+    expected = sum(share * mix(of_frame, initial, own) for share, of_frame, own in frames)
+    occluded = sum(share * (1 - visibility(of_frame)) for share, of_frame, _ in frames)
     variance = VARIANCE * (1 + OCCLUDED * occluded)
-    residual = is_valid * (chroma_of(blur.unsqueeze(0))[0] - mean_over_exposure(torch.stack(expected).unsqueeze(0))[0])
-    correction, direction, power = torch.zeros_like(chroma[:3]), residual, residual.square().sum()
-    for _ in range(iterations):
+    residual = is_valid * (blur - expected)
+    correction, direction, power = torch.zeros_like(initial), residual, residual.square().sum()
+    for _ in range(iterations):  # conjugate gradients
         spread = prior(back_project(direction))
         image = project(spread) + variance * direction
         step = power / (direction * image).sum().clamp(min=TINY)
@@ -152,56 +182,55 @@ def solve(
     return correction
 
 
-def warp_adjoint(warped: Tensor, flow: Tensor) -> Tensor:
-    """Apply the adjoint of the bilinear warp by grid_sample along flow [K,2,h,w] to [K,C,h,w]."""
-    picture = torch.empty_like(warped)  # only its shape matters
-    gradient = torch.ops.aten.grid_sampler_2d_backward(
-        warped.contiguous(), picture, _positions(flow), 0, 1, False, (True, False)
-    )
-    return gradient[0]
-
-
 def guided_filter(guide: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the guided filter along the edges of guides [K,1,h,w], as a function of [K,C,h,w]; it is self-adjoint.
 
     Source: He et al., "Guided image filtering", ECCV 2010.
     """
-
-    box = partial(F.avg_pool2d, kernel_size=WINDOW, stride=1, padding=WINDOW // 2)
-    mean_guide, mean_square = (box(x, count_include_pad=False) for x in (guide, guide.square()))
+    inside = _window_means(torch.ones_like(guide))
+    mean_guide, mean_square = (_window_means(x) / inside for x in (guide, guide.square()))
     variance = mean_square - mean_guide.square()
 
     def smooth(x: Tensor) -> Tensor:
-        mean = box(x)
-        slope = (box(guide * x) - mean_guide * mean) / (variance + EDGE)
-        return box(slope) * guide + box(mean - slope * mean_guide)
+        mean = _window_means(x)
+        slope = (_window_means(guide * x) - mean_guide * mean) / (variance + EDGE)
+        return _window_means(slope) * guide + _window_means(mean - slope * mean_guide)
 
     return smooth
 
 
-def _recolour(frame: Tensor, alignment: Alignment, chroma: Tensor) -> Tensor:
-    return with_chroma(frame, alignment(chroma, chroma_of(frame.unsqueeze(0))[0]))
+def _window_means(x: Tensor) -> Tensor:
+    """Average [...,h,w] over windows, zero beyond the edges; several times as fast as F.avg_pool2d on a CPU."""
+    reach = WINDOW // 2
+    x = F.pad(x, (reach, reach, reach, reach))
+    for axis in (-2, -1):
+        length = x.shape[axis] - 2 * reach
+        x = sum(x.narrow(axis, first, length) for first in range(WINDOW))
+    return x / WINDOW**2
 
 
 def _half_luminance(frame: Tensor) -> Tensor:
     return F.avg_pool2d(gray(frame), 2)[0]
 
 
-def _flow_and_weight(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the flow from one luminance [h,w] to another, [2,h,w], and its forward-backward consistency [h,w]."""
-    pair = [x.float().cpu().numpy() for x in (before, after)]
+def _positions_and_weight(frame: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute where the pixels of one luminance [h,w] lie in another, [1,h,w,2], and the weight of that, [1,1,h,w].
+
+    The weight is the consistency of forward and backward flow.
+    """
+    pair = [x.float().cpu().numpy() for x in (frame, reference)]
     forward, backward = (
-        torch.from_numpy(fine_flow(a, b, refinements=1)).to(before).movedim(2, 0) for a, b in (pair, pair[::-1])
+        torch.from_numpy(fine_flow(a, b, refinements=1)).to(frame).unsqueeze(0) for a, b in (pair, pair[::-1])
     )
-    height, width = before.shape
-    scale = forward.new_tensor((2 / width, 2 / height)).view(2, 1, 1)
-    positions = _positions(forward.unsqueeze(0) * scale)
-    returned = F.grid_sample(backward.unsqueeze(0), positions, padding_mode="border", align_corners=False)[0]
-    distance = (forward + returned).square().sum(0)
-    return forward * scale, torch.exp(-distance / CONSISTENT**2) * (positions[0].abs() <= 1).all(-1)
+    height, width = frame.shape
+    positions = _grid(height, width, like=frame) + forward * forward.new_tensor((2 / width, 2 / height))
+    returned = F.grid_sample(backward.movedim(-1, 1), positions, padding_mode="border", align_corners=False)
+    distance = (forward.movedim(-1, 1) + returned).square().sum(1, keepdim=True)
+    is_inside = (positions.abs() <= 1).all(-1).unsqueeze(1)
+    return positions, torch.exp(-distance / CONSISTENT**2) * is_inside
 
 
-def _positions(flow: Tensor) -> Tensor:
-    """Return where flow [K,2,h,w] points, [K,h,w,2]: from -1 at the left and upper to 1 at the right and lower edge."""
-    still = torch.eye(2, 3, dtype=flow.dtype, device=flow.device).expand(len(flow), 2, 3)
-    return F.affine_grid(still, [len(flow), 1, *flow.shape[-2:]], align_corners=False) + flow.movedim(1, -1)
+def _grid(height: int, width: int, *, like: Tensor) -> Tensor:
+    """Return the position of every pixel, [1,h,w,2], as F.grid_sample counts."""
+    still = torch.eye(2, 3, dtype=like.dtype, device=like.device).unsqueeze(0)
+    return F.affine_grid(still, [1, 1, height, width], align_corners=False)
