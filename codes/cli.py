@@ -170,6 +170,12 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
         sys.exit(130)
 
 
+def only(name: str, *values: str) -> Callable[[Any], str]:
+    """Return a function that says of an option why it is not used unless another one has one of these values."""
+    accepted = ", ".join(values)
+    return lambda o: "" if getattr(o, name) in values else f"by --{name} {getattr(o, name)}, only by {accepted}"
+
+
 def check_range(options: Any, names: str | tuple[str, ...], least: float, most: float = math.inf) -> None:
     """Check that every value of the named options is finite and lies within least..most.
 

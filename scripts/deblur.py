@@ -11,32 +11,29 @@ different scenes, nothing is written.
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import MISSING, dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
+from codes import cli
 from codes.cli import check_range, check_used, option, program
 from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
+from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import begin, check_output, is_complete, output_of, record_of, write_frames
 from codes.restoration.pairs import find_pairs
 from codes.restoration.preparation import Recording, describe, prepare
 from codes.restoration.refinement import ITERATIONS
-from codes.restoration.restorers import AVERAGING, METHODS, has_consistency, restorer, weights_of
+from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, has_consistency, restorer, weights_of
 from codes.restoration.video import check_video
 
-
-def only(*methods: str) -> Callable[["Options"], str]:
-    """Return a function that says of an option why other methods than these do not use it."""
-    return lambda o: "" if o.method in methods else f"by --method {o.method}, only by {', '.join(methods)}"
-
-
+only = partial(cli.only, "method")
 LDN, TEACHER, NETWORKS = only("ldn"), only("teacher"), only("ldn", "teacher")
 ROWS, BITS, ALIGN, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("resize", "crop"), ("", *SPIKE_INPUTS)
 DEBLUR, BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("deblur_path", "bsn_path", "sr_path"))
@@ -68,6 +65,8 @@ class Options:
                               renamed=FORMER_VALUES["spike_input"], unused=only("ldn", "teacher", "sdm"))  # fmt: skip
     consistency: str = option("", "picture: add the data-consistency residual [as the weights say]",
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
+    colour: str = option("motion", "corrected along motion, or smeared as in the picture",
+                         choices=("motion", "picture"), unused=only(*COLOURED))  # fmt: skip
     iterations: int = option(0, f"of the refinement [{ITERATIONS} where spikes are few, else 1]",
                              aliases=("looks",), unused=LDN)  # fmt: skip
     center_weight: float = option(0.0, "for the teacher: weight of measured intensity beside BSN's", unused=TEACHER)
@@ -97,6 +96,9 @@ def main(o: Options) -> None:
         spike_deblur_len=o.spike_deblur_len, short=o.bsn_len, spike_input=o.spike_input, consistency=o.consistency,
         iterations=o.iterations, center_weight=o.center_weight, tile=o.tile, is_compiled=o.compile,
     )  # fmt: skip
+    window, _ = window_and_reach(o.method, short=o.bsn_len, spike_deblur_len=o.spike_deblur_len)
+    if has_colour := o.method in COLOURED and o.colour == "motion":
+        restore = with_colour_along_motion(restore, window)
     is_consistent = has_consistency(o.method, deblur_path=o.deblur_path, consistency=o.consistency)
     complete = set()
     for name, pair in pairs.items():  # all are checked before any is written
@@ -109,7 +111,7 @@ def main(o: Options) -> None:
             continue
         recording = prepared(o, picture, spikes)
         made_with = record(o, recording, picture, spikes)
-        describe(recording, picture, spikes, has_consistency=is_consistent)
+        describe(recording, picture, spikes, has_consistency=is_consistent, has_colour=has_colour)
         begin(outputs[name], outputs[name].frames(recording.times), made_with)
         with distributed.autocast(device, o.precision):
             write_frames(
@@ -143,8 +145,8 @@ def prepared(o: Options, picture: Path, spikes: Path) -> Recording:
 
 def record(o: Options, recording: Recording, picture: Path, spikes: Path) -> dict[str, object]:
     """Return what the frames of a pair depend on."""
-    named = ("method", "compare", "align", "orientation", "repair", "gamma", "spike_input", "consistency", "iterations",
-             "center_weight", "bsn_len", "spike_deblur_len", "precision")  # fmt: skip
+    named = ("method", "compare", "align", "orientation", "repair", "gamma", "spike_input", "consistency", "colour",
+             "iterations", "center_weight", "bsn_len", "spike_deblur_len", "precision")  # fmt: skip
     weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path)
     files = {"picture": picture, "spike file": spikes} | {f"--{flag}": path for flag, path in weights.items()}
     return record_of({f"--{name}": getattr(o, name) for name in named}, recording, files)

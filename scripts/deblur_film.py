@@ -28,13 +28,14 @@ from codes.engine import distributed
 from codes.errors import InputError
 from codes.files import replacing
 from codes.reporting.film_page import html_film, strip_and_slice
+from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.film import film
 from codes.restoration.film_recording import FilmRecording, Pictures
 from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import Output, begin, check_output, check_record, is_whole
 from codes.restoration.preparation import Recording, describe, prepare
 from codes.restoration.recording import find_reading
-from codes.restoration.restorers import METHODS, SHORT, has_consistency, restorer, weights_of
+from codes.restoration.restorers import COLOURED, METHODS, SHORT, has_consistency, restorer, weights_of
 from codes.restoration.video import check_video, write_video
 from codes.simulation.footage import Footage
 
@@ -143,6 +144,8 @@ def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
         o.method, device=device, deblur_path=o.deblur_path, bsn_path="", sr_path="", spike_deblur_len=SPIKE_DEBLUR_LEN,
         short=SHORT, spike_input="", consistency="", iterations=0, center_weight=0.0, tile=o.tile, is_compiled=False,
     )  # fmt: skip
+    if o.method in COLOURED:
+        restore = with_colour_along_motion(restore, window)
     return FilmRecording(
         pictures, prepare=prepared, restore=restore, clock=o.clock, total=reading.frames,
         step=o.spike_rate / o.fps_out, window=window, reach=reach, device=device,
@@ -166,7 +169,8 @@ def describe_film(o: Options, recording: FilmRecording) -> None:
     print(f"{o.film}: pictures {first + 1} to {first + count} lie in the stream")
     pair = recording.prepared(0, [recording.plan.starts[0]], is_first=True)
     is_consistent = has_consistency(o.method, deblur_path=o.deblur_path, consistency="")
-    describe(pair, recording.picture(0), Path(o.spikes), has_consistency=is_consistent)
+    has_colour = o.method in COLOURED
+    describe(pair, recording.picture(0), Path(o.spikes), has_consistency=is_consistent, has_colour=has_colour)
 
 
 def write_pictures(o: Options, recording: FilmRecording, paths: dict[int, Path]) -> None:

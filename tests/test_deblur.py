@@ -39,6 +39,7 @@ USED_BY = {
     **dict.fromkeys(("deblur_path", "consistency", "iterations", "spike_deblur_len", "compile"), ("ldn",)),
     **dict.fromkeys(("bsn_path", "sr_path", "center_weight"), ("teacher",)),
     **dict.fromkeys(("tile", "precision"), ("ldn", "teacher")),
+    "colour": ("ldn", "mfsr", "teacher", "sdm"),
     "spike_input": ("ldn", "teacher", "sdm"),
     "bsn_len": ("ldn", "teacher", "sdm", "tfp"),
 }
@@ -63,8 +64,8 @@ def replace(o: Options, **change) -> Options:
     new = dataclasses.replace(o, **change)
     if "times" in change and "frames" not in change:
         new = dataclasses.replace(new, frames=Options.frames)
-    left_out = [flag for flag in ("spike_input", *NETS) if new.method not in USED_BY[flag]]
-    return dataclasses.replace(new, **dict.fromkeys(left_out, ""))
+    left_out = [flag for flag in ("spike_input", "colour", *NETS) if new.method not in USED_BY[flag]]
+    return dataclasses.replace(new, **{flag: getattr(Options, flag) for flag in left_out})
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +84,7 @@ def o(tmp_path, filmed) -> Options:
         out=str(tmp_path / "out"),
         method="sdm",
         spike_input="counts",
+        colour="picture",
         frames=3,
         device="cpu",
     )
@@ -574,6 +576,7 @@ def test_a_flag_that_a_method_does_not_use_is_refused_by_name(method, flag):
         return
     default = getattr(Options, flag)
     value = {"consistency": "picture", "spike_input": "counts", "tile": 16, "precision": "bf16", "compile": True}
+    value["colour"] = "picture"
     given = value.get(flag, "file.pth" if default == "" else 1.0 if isinstance(default, float) else 3)
     o = Options(picture="missing.png", spikes="missing.dat", method=method, **{flag: given})
     if method in USED_BY[flag]:
@@ -673,6 +676,30 @@ def test_force_names_the_frames_that_stay(o, capsys):
     capsys.readouterr()
     main(replace(o, force=True, times=(68,)))
     assert re.search(r"2 frames of another run stay in .*out: 020\.png, 116\.png\n", capsys.readouterr().out)
+
+
+def test_colours_are_corrected_along_motion_at_any_time(o):
+    """One frame alone is that of a whole exposure, and a time between these is next to its neighbours."""
+    o = replace(o, spike_input="isi", colour="motion")
+    main(replace(o, frames=13))
+    main(replace(o, times=(68, 70), out=f"{o.out}_2"))
+    main(replace(o, times=(70,), out=f"{o.out}_3", colour="picture"))
+    whole, alone = (read_image(Path(folder, "068.png")) for folder in (o.out, f"{o.out}_2"))
+    between, uncorrected = (read_image(Path(f"{o.out}_{n}", "070.png")) for n in (2, 3))
+    np.testing.assert_array_equal(alone, whole)
+    chroma = [x - x @ np.float64([[0.11], [0.59], [0.30]]) for x in (between, uncorrected, whole)]
+    assert psnr(chroma[0], chroma[2]) > psnr(chroma[1], chroma[2]) + 1
+
+
+def test_colours_are_those_of_the_picture_where_the_stream_has_no_margins(o, filmed, capsys):
+    write_spikes(o.spikes, filmed[1][20:117])
+    o = replace(o, exposure=(0, 97), times=(48,))
+    main(o)
+    main(replace(o, colour="motion", out=f"{o.out}_2"))
+    assert "  WITHOUT COLOUR CORRECTION" in capsys.readouterr().out
+    np.testing.assert_array_equal(*(read_image(Path(folder, "048.png")) for folder in (o.out, f"{o.out}_2")))
+    main(replace(o, method="mfsr", colour="motion", out=f"{o.out}_3"))  # which needs no spike frames around a time
+    assert "WITHOUT" not in capsys.readouterr().out
 
 
 def test_data_consistency_is_refused_where_the_stream_has_no_margins(o, weights, filmed):

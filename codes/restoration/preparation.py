@@ -173,10 +173,11 @@ def check_times(times: Iterable[int], *, window: int, total: int) -> None:
             )
 
 
-def describe(recording: Recording, picture: Path, spikes: Path, *, has_consistency: bool) -> None:
+def describe(recording: Recording, picture: Path, spikes: Path, *, has_consistency: bool, has_colour: bool) -> None:
     """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
 
-    has_consistency: whether the method adds the data-consistency residual where the stream allows it.
+    has_consistency: whether the method adds the data-consistency residual where the stream allows it; has_colour:
+    whether it corrects colours along motion there.
     """
     correlation, (x, y) = recording.aligned
     verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
@@ -200,11 +201,12 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, has_consisten
         print(f"  {full:.0%} of the picture is saturated: its moving edges get rims")
     if recording.is_shortened:
         print(f"  from {recording.times[0]} to {recording.times[-1]}: no window fits nearer to the ends of the stream")
-    if has_consistency and recording.is_cut:
-        print(
-            "  WITHOUT DATA CONSISTENCY, which the weights were trained for: no window fits around the first and the "
-            "last frame of the exposure; record a longer stream"
-        )
+    if recording.is_cut and (has_consistency or has_colour):
+        print("  no window fits around the first and the last frame of the exposure; record a longer stream")
+    if recording.is_cut and has_consistency:
+        print("  WITHOUT DATA CONSISTENCY, which the weights were trained for")
+    if recording.is_cut and has_colour:
+        print("  WITHOUT COLOUR CORRECTION along motion: colours are those of the blurry picture")
 
 
 def describe_response(recording: Recording) -> None:

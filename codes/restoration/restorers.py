@@ -16,6 +16,7 @@ from codes.restoration.reconstruction import Student
 
 METHODS = ("ldn", "mfsr", "teacher", "sdm", "tfi", "tfp")
 AVERAGING = ("ldn", "teacher", "sdm", "tfp")  # methods that average `short` spike frames
+COLOURED = ("ldn", "mfsr", "teacher", "sdm")  # methods that restore colours
 WEIGHTS = {"ldn": ("deblur_path",), "teacher": ("bsn_path", "sr_path")}  # flags that name weights, by method
 SHORT = 9  # spike frames averaged by default
 
