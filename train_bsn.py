@@ -3,7 +3,7 @@
     python train_bsn.py --base_folder GOPRO/ --bsn_len 9 --data_type GOPRO
     python train_bsn.py --test_mode --bsn_path model/BSN_1000.pth --data_type GOPRO
 
-Fed: the TFP of 9 spike frames at five instants of each sample, an optimiser step for each.
+Fed: the TFP of 9 spike frames at five target times of each sample, an optimiser step for each.
 Loss: the distance of the output to its own input, which it cannot see (blind spot).
 """
 
@@ -28,7 +28,7 @@ class Options(stage.StageOptions):
     bsn_path: str = option("", "weights of BSN: to evaluate with --test_mode, else to start from (fine-tuning)")
     lr: float = stage.training_option(3e-4, "learning rate of Adam, falling to 0 along a cosine")
     epochs: int = stage.training_option(1001, "length of the run")
-    blur_step: int = stage.training_option(24, "spike frames between the instants of a sample")
+    blur_step: int = stage.training_option(24, "spike frames between the target times of a sample")
 
 
 def main(o: Options) -> Rows:
@@ -38,9 +38,9 @@ def main(o: Options) -> Rows:
     net = stage.starting_network(o, BSN(kaiming=not stage.as_reference(o)), "--bsn_path", run)
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
-        light = estimate_intensity(batch.spikes, recipe["spike_input"])
+        intensity = estimate_intensity(batch.spikes, recipe["spike_input"])
         for center in exposure.centers(o.blur_step):
-            noisy = tfp(light, center, o.bsn_len)
+            noisy = tfp(intensity, center, o.bsn_len)
             clean = net(noisy)
             yield {"self": mse(clean.clamp(0, 1) if stage.as_reference(o) else clean, noisy)}
 

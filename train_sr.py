@@ -42,8 +42,8 @@ class Options(stage.StageOptions):
     sr_path: str = option("", "weights of EDSR: to evaluate with --test_mode, else to start from (fine-tuning)")
 
 
-def nearest(light: Tensor) -> Tensor:
-    return F.interpolate(light, scale_factor=UPSCALE, mode="nearest")
+def nearest(intensity: Tensor) -> Tensor:
+    return F.interpolate(intensity, scale_factor=UPSCALE, mode="nearest")
 
 
 def main(o: Options) -> Rows:
@@ -60,12 +60,12 @@ def main(o: Options) -> Rows:
         yield {"sr": mse(fine.clamp(0, 1) if stage.as_reference(o) else fine, gray(batch.blur))}
 
     def compare(net: nn.Module, batch: Batch) -> dict[str, Pair]:
-        light = estimate_intensity(batch.spikes, recipe["spike_input"])
-        long = tfp(light, exposure.center, exposure.length)
+        intensity = estimate_intensity(batch.spikes, recipe["spike_input"])
+        long = tfp(intensity, exposure.center, exposure.length)
         blur = gray(batch.blur)
         pairs = {f"TFP_{exposure.length} nearest": Pair(nearest(long), blur), "SR against blur": Pair(net(long), blur)}
         if bsn:
-            short = tfp(light, exposure.center, o.bsn_len)
+            short = tfp(intensity, exposure.center, o.bsn_len)
             clean = bsn(short).clamp(0, 1)
             sharp = None if batch.sharp is None else gray(batch.sharp)
             outputs = {f"TFP_{o.bsn_len} nearest": nearest(short), "BSN nearest": nearest(clean), "BSN SR": net(clean)}

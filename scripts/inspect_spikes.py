@@ -29,12 +29,12 @@ BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than me
 class Options:
     files: tuple[str, ...] = option(MISSING, "spike files: .dat, .npz, .npy", positional=True)
     picture: str = option("", "picture of the same scene, sharp or blurry, for one file")
-    instant: int = option(-1, "spike frame of the picture's middle; -1: the middle of the file")
+    time: int = option(-1, "spike frame of the picture's middle; -1: the middle of the file", aliases=("instant",))
     output: str = option(".", "folder for FOLDER_NAME_inspected.png")
 
 
 def main(o: Options) -> None:
-    check_range(o, "instant", -1)
+    check_range(o, "time", -1)
     if o.picture and len(o.files) > 1:
         raise InputError(f"--picture {o.picture}: belongs to one file, {len(o.files)} were given")
     picture = read_image(o.picture) if o.picture else None
@@ -46,9 +46,9 @@ def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
     """Print how a file is to be read and what is wrong with it, and draw its page."""
     readings = guess(file, picture=picture)
     best = readings[0]
-    if o.instant >= best.frames:
-        raise InputError(f"--instant {o.instant}: {file} has the spike frames 0..{best.frames - 1}")
-    time = best.frames // 2 if o.instant < 0 else o.instant
+    if o.time >= best.frames:
+        raise InputError(f"--time {o.time}: {file} has the spike frames 0..{best.frames - 1}")
+    time = best.frames // 2 if o.time < 0 else o.time
     print(file)
     for reading in readings[:3]:
         print(f"  {reading.confidence:6.1%}  {reading}")

@@ -37,8 +37,8 @@ def make_data(folder: Path, train: int = 3, test: int = 2, height: int = 32, wid
                 frame = still.copy()
                 frame[8:24, t // 4 : t // 4 + 12] = 250
                 frames.append(frame)
-            light = np.stack([sense(frame) for frame in frames])
-            spikes = integrate(light, first=rng.random(light.shape[1:], np.float32))
+            intensity = np.stack([sense(frame) for frame in frames])
+            spikes = integrate(intensity, first=rng.random(intensity.shape[1:], np.float32))
             name = f"scene/{sample:06d}"
             write_spikes(folder / split / "spike_data" / f"{name}.dat", spikes)
             write_image(

@@ -1,4 +1,4 @@
-"""TFI says what a slow walk along each pixel's spikes says, and the light itself where that is constant."""
+"""TFI says what a slow walk along each pixel's spikes says, and the intensity itself where that is constant."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from codes.physics.baselines import tfi
 
 
 def slow(train: list[int], center: int) -> float:
-    """Find the light of one pixel, by its list of spikes."""
+    """Find the intensity of one pixel, by its list of spikes."""
     places = [t for t, fired in enumerate(train) if fired]
     before, after = [t for t in places if t <= center], [t for t in places if t > center]
     if not places:
@@ -46,5 +46,5 @@ def test_pictures_of_a_batch_are_apart_and_any_type_of_spike_is_taken():
 
 @pytest.mark.parametrize("center", [-1, 10])
 def test_an_instant_outside_the_stream_is_refused(center):
-    with pytest.raises(ValueError, match=r"instant -?\d+ is outside the stream, which has frames 0\.\.9"):
+    with pytest.raises(ValueError, match=r"time -?\d+ is outside the stream, which has frames 0\.\.9"):
         tfi(torch.zeros(1, 10, 2, 2), center)

@@ -36,8 +36,8 @@ def recording(tmp_path_factory):
     x, y = np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32))
     moved = [cv2.remap(texture, x + WIDTH + np.float32(time / 4), y, cv2.INTER_CUBIC) for time in range(TOTAL)]
     frames = np.rint(255 * np.stack(moved).clip(0, 1)).astype(np.uint8)
-    light = np.stack([sense(frame) for frame in frames])
-    write_spikes(folder / "spikes.dat", integrate(light, first=rng.random(light.shape[1:], np.float32)))
+    intensity = np.stack([sense(frame) for frame in frames])
+    write_spikes(folder / "spikes.dat", integrate(intensity, first=rng.random(intensity.shape[1:], np.float32)))
     for number, start in enumerate(STARTS):
         blurry = frames[start : start + LENGTH].mean(0).round().astype(np.uint8)
         write_image(folder / f"film/{number + 9}.png", blurry)  # 9, 10: in the order of their numbers

@@ -19,7 +19,7 @@ from scripts.make_demo import Options, main
 
 SMALL = Options(train=2, test=1, size=64)
 SCENES = [("train", "astronaut-000"), ("train", "motorcycle_left-001"), ("test", "chelsea-000")]
-INSTANTS = (20, 36, 52, 68, 84, 100, 116)
+TIMES = (20, 36, 52, 68, 84, 100, 116)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_layout_is_the_published_one_with_the_sequence_beside(demo):
     for split, scene in SCENES:
         wanted |= {f"{split}/{kind}/{scene}/000019.png" for kind in ("blur_data", "sharp_data")}
         wanted |= {f"{split}/spike_data/{scene}/000019.dat"}
-    wanted |= {f"test/sharp_sequence/chelsea-000/000019/{instant:03d}.png" for instant in INSTANTS}
+    wanted |= {f"test/sharp_sequence/chelsea-000/000019/{at:03d}.png" for at in TIMES}
     assert set(contents(demo)) == wanted
     for name in wanted - {"demo.json"}:
         if name.endswith(".png"):
@@ -64,7 +64,7 @@ def test_other_seed_other_bytes(demo, tmp_path):
 def test_sequence_of_the_training_scenes_on_request(tmp_path):
     main(replace(SMALL, train=1, test=0, sequence=True, output=str(tmp_path / "set")))
     truths = sorted((tmp_path / "set/train/sharp_sequence/astronaut-000/000019").iterdir())
-    assert [path.name for path in truths] == [f"{instant:03d}.png" for instant in INSTANTS]
+    assert [path.name for path in truths] == [f"{at:03d}.png" for at in TIMES]
 
 
 def test_photographs_are_in_the_package_and_of_one_split_only():
@@ -95,9 +95,9 @@ def test_pictures_are_the_rendered_instants_and_their_mean(demo, index):
     )
     np.testing.assert_array_equal(read_image(demo / split / "sharp_data" / scene / "000019.png"), frames[68])
     if split == "test":
-        for instant in INSTANTS:
-            truth = read_image(demo / "test/sharp_sequence" / scene / f"000019/{instant:03d}.png")
-            np.testing.assert_array_equal(truth, frames[instant])
+        for at in TIMES:
+            truth = read_image(demo / "test/sharp_sequence" / scene / f"000019/{at:03d}.png")
+            np.testing.assert_array_equal(truth, frames[at])
 
 
 def test_middle_of_the_sequence_is_the_sharp_truth(demo):
@@ -108,18 +108,18 @@ def test_middle_of_the_sequence_is_the_sharp_truth(demo):
 @pytest.mark.parametrize("split, scene", SCENES)
 def test_spikes_show_what_the_blurry_picture_shows(demo, split, scene):
     """The mean of the exposure's spikes is the gray blurry picture, up to phase (1/97) and noise."""
-    light = sense(read_image(demo / split / "blur_data" / scene / "000019.png"))
+    intensity = sense(read_image(demo / split / "blur_data" / scene / "000019.png"))
     tfp = read_spikes(demo / split / "spike_data" / scene / "000019.dat", 16, 16)[20:117].mean(0)
-    assert np.corrcoef(light.ravel(), tfp.ravel())[0, 1] > 0.9
-    # An or-ed false spike counts only where there was none.
-    np.testing.assert_allclose(tfp.mean(), light.mean() * 1.98543 / 2 * (1 - 1 / 140) + 1 / 140, atol=0.01)
+    assert np.corrcoef(intensity.ravel(), tfp.ravel())[0, 1] > 0.9
+    # A noise spike counts only where there was none.
+    np.testing.assert_allclose(tfp.mean(), intensity.mean() * 1.98543 / 2 * (1 - 1 / 140) + 1 / 140, atol=0.01)
 
 
 def test_threshold_divides_the_rate_and_noise_can_be_left_out(tmp_path):
     main(replace(SMALL, train=0, threshold=(4.0,), noise=False, output=str(tmp_path / "dark")))
-    light = sense(read_image(tmp_path / "dark/test/blur_data/chelsea-000/000019.png"))
+    intensity = sense(read_image(tmp_path / "dark/test/blur_data/chelsea-000/000019.png"))
     tfp = read_spikes(tmp_path / "dark/test/spike_data/chelsea-000/000019.dat", 16, 16)[20:117].mean(0)
-    np.testing.assert_allclose(tfp, light * 1.98543 / 2 / 4, atol=1.1 / 97 + 0.004)
+    np.testing.assert_allclose(tfp, intensity * 1.98543 / 2 / 4, atol=1.1 / 97 + 0.004)
 
 
 def test_a_whole_pixel_of_motion_is_a_whole_pixel_in_the_picture():

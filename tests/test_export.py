@@ -26,9 +26,9 @@ def exported(tmp_path_factory):
     return folder
 
 
-def expected(instants: int, height: int, width: int, folder) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def expected(times: int, height: int, width: int, folder) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     torch.manual_seed(height)
-    blur, spikes = torch.rand(1, 3, 4 * height, 4 * width), torch.randint(2, (instants, 21, height, width)).float()
+    blur, spikes = torch.rand(1, 3, 4 * height, 4 * width), torch.randint(2, (times, 21, height, width)).float()
     net = LDN()
     net.load_state_dict(torch.load(folder / "LDN.pth", weights_only=True))
     with torch.inference_mode():

@@ -215,7 +215,7 @@ FLAGS = {
     "scripts.inspect_spikes": {
         "files": USED,
         "picture": refused("a.dat a.dat --picture a.png", "--picture a.png: belongs to one file"),
-        "instant": USED,
+        "time": USED,
         "output": USED,
     },
     "scripts.dev.kill_test": {
@@ -250,6 +250,11 @@ FLAGS = {
         "sr_path": refused("--only recipe --resimulated set --sr_path sr.pth", "--sr_path: none of the rows"),
         "seeds": refused("--seeds 0", "--seeds 0: 1 or more"),
         "only": refused("--only nothing", "--only nothing: no row begins so"),
+    },
+    "scripts.dev.draw_examples": {
+        **dict.fromkeys(("figure", "pictures", "output", "deblur_path"), USED),
+        "published_path": refused("deblur a.png --published_path p.pth", "--published_path: not used by deblur"),
+        "side": refused("deblur a.png --side 0", "--side 0"),
     },
     "scripts.dev.draw_overview": dict.fromkeys(("sample", "output", "deblur_path"), USED),
     "scripts.dev.benchmarks.data": {

@@ -30,7 +30,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
 def record(height: int, width: int, frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Spikes [T,h,w] of a scene that shifts by a pixel over the recording, and its picture in the middle of it."""
     scene = picture(height, width + 8, seed)
-    light = [
+    intensity = [
         cv2.getRectSubPix(
             scene[..., 0].astype(np.float32) / 255,
             (width, height),
@@ -39,7 +39,7 @@ def record(height: int, width: int, frames: int, seed: int = 0) -> tuple[np.ndar
         for t in range(frames)
     ]
     first = np.random.default_rng(seed).random((height, width), np.float32)
-    return integrate(np.stack(light), first=first), scene[:, 3 : width + 3]
+    return integrate(np.stack(intensity), first=first), scene[:, 3 : width + 3]
 
 
 def write(path, spikes, *, flip=True, low_bit_first=True):
@@ -167,8 +167,8 @@ def test_the_script_names_orientation_time_and_frames_that_do_not_exist(tmp_path
     assert "the spikes show the picture mirrored left-right (correlation 0.9" in told
     assert "--orientation mirrored" in told
     for wrong in (137, -2):
-        with pytest.raises(InputError, match=f"--instant {wrong}: "):
-            main(replace(options, instant=wrong))
+        with pytest.raises(InputError, match=f"--time {wrong}: "):
+            main(replace(options, time=wrong))
 
 
 @pytest.mark.parametrize("name", ["all spikes", "no spikes", "frames by turns"])

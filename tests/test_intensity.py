@@ -1,4 +1,4 @@
-"""Rates say what a slow walk along each pixel's spikes says; false spikes go, true ones stay."""
+"""ISI intensity is that of a slow loop over each pixel's spikes; noise spikes are removed, signal spikes stay."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from codes.simulation.camera import add_noise, integrate
 
 
 def slow(train: list[int]) -> list[float]:
-    """Find the rate of one pixel at every tick, by its list of spikes."""
+    """Find the intensity of one pixel in every spike frame, by its list of spikes."""
     places, total = [t for t, fired in enumerate(train) if fired], len(train)
     if not places:
         return [1 / (2 * total)] * total
@@ -59,28 +59,28 @@ def test_a_spike_inside_a_regular_train_is_found_false_and_no_other(interval):
 
 
 def test_light_that_doubles_keeps_its_spikes():
-    light = np.concatenate((np.full(70, 0.1), np.full(67, 0.2))).astype(np.float32).reshape(-1, 1, 1)
-    spikes = torch.from_numpy(integrate(light, first=np.full((1, 1), 0.3, np.float32)))[None]
+    intensities = np.concatenate((np.full(70, 0.1), np.full(67, 0.2))).astype(np.float32).reshape(-1, 1, 1)
+    spikes = torch.from_numpy(integrate(intensities, first=np.full((1, 1), 0.3, np.float32)))[None]
     assert torch.equal(remove_noise_spikes(spikes), spikes)
 
 
 @pytest.mark.parametrize("threshold, gain", [(1.0, 2.0), (4.0, 6.0)])
 def test_rates_know_the_light_better_than_counts_do(threshold, gain):
     rng = np.random.default_rng(0)
-    light = np.broadcast_to(rng.uniform(0.05, 0.95, (40, 40)), (137, 40, 40)).astype(np.float32)
-    spikes = add_noise(integrate(light, threshold=threshold, first=rng.random((40, 40), np.float32)), rng)
+    intensities = np.broadcast_to(rng.uniform(0.05, 0.95, (40, 40)), (137, 40, 40)).astype(np.float32)
+    spikes = add_noise(integrate(intensities, threshold=threshold, first=rng.random((40, 40), np.float32)), rng)
     error = {}
     for name in ("counts", "isi"):
         seen = estimate_intensity(torch.from_numpy(spikes)[None], name)[0, 64:73].float().mean(0) * threshold
-        error[name] = 10 * np.log10(np.mean((seen.numpy() - light[0]) ** 2))
+        error[name] = 10 * np.log10(np.mean((seen.numpy() - intensities[0]) ** 2))
     assert error["counts"] - error["isi"] > gain  # dB
 
 
 @pytest.mark.parametrize("threshold, found, lost", [(1.0, 0.15, 0.002), (4.0, 0.5, 0.02)])
 def test_false_spikes_are_found_and_true_ones_kept_where_light_moves(threshold, found, lost):
     rng = np.random.default_rng(0)
-    tick, row, column = np.ogrid[:137, :40, :64]
-    wave = 0.5 + rng.uniform(0.1, 0.5, (1, 40, 1)) * np.sin(2 * np.pi * (column + 0.5 * tick) / 32) + 0 * row
+    time, row, column = np.ogrid[:137, :40, :64]
+    wave = 0.5 + rng.uniform(0.1, 0.5, (1, 40, 1)) * np.sin(2 * np.pi * (column + 0.5 * time) / 32) + 0 * row
     fired = integrate(wave.clip(0.02).astype(np.float32), threshold=threshold, first=rng.random((40, 64), np.float32))
     noisy = add_noise(fired, rng)
     kept = remove_noise_spikes(torch.from_numpy(noisy)[None])[0].numpy() > 0
@@ -103,21 +103,21 @@ def test_many_rows_at_once_and_some_at_a_time_are_the_same(monkeypatch):
 
 def test_the_fused_pictures_of_an_exposure_are_divided_by_their_own_mean():
     """So what their common errors are cancels; the mean of a long window would leave them in."""
-    rng, instants = np.random.default_rng(0), Exposure().evenly(8)
-    tick, row, column = np.ogrid[:137, :16, :24]
-    wave = (0.5 + 0.3 * np.sin(2 * np.pi * (column + 0.4 * tick + row) / 12)).astype(np.float32)
+    rng, times = np.random.default_rng(0), Exposure().evenly(8)
+    time, row, column = np.ogrid[:137, :16, :24]
+    wave = (0.5 + 0.3 * np.sin(2 * np.pi * (column + 0.4 * time + row) / 12)).astype(np.float32)
     spikes = torch.from_numpy(integrate(wave, first=rng.random((16, 24), np.float32)))[None]
-    ratios = ClosedFormTeacher().ratios(spikes, instants)
+    ratios = ClosedFormTeacher().ratios(spikes, times)
     assert (ratios[:, :-1] - 1).abs().max() > 0.2
     torch.testing.assert_close(ratios[:, :-1].mean(1), torch.ones(1, 1, 64, 96), atol=1e-4, rtol=0)
 
 
 def test_the_mean_of_what_is_restored_is_the_blurry_picture():
     torch.manual_seed(0)
-    light, blur = torch.rand(2, 137, 8, 8) * 0.4 + 0.3, torch.rand(2, 3, 32, 32) * 0.2 + 0.4
+    intensities, blur = torch.rand(2, 137, 8, 8) * 0.4 + 0.3, torch.rand(2, 3, 32, 32) * 0.2 + 0.4
     exposure = Exposure()
-    each = torch.stack([upsample_bicubic(light[:, tick : tick + 1]) for tick in range(20, 117)], 1)
-    ratios = intensity_ratios(each, upsample_bicubic(tfp(light, exposure.center, exposure.length)))
+    each = torch.stack([upsample_bicubic(intensities[:, time : time + 1]) for time in range(20, 117)], 1)
+    ratios = intensity_ratios(each, upsample_bicubic(tfp(intensities, exposure.center, exposure.length)))
     torch.testing.assert_close(ratios[:, :-1].mean(1), torch.ones(2, 1, 32, 32), atol=1e-5, rtol=0)
     restored = torch.stack([apply_ratios(blur, ratios[:, [i, -1]])[:, 0] for i in range(97)], 1)
     inside = ((restored > 0) & (restored < 1)).all(1)
@@ -127,10 +127,10 @@ def test_the_mean_of_what_is_restored_is_the_blurry_picture():
 
 def test_threshold_and_gain_cancel_in_what_ldn_is_given():
     torch.manual_seed(0)
-    light, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
+    intensities, blur = torch.rand(1, 137, 8, 8) + 0.1, torch.rand(1, 3, 32, 32)
     sizes = {"length": 21, "short": 9, "exposure": Exposure()}
     (_, windows, start), (_, others, other) = (
-        closed_form_input(blur, r, [44, 68], **sizes) for r in (light, light / 4)
+        closed_form_input(blur, r, [44, 68], **sizes) for r in (intensities, intensities / 4)
     )
     torch.testing.assert_close(windows, others)
     torch.testing.assert_close(start, other, atol=1e-5, rtol=1e-5)

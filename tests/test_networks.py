@@ -137,14 +137,14 @@ def test_channels_move_into_space_as_in_pytorch():
 
 
 def test_instants_of_a_picture_share_the_look_at_it():
-    """Two pictures with three instants each, at once and one by one."""
+    """Two pictures with three target times each, at once and one by one."""
     net, blur, spikes = filled(LDN()), torch.rand(2, 3, 48, 64), torch.randint(2, (2, 3, 21, 12, 16)).float()
     with torch.inference_mode():
         together = net(blur, spikes.flatten(0, 1)).unflatten(0, (2, 3))
         for picture in range(2):
-            for instant in range(3):
-                alone = net(blur[picture : picture + 1], spikes[picture : picture + 1, instant])
-                torch.testing.assert_close(together[picture, instant], alone[0], atol=1e-6, rtol=0)
+            for time in range(3):
+                alone = net(blur[picture : picture + 1], spikes[picture : picture + 1, time])
+                torch.testing.assert_close(together[picture, time], alone[0], atol=1e-6, rtol=0)
 
 
 @needs_compiler

@@ -52,7 +52,7 @@ def test_colour_follows_motion(scene):
 
 
 def test_brightness_follows_the_spikes(scene):
-    """A light that only the spikes saw: both frames beside it are dark."""
+    """A flash that only the spikes saw: both frames beside it are dark."""
 
     def lit(time):
         return scene(0) * np.float32(0.4 if time in (50, 110) else 0.8)

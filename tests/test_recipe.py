@@ -1,4 +1,4 @@
-"""Weights know what they eat: training notes it, every program goes by it, what contradicts it is refused."""
+"""Weights hold their input specification: training writes it, all programs follow it, contradictions are refused."""
 
 import re
 from pathlib import Path
@@ -138,7 +138,7 @@ def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monke
 
 
 def test_the_mean_of_instants_counts_the_ends_half():
-    """The trapezoid rule: exact for light that changes evenly between the instants."""
+    """The trapezoid rule: exact for intensity that changes linearly between the times."""
     for values, mean in (([0, 0.25, 0.5, 0.75, 1], 0.5), ([1, 0, 0, 0, 0], 0.125), ([0, 1, 0, 0, 0], 0.25)):
         assert mean_over_exposure(torch.tensor(values, dtype=torch.float32).view(1, 5, 1, 1, 1)).item() == mean
 

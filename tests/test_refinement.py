@@ -27,8 +27,8 @@ EXPOSURE = Exposure()
 def recording(threshold: float) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """Film a shadow that moves over slopes: the picture [1,3,96,160], its spikes [1,137,24,40], the frames."""
     _, _, film = scene(137)
-    light, rng = np.stack([sense(frame) for frame in film]), np.random.default_rng(0)
-    spikes = add_noise(integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32)), rng)
+    seen, rng = np.stack([sense(frame) for frame in film]), np.random.default_rng(0)
+    spikes = add_noise(integrate(seen, threshold=threshold, first=rng.random(seen.shape[1:], np.float32)), rng)
     blur = film[20:117].mean(0, dtype=np.float32) / 255
     return torch.from_numpy(blur).permute(2, 0, 1)[None], torch.from_numpy(spikes)[None], film
 

@@ -28,16 +28,16 @@ from scripts.dev.ablations import train as ablation
 
 
 @pytest.fixture(scope="module")
-def filmed(tmp_path_factory) -> Path:
+def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("refilm")
     # 64 x 128: halved, a spike camera still has 8 x 16 pixels.
     make_data(folder / "data", train=2, test=1, height=64, width=128)
-    resimulate.main(resimulate.Options(base_folder=(str(folder / "data"),), output=str(folder / "filmed/again")))
+    resimulate.main(resimulate.Options(base_folder=(str(folder / "data"),), output=str(folder / "resimulated/again")))
     return folder
 
 
-def options(filmed: Path, **more: object) -> dict:
-    settings = {"base_folder": str(filmed / "filmed/again"), "save_folder": str(filmed / "log"), "device": "cpu"}
+def options(scenes: Path, **more: object) -> dict:
+    settings = {"base_folder": str(scenes / "resimulated/again"), "save_folder": str(scenes / "log"), "device": "cpu"}
     settings |= {"epochs": 2, "bs": 2, "roi_size": (32,), "workers": 0, "evaluate_every": 0, "tea_loss": "ssim"}
     return settings | more
 
@@ -53,8 +53,8 @@ def test_a_scene_is_played_back_and_forth_within_its_frames():
         assert middle[-1] - middle[0] == round(40 * speed)
 
 
-def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(filmed):
-    sample = Packed.collate([SpikeDataset(filmed / "data", "train")[0]]).to(torch.device("cpu"))
+def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(scenes):
+    sample = Packed.collate([SpikeDataset(scenes / "data", "train")[0]]).to(torch.device("cpu"))
     frames = restored_scene(ClosedFormTeacher(), sample.blur, sample.spikes)
     assert frames.shape[1:] == (32, 64, 3) and frames.dtype == np.uint8
     sharp = torch.nn.functional.avg_pool2d(sample.sharp, 2)[0].permute(1, 2, 0).numpy()
@@ -63,9 +63,9 @@ def test_what_is_restored_is_half_as_large_and_looks_like_the_scene(filmed):
     assert error[0] < error[1]
 
 
-def test_the_truth_of_what_was_filmed_is_exact(filmed):
+def test_the_truth_of_a_resimulated_scene_is_exact(scenes):
     """Its blurry picture is the mean of its exposure, and where its scene stands still the sequence is that picture."""
-    samples = SpikeDataset(filmed / "filmed/again", "train", fields=("spikes", "blur", "sharp", "sequence"))
+    samples = SpikeDataset(scenes / "resimulated/again", "train", fields=("spikes", "blur", "sharp", "sequence"))
     assert len(samples) == 2
     for index in range(2):
         sample = Packed.collate([samples[index]]).to(torch.device("cpu"))
@@ -77,8 +77,8 @@ def test_the_truth_of_what_was_filmed_is_exact(filmed):
         assert 0.1 * sample.blur.mean() < rate < 1.1 * sample.blur.mean() + 0.01
 
 
-def test_what_is_filmed_in_the_dark_has_the_false_spikes_of_a_sensor(tmp_path):
-    """One in 140 ticks, as published; no light makes any."""
+def test_a_dark_scene_has_noise_spikes(tmp_path):
+    """One in 140 spike frames, as published; a scene without light has no others."""
     write_image(tmp_path / "dark/train/blur_data/night/000019.png", np.zeros((64, 128, 3), np.uint8))
     write_spikes(tmp_path / "dark/train/spike_data/night/000019.dat", np.zeros((137, 16, 32), np.uint8))
     resimulate.main(resimulate.Options(base_folder=(str(tmp_path / "dark"),), output=str(tmp_path / "again")))
@@ -87,12 +87,12 @@ def test_what_is_filmed_in_the_dark_has_the_false_spikes_of_a_sensor(tmp_path):
     assert sample.blur.max() == 0 and sample.spikes.float().mean().item() == pytest.approx(1 / 140, rel=0.2)
 
 
-def test_the_same_command_makes_what_is_missing_and_nothing_else(filmed):
-    folder = filmed / "filmed/again/train"
+def test_the_same_command_makes_what_is_missing_and_nothing_else(scenes):
+    folder = scenes / "resimulated/again/train"
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
     gone = next(path for path in before if path.suffix == ".dat")
     gone.unlink()
-    resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output=str(filmed / "filmed/again")))
+    resimulate.main(resimulate.Options(base_folder=(str(scenes / "data"),), output=str(scenes / "resimulated/again")))
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     sample = gone.parent.name
     for path, (content, time) in before.items():
@@ -101,11 +101,11 @@ def test_the_same_command_makes_what_is_missing_and_nothing_else(filmed):
 
 
 @pytest.fixture
-def copied(filmed, tmp_path) -> tuple[Path, Path]:
+def copied(scenes, tmp_path) -> tuple[Path, Path]:
     """A copy of the recordings and of what was made from them, elsewhere and at a later time."""
-    for name in ("data", "filmed"):
-        shutil.copytree(filmed / name, tmp_path / name, copy_function=shutil.copyfile, symlinks=True)
-    return tmp_path / "data", tmp_path / "filmed/again"
+    for name in ("data", "resimulated"):
+        shutil.copytree(scenes / name, tmp_path / name, copy_function=shutil.copyfile, symlinks=True)
+    return tmp_path / "data", tmp_path / "resimulated/again"
 
 
 def test_a_set_of_moved_recordings_is_continued(copied):
@@ -156,7 +156,7 @@ def test_an_older_record_is_read_and_completed(copied):
     assert not (made / "resimulated.json").exists()
 
 
-def test_the_sharp_pictures_of_a_recording_are_never_opened(filmed, monkeypatch):
+def test_the_sharp_pictures_of_a_recording_are_never_opened(scenes, monkeypatch):
     opened, was = [], resimulate.SpikeDataset._read
 
     def read(self: SpikeDataset, path: Path, index: int) -> np.ndarray:
@@ -164,25 +164,25 @@ def test_the_sharp_pictures_of_a_recording_are_never_opened(filmed, monkeypatch)
         return was(self, path, index)
 
     monkeypatch.setattr(resimulate.SpikeDataset, "_read", read)
-    resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output=str(filmed / "once_more")))
+    resimulate.main(resimulate.Options(base_folder=(str(scenes / "data"),), output=str(scenes / "once_more")))
     assert opened and all("blur_data" in str(path) for path in opened)
 
 
-def test_ldn_of_the_fused_recipe_starts_at_fusion_and_is_the_default_there(filmed):
-    train_deblur.main(train_deblur.Options(**options(filmed, exp_name="tiny")))
-    path = filmed / "log/deblur/tiny/checkpoints/LDN_0002.pth"
+def test_ldn_of_recipe_resim_starts_at_the_closed_form_and_is_the_default_there(scenes):
+    train_deblur.main(train_deblur.Options(**options(scenes, exp_name="tiny")))
+    path = scenes / "log/deblur/tiny/checkpoints/LDN_0002.pth"
     assert read_recipe(path).items() >= RESIM.items()
-    test = options(filmed, exp_name="tiny", test_mode=True, deblur_path=str(path))
+    test = options(scenes, exp_name="tiny", test_mode=True, deblur_path=str(path))
     rows = train_deblur.main(train_deblur.Options(**test))
     assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM MFSR"]["psnr"], abs=1.0)
     assert rows["LDN"]["psnr"] != rows["SDM MFSR"]["psnr"]
 
 
-def test_training_on_them_stops_and_goes_on_bit_for_bit(filmed):
-    train_deblur.main(train_deblur.Options(**options(filmed, exp_name="whole")))
+def test_training_on_them_stops_and_goes_on_bit_for_bit(scenes):
+    train_deblur.main(train_deblur.Options(**options(scenes, exp_name="whole")))
     for steps in (1, None):
-        train_deblur.main(train_deblur.Options(**options(filmed, exp_name="parts", steps=steps)))
-    one, other = (read_weights(filmed / f"log/deblur/{run}/checkpoints/LDN_0002.pth") for run in ("whole", "parts"))
+        train_deblur.main(train_deblur.Options(**options(scenes, exp_name="parts", steps=steps)))
+    one, other = (read_weights(scenes / f"log/deblur/{run}/checkpoints/LDN_0002.pth") for run in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -196,25 +196,25 @@ def test_a_copy_without_its_record_does_not_change_the_recipe_of_a_run(copied):
         train_deblur.main(train_deblur.Options(**settings))
 
 
-def test_data_that_were_not_filmed_again_are_refused_by_name(filmed):
+def test_data_that_were_not_resimulated_are_refused_by_name(scenes):
     with pytest.raises(InputError, match=r"data: this recipe learns from .* scripts/resimulate\.py --base_folder"):
-        train_deblur.main(train_deblur.Options(**options(filmed, base_folder=str(filmed / "data"), recipe="resim")))
+        train_deblur.main(train_deblur.Options(**options(scenes, base_folder=str(scenes / "data"), recipe="resim")))
 
 
 @pytest.mark.parametrize("threshold", [(1.0,), (2.0, 1.0), (0.0, 1.0), (1.0, float("nan")), (1.0, float("inf")), ()])
-def test_thresholds_that_are_no_range_are_refused(filmed, threshold):
+def test_thresholds_that_are_no_range_are_refused(scenes, threshold):
     with pytest.raises(InputError, match=r"--threshold .* accepted"):
-        resimulate.main(resimulate.Options(base_folder=(str(filmed / "data"),), output="unused", threshold=threshold))
+        resimulate.main(resimulate.Options(base_folder=(str(scenes / "data"),), output="unused", threshold=threshold))
 
 
-def test_the_ablation_trains_on_it(filmed):
+def test_the_ablation_trains_on_it(scenes):
     options = ablation.Options(
-        base_folder=str(filmed / "data"),
-        resimulated=str(filmed / "filmed/again"),
+        base_folder=str(scenes / "data"),
+        resimulated=str(scenes / "resimulated/again"),
         steps=2,
         seeds=1,
         roi_size=32,
-        output=str(filmed / "ablation"),
+        output=str(scenes / "ablation"),
         only=("input mfsr, teacher resim",),
     )
     first, second, third = ablation.main(options).rows
@@ -224,9 +224,9 @@ def test_the_ablation_trains_on_it(filmed):
         "recipe resim, 1 iteration",
     ]
     assert first[1] > 0 and first[2] == 0 and first[3] is None  # one seed, no sequence
-    runs = sorted(path.name for path in (filmed / "ablation/runs/deblur").iterdir())
-    record = json.loads((filmed / f"ablation/runs/deblur/{runs[0]}/options.json").read_text())
-    assert record["options"]["base_folder"] == str(filmed / "filmed/again")
+    runs = sorted(path.name for path in (scenes / "ablation/runs/deblur").iterdir())
+    record = json.loads((scenes / f"ablation/runs/deblur/{runs[0]}/options.json").read_text())
+    assert record["options"]["base_folder"] == str(scenes / "resimulated/again")
     with pytest.raises(InputError, match="--resimulated is missing"):
         ablation.main(dataclasses.replace(options, resimulated=""))
 
@@ -239,16 +239,16 @@ def test_the_ablation_trains_on_it(filmed):
         ({"recipe": "resim", "teacher": "sdm"}, "--teacher sdm: LDN's image input is mfsr"),
     ],
 )
-def test_neither_truth_nor_its_own_input_teaches(filmed, more, told):
+def test_neither_truth_nor_its_own_input_teaches(scenes, more, told):
     with pytest.raises(InputError, match=told):
-        train_deblur.main(train_deblur.Options(**options(filmed, exp_name="refused", **more)))
+        train_deblur.main(train_deblur.Options(**options(scenes, exp_name="refused", **more)))
 
 
-def test_recordings_without_truth_are_filmed_again(filmed):
+def test_recordings_without_truth_are_resimulated(scenes):
     """--data_type real: spikes and pictures in the folder itself, nothing sharp."""
     for kind in ("blur_data", "spike_data"):
-        shutil.copytree(filmed / "data/train" / kind, filmed / "real" / kind)
+        shutil.copytree(scenes / "data/train" / kind, scenes / "real" / kind)
     resimulate.main(
-        resimulate.Options(base_folder=(str(filmed / "real"),), data_type="real", output=str(filmed / "of_real"))
+        resimulate.Options(base_folder=(str(scenes / "real"),), data_type="real", output=str(scenes / "of_real"))
     )
-    assert len(SpikeDataset(filmed / "of_real", "train", fields=("spikes", "blur", "sequence"))) == 2
+    assert len(SpikeDataset(scenes / "of_real", "train", fields=("spikes", "blur", "sequence"))) == 2

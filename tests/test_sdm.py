@@ -45,8 +45,8 @@ def test_half_of_the_ratio_and_half_of_the_difference_are_taken():
     torch.manual_seed(0)
     blur, ratio, mean = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8) * 2, torch.rand(2, 1, 8, 8) + 0.1
     gain = torch.stack([gray(one).mean() / scale.mean() for one, scale in zip(blur, mean, strict=True)])
-    instant = gain.view(2, 1, 1, 1) * mean * ratio
-    half = (blur * ratio + (blur + instant - gain.view(2, 1, 1, 1) * mean)) / 2
+    time = gain.view(2, 1, 1, 1) * mean * ratio
+    half = (blur * ratio + (blur + time - gain.view(2, 1, 1, 1) * mean)) / 2
     torch.testing.assert_close(sharpen(blur, ratio, mean), half)
     torch.testing.assert_close(sharpen(blur, ratio, 7 * mean), half)
 

@@ -27,12 +27,12 @@ def test_no_window_in_a_sequence_that_is_too_short():
 
 @pytest.mark.parametrize("threshold", [1.0, 2.0, 4.0])
 def test_rate_is_light_over_threshold(threshold):
-    """Over a long time a pixel fires 0.9927 * light / V_th of the ticks (closed form of integrate-and-fire)."""
-    light = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    """A pixel fires in 0.9927 * intensity / V_th of the spike frames (closed form of integrate-and-fire)."""
+    intensity = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
     spikes = integrate(
-        np.broadcast_to(light, (4000, 8, 8)), threshold=threshold, first=np.full((8, 8), 0.5, np.float32)
+        np.broadcast_to(intensity, (4000, 8, 8)), threshold=threshold, first=np.full((8, 8), 0.5, np.float32)
     )
-    np.testing.assert_allclose(spikes.mean(0), light * 1.98543 / 2 / threshold, atol=5e-4)
+    np.testing.assert_allclose(spikes.mean(0), intensity * 1.98543 / 2 / threshold, atol=5e-4)
     assert spikes[:, 0, 0].sum() == 0, "black never fires"
 
 

@@ -33,9 +33,9 @@ def compensated(spikes: torch.Tensor) -> torch.Tensor:
     return motion_compensated_intensity(spikes[None], isi_intensity(spikes[None]))[0]
 
 
-def refined(spikes: torch.Tensor, light: torch.Tensor, frames: torch.Tensor, times: list[int]) -> torch.Tensor:
+def refined(spikes: torch.Tensor, intensity: torch.Tensor, frames: torch.Tensor, times: list[int]) -> torch.Tensor:
     """Compute the intensity [T,h,w] of one stream that restored frames predict."""
-    return motion_compensated_intensity(spikes[None], light[None], frames[None], times)[0]
+    return motion_compensated_intensity(spikes[None], intensity[None], frames[None], times)[0]
 
 
 def column(values) -> torch.Tensor:
@@ -45,16 +45,16 @@ def column(values) -> torch.Tensor:
 def cost(places: list[int], noise: int, predicted: list[float]) -> float:
     """Return the cost of labels of a pixel by its definition: signal spikes at `places`, the others noise."""
 
-    def charge_cost(between: float, tick: int, is_open: bool) -> float:
+    def charge_cost(between: float, time: int, is_open: bool) -> float:
         off = math.log(max(between, 1e-3))
-        off = max((off if is_open else abs(off)) - math.log1p(predicted[tick] / 2), 0)
+        off = max((off if is_open else abs(off)) - math.log1p(predicted[time] / 2), 0)
         return min(0.5 * (off / CHARGE_ERROR) ** 2, WORST)
 
     total, last = -noise * math.log(NOISE_RATE), -1
-    for tick in places:
-        total += charge_cost(sum(predicted[last + 1 : tick + 1]), tick, last < 0)
-        total += 0 if last < 0 else max(math.log(math.sqrt(2 * math.pi) * CHARGE_ERROR * (tick - last)), 0)
-        last = tick
+    for time in places:
+        total += charge_cost(sum(predicted[last + 1 : time + 1]), time, last < 0)
+        total += 0 if last < 0 else max(math.log(math.sqrt(2 * math.pi) * CHARGE_ERROR * (time - last)), 0)
+        last = time
     return total + charge_cost(sum(predicted[last + 1 :]), len(predicted) - 1, True)
 
 
@@ -70,7 +70,7 @@ def test_labels_are_the_most_likely_of_all(data):
     total = data.draw(st.integers(1, 9))
     train = data.draw(st.lists(st.integers(0, 1), min_size=total, max_size=total))
     predicted = data.draw(st.lists(st.sampled_from([0.02, 0.13, 0.31, 0.7]), min_size=total, max_size=total))
-    fired = [tick for tick, spike in enumerate(train) if spike]
+    fired = [time for time, spike in enumerate(train) if spike]
     ways = [way for number in range(len(fired) + 1) for way in combinations(fired, number)]
     best = min(cost(way, len(fired) - len(way), predicted) for way in ways if in_a_row(way, fired) <= SKIPPED)
     found = label_spikes(column(train), column(predicted)).flatten().nonzero().flatten().tolist()
@@ -90,14 +90,14 @@ def test_noise_spikes_are_removed_where_the_intensity_is_known_and_no_others(int
 
 
 def test_the_charge_of_an_interval_is_distributed_as_predicted():
-    light = column(np.linspace(0.02, 0.12, 137, dtype=np.float32))
-    spikes = (light.cumsum(0).floor() > torch.cat((light[:1] * 0, light.cumsum(0)[:-1])).floor()).byte()
-    ticks = spikes.flatten().nonzero().flatten().tolist()
-    found = redistribute_charge(spikes, 1.7 * light)  # whatever its scale
-    for first, last in pairwise(ticks):
+    intensity = column(np.linspace(0.02, 0.12, 137, dtype=np.float32))
+    spikes = (intensity.cumsum(0).floor() > torch.cat((intensity[:1] * 0, intensity.cumsum(0)[:-1])).floor()).byte()
+    spike_frames = spikes.flatten().nonzero().flatten().tolist()
+    found = redistribute_charge(spikes, 1.7 * intensity)  # whatever its scale
+    for first, last in pairwise(spike_frames):
         assert found[first + 1 : last + 1].sum() == pytest.approx(1, abs=1e-5)
-    inside = slice(ticks[0] + 1, ticks[-1] + 1)
-    assert (found / light - 1)[inside].abs().mean() < 0.7 * (firing_rate(spikes[None])[0] / light - 1)[
+    inside = slice(spike_frames[0] + 1, spike_frames[-1] + 1)
+    assert (found / intensity - 1)[inside].abs().mean() < 0.7 * (firing_rate(spikes[None])[0] / intensity - 1)[
         inside
     ].abs().mean()
 
@@ -106,18 +106,18 @@ def test_constant_light_is_predicted_exactly():
     torch.testing.assert_close(predict_along_motion(torch.full((40, 8, 12), 0.3)), torch.full((40, 8, 12), 0.3))
 
 
-@pytest.mark.parametrize(("threshold", "ticks", "gain"), [(1, 9, 0.1), (4, 3, 0.66)])
-def test_motion_compensated_intensity_is_more_accurate(threshold, ticks, gain):
-    """At V_th 4 one pass, or light even within its intervals, would gain less."""
+@pytest.mark.parametrize(("threshold", "spike_frames", "gain"), [(1, 9, 0.1), (4, 3, 0.66)])
+def test_motion_compensated_intensity_is_more_accurate(threshold, spike_frames, gain):
+    """At V_th 4 one pass, or constant intensity within an interval, would gain less."""
     rng = np.random.default_rng(0)
-    light = seen(film(0.37))
-    spikes = integrate(light, threshold=threshold, first=rng.random(light.shape[1:], np.float32))
+    intensity = seen(film(0.37))
+    spikes = integrate(intensity, threshold=threshold, first=rng.random(intensity.shape[1:], np.float32))
     spikes = torch.from_numpy(add_noise(spikes, rng))
-    truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / threshold)
+    truth = torch.from_numpy(intensity) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / threshold)
 
     def psnr(found: torch.Tensor) -> float:
-        """Compare averages of a few ticks."""
-        off = torch.nn.functional.avg_pool1d((found - truth).flatten(1).T, ticks)
+        """Compare averages of a few spike frames."""
+        off = torch.nn.functional.avg_pool1d((found - truth).flatten(1).T, spike_frames)
         return -10 * (off * threshold).square().mean().log10().item()
 
     alone = firing_rate(remove_noise_spikes(spikes[None]))[0]
@@ -125,12 +125,12 @@ def test_motion_compensated_intensity_is_more_accurate(threshold, ticks, gain):
 
 
 def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], float]]:
-    """Return noisy spikes at V_th 4, their light, and PSNR of what is found of that in the ticks 12 to 124."""
+    """Return noisy spikes at V_th 4, their intensity, and PSNR of an estimate of it in spike frames 12 to 124."""
     rng = np.random.default_rng(0)
-    light = seen(film(0.37))
-    spikes = integrate(light, threshold=4, first=rng.random(light.shape[1:], np.float32))
+    intensity = seen(film(0.37))
+    spikes = integrate(intensity, threshold=4, first=rng.random(intensity.shape[1:], np.float32))
     noise = add_noise(np.zeros_like(spikes), rng)
-    truth = torch.from_numpy(light) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / 4)
+    truth = torch.from_numpy(intensity) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / 4)
 
     def psnr(found: torch.Tensor) -> float:
         return -10 * ((found - truth)[12:125] * 4).square().mean().log10().item()
@@ -142,11 +142,11 @@ def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], f
     ("black", "gamma", "corner", "gain"), [(0, 1, 1, 0.7), (0, 1, 0.5, 0.7), (0.04, 1, 1, 0.4), (0, 0.7, 1, 0.4)]
 )
 def test_restored_frames_predict_intensity_better_than_intensity_itself(black, gamma, corner, gain):
-    """In any scale, with dark corners, and still where its values are no longer proportional to light."""
+    """In any scale, with dark corners, and still where its values are no longer proportional to intensity."""
     spikes, truth, psnr = few_spikes()
-    instants, dark = list(range(12, 125, 8)), torch.linspace(1, corner, truth.shape[2])
+    restored_times, dark = list(range(12, 125, 8)), torch.linspace(1, corner, truth.shape[2])
     first = compensated(spikes)
-    second = refined(spikes, first, 0.6 * dark * (black + truth[instants]) ** gamma, instants)
+    second = refined(spikes, first, 0.6 * dark * (black + truth[restored_times]) ** gamma, restored_times)
     assert psnr(second) > psnr(first) + gain
 
 
@@ -159,9 +159,9 @@ def test_the_labels_of_a_noisy_film_predict_once_more():
 
 
 def test_linear_intensity_is_predicted_between_the_computed_times():
-    light = column(torch.linspace(0.2, 0.4, 121).tolist()).expand(-1, 8, 12).clone()
-    within = slice(40, -40)  # where as many ticks after as before are looked at
-    torch.testing.assert_close(predict_along_motion(light)[within], light[within], atol=2e-4, rtol=0)
+    intensity = column(torch.linspace(0.2, 0.4, 121).tolist()).expand(-1, 8, 12).clone()
+    within = slice(40, -40)  # where as many spike frames after as before are looked at
+    torch.testing.assert_close(predict_along_motion(intensity)[within], intensity[within], atol=2e-4, rtol=0)
 
 
 def test_an_edge_inside_an_interval_takes_its_charge():
@@ -187,8 +187,8 @@ def test_results_do_not_depend_on_the_number_of_threads():
         for number in (1, 4):
             torch.set_num_threads(number), cv2.setNumThreads(number)
             with torch.inference_mode():
-                light = compensated(spikes)
-            found.append((light, super_resolve(light[None], [20])))
+                intensity = compensated(spikes)
+            found.append((intensity, super_resolve(intensity[None], [20])))
     finally:
         torch.set_num_threads(threads[0]), cv2.setNumThreads(threads[1])
     assert all(torch.equal(*both) for both in zip(*found, strict=True))
@@ -205,7 +205,7 @@ def test_charge_is_distributed_in_blocks_of_rows_as_in_one(monkeypatch):
 
 
 def test_the_prediction_of_darkness_has_a_lower_bound():
-    """No light at all would say that no spike is possible."""
+    """No intensity at all would say that no spike is possible."""
     assert torch.equal(predict_along_motion(torch.zeros(40, 4, 5)), torch.full((40, 4, 5), DARKEST))
 
 
@@ -223,8 +223,8 @@ def test_a_gpu_labels_as_a_cpu_does(rate, monkeypatch):
 
 def test_times_predicted_together_are_what_they_are_alone(monkeypatch):
     """A GPU averages at all times at once."""
-    light = torch.from_numpy(seen(film(0.37)))
-    expected = predict_along_motion(light)
+    intensity = torch.from_numpy(seen(film(0.37)))
+    expected = predict_along_motion(intensity)
     for in_cache in (1, 2**30):
         monkeypatch.setattr(prediction, "IN_CACHE", in_cache)
-        torch.testing.assert_close(predict_along_motion(light), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(predict_along_motion(intensity), expected, atol=1e-5, rtol=0)

@@ -56,6 +56,6 @@ def test_exposure_lies_where_the_paper_says():
 def test_instants_lie_evenly_from_the_first_frame_to_the_last():
     assert Exposure().evenly(8) == list(range(20, 117, 8)) and set(Exposure().centers(16)) <= set(Exposure().evenly(8))
     for length, step in ((97, 10), (50, 8), (5, 8), (1, 8)):
-        instants = np.array(Exposure(length=length, margin=3).evenly(step))
-        assert instants[0] == 3 and instants[-1] == 2 + length and len(instants) >= 3
-        assert np.ptp(np.diff(instants)) <= 1 and np.diff(instants).max() < 2 * step
+        times = np.array(Exposure(length=length, margin=3).evenly(step))
+        assert times[0] == 3 and times[-1] == 2 + length and len(times) >= 3
+        assert np.ptp(np.diff(times)) <= 1 and np.diff(times).max() < 2 * step

@@ -1,4 +1,4 @@
-"""Steps after the first few: none keeps tensors, none stops the GPU; and LDN compiled for many instants."""
+"""Steps after the first few: none keeps tensors, none stops the GPU; and LDN compiled for many target times."""
 
 import copy
 import gc
@@ -76,7 +76,7 @@ def test_no_step_keeps_tensors(data, weights, stage, parameters, monkeypatch):
 def test_no_step_stops_the_gpu_or_takes_new_memory(data, weights, stage, recipe, monkeypatch):
     """Between two readings every wait for the GPU is an error; after step 20 the allocator asks for nothing more.
 
-    The fused teacher has made its labels before the first step; the other two teach at every step.
+    The teacher mfsr has made its labels before the first step; the other two teach at every step.
     """
     segments = []
 
@@ -95,7 +95,7 @@ def test_no_step_stops_the_gpu_or_takes_new_memory(data, weights, stage, recipe,
 
 @torch.inference_mode()
 def test_ldn_is_compiled_in_its_parts(monkeypatch):
-    """What restores an instant is called as it was compiled, whole or in tiles, and stays LDN."""
+    """What restores a target time is called as it was compiled, whole or in tiles, and stays LDN."""
     calls = []
 
     def compile(part: Callable, **settings: object) -> Callable:
@@ -116,7 +116,7 @@ def test_ldn_is_compiled_in_its_parts(monkeypatch):
 @torch.inference_mode()
 @distributed.without_tf32()  # which a test before may have allowed: three digits
 def test_ldn_of_cuda_graphs_is_ldn():
-    """Several instants, none of which overwrites another."""
+    """Several target times, none of which overwrites another."""
     net, blur, spikes = LDN().cuda().eval(), torch.rand(1, 3, 64, 96).cuda(), torch.randint(2, (3, 21, 16, 24)).cuda()
     plain, compiled = (tiling.ldn(each, blur, tile=0) for each in (net, tiling.compiled(copy.deepcopy(net))))
     for _ in range(3):

@@ -20,9 +20,9 @@ def seen(film: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(frame, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_LINEAR) for frame in film])
 
 
-def reconstructed(light: np.ndarray, center: int, step: int = STEP) -> np.ndarray:
+def reconstructed(stream: np.ndarray, center: int, step: int = STEP) -> np.ndarray:
     """Reconstruct one frame [4h,4w] of one stream [T,h,w]."""
-    return super_resolve(torch.from_numpy(light)[None], [center], step=step)[0, 0].numpy()
+    return super_resolve(torch.from_numpy(stream)[None], [center], step=step)[0, 0].numpy()
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, border: int = 16) -> float:
@@ -39,32 +39,32 @@ def film(speed: float) -> np.ndarray:
 
 def test_motion_gives_resolution():
     frames = film(0.37)
-    light = seen(frames)
-    bicubic = cv2.resize(light[68], None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    assert psnr(reconstructed(light, 68), frames[68]) - psnr(bicubic, frames[68]) > 1.5  # dB
+    stream = seen(frames)
+    bicubic = cv2.resize(stream[68], None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    assert psnr(reconstructed(stream, 68), frames[68]) - psnr(bicubic, frames[68]) > 1.5  # dB
 
 
 def test_a_still_scene_keeps_its_resolution():
     frames = film(0.0)
-    light = seen(frames)
-    bicubic = cv2.resize(light[68], None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    assert psnr(reconstructed(light, 68), frames[68]) > psnr(bicubic, frames[68]) - 0.1
+    stream = seen(frames)
+    bicubic = cv2.resize(stream[68], None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    assert psnr(reconstructed(stream, 68), frames[68]) > psnr(bicubic, frames[68]) - 0.1
 
 
 def test_any_size_and_the_ends_of_a_stream():
-    light = np.random.default_rng(0).random((20, 6, 9), np.float32)
+    stream = np.random.default_rng(0).random((20, 6, 9), np.float32)
     for center in (0, 19):
-        fine = reconstructed(light, center)
+        fine = reconstructed(stream, center)
         assert fine.shape == (24, 36) and fine.dtype == np.float32 and np.isfinite(fine).all()
 
 
 def test_a_larger_step_uses_fewer_spike_frames():
     """Those in between make no difference then."""
-    light = np.random.default_rng(0).random((137, 12, 16), np.float32)
-    spoilt = light.copy()
+    stream = np.random.default_rng(0).random((137, 12, 16), np.float32)
+    spoilt = stream.copy()
     spoilt[101:] = 0  # in no window of a sample within 28 spike frames of the target time
-    few, same = reconstructed(light, 68, step=28), reconstructed(spoilt, 68, step=28)
-    assert not np.array_equal(few, reconstructed(light, 68))
+    few, same = reconstructed(stream, 68, step=28), reconstructed(spoilt, 68, step=28)
+    assert not np.array_equal(few, reconstructed(stream, 68))
     np.testing.assert_allclose(few, same, atol=1e-5)
 
 
@@ -95,11 +95,11 @@ def test_flow_between_knots_follows_acceleration(monkeypatch):
     picture = cv2.cvtColor(photograph("coffee.png", None), cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
     steps = [np.float32([[1, 0, -150 - 0.3 * t - 0.004 * t * t], [0, 1, -100 + 0.1 * t]]) for t in range(-68, 69)]
     frames = np.stack([cv2.warpAffine(picture, step, (192, 128), flags=cv2.INTER_CUBIC) for step in steps])
-    light = seen(frames)
+    stream = seen(frames)
 
     def sharpness(step: int) -> float:
         monkeypatch.setattr(flow, "KNOT_STEP", step)
-        return psnr(reconstructed(light, 68), frames[68])
+        return psnr(reconstructed(stream, 68), frames[68])
 
     assert sharpness(24) > sharpness(STEP) - 0.1  # dB
 
@@ -116,20 +116,20 @@ def test_a_batch_at_any_times_is_each_stream_at_each_time(times):
     streams = [seen(film(0.2)), seen(film(0.4))[:, ::-1].copy()]
     intensity = torch.from_numpy(np.stack(streams)) / torch.tensor((1.0, 3.0)).view(2, 1, 1, 1)
     fine, mean = super_resolved_intensity(intensity, times, exposure=Exposure())
-    for index, light in enumerate(intensity.numpy()):
-        scale = torch.from_numpy(light[20:117]).mean(0).quantile(0.999).numpy()  # flow is sensitive to rounding
-        expected = np.stack([reconstructed(light / scale, time) for time in times])
+    for index, stream in enumerate(intensity.numpy()):
+        scale = torch.from_numpy(stream[20:117]).mean(0).quantile(0.999).numpy()  # flow is sensitive to rounding
+        expected = np.stack([reconstructed(stream / scale, time) for time in times])
         np.testing.assert_allclose(fine[index, :, 0], expected, atol=2e-3)
-        averaged = np.mean([reconstructed(light / scale, time) for time in range(20, 117, 8)], 0)
+        averaged = np.mean([reconstructed(stream / scale, time) for time in range(20, 117, 8)], 0)
         np.testing.assert_allclose(mean[index, 0], averaged, atol=2e-3)
 
 
 @pytest.mark.parametrize("times", [[68], [3, 20, 60, 68, 130, 136]])
 def test_frames_together_are_what_they_are_alone(times, monkeypatch):
     """A GPU reconstructs frames together, at the ends of the stream too; a CPU one after the other."""
-    light = torch.from_numpy(np.stack([seen(film(speed)) for speed in (0.2, 0.4)]))
-    alone = super_resolve(light, times)
-    samples, matched = window_means(light, super_resolution.SAMPLE), window_means(light, super_resolution.MATCHED)
+    stream = torch.from_numpy(np.stack([seen(film(speed)) for speed in (0.2, 0.4)]))
+    alone = super_resolve(stream, times)
+    samples, matched = window_means(stream, super_resolution.SAMPLE), window_means(stream, super_resolution.MATCHED)
     targets = [(stream, time) for stream in (0, 1) for time in times]
     for in_cache in (1, 2**12, 2**30):
         monkeypatch.setattr(super_resolution, "IN_CACHE", in_cache)
@@ -158,7 +158,7 @@ def test_gpu_and_cpu_smooth_alike(sigma, is_zero_outside, size):
 
 
 def test_window_means_are_means_of_what_lies_in_the_stream():
-    light = torch.rand(2, 12, 3, 4, generator=torch.Generator().manual_seed(0))
+    stream = torch.rand(2, 12, 3, 4, generator=torch.Generator().manual_seed(0))
     for length in (5, 9):
-        expected = [light[:, max(time - length // 2, 0) : time + length // 2 + 1].mean(1) for time in range(12)]
-        torch.testing.assert_close(window_means(light, length), torch.stack(expected, 1))
+        expected = [stream[:, max(time - length // 2, 0) : time + length // 2 + 1].mean(1) for time in range(12)]
+        torch.testing.assert_close(window_means(stream, length), torch.stack(expected, 1))

@@ -13,7 +13,7 @@ from codes.reporting.run_results import read_curves
 Tensors = dict[str, torch.Tensor]
 
 STAGES = {"bsn": (train_bsn, "BSN"), "sr": (train_sr, "SR"), "deblur": (train_deblur, "LDN")}
-ISI = {"recipe": "isi", "bsn_path": "", "sr_path": ""}  # options of train_deblur; its fused teacher keeps labels
+ISI = {"recipe": "isi", "bsn_path": "", "sr_path": ""}  # options of train_deblur; its teacher mfsr keeps labels
 LIVE = ISI | {"teacher": "sdm"}
 
 

@@ -18,7 +18,7 @@ from codes.errors import InputError
 from codes.files import replacing
 
 UPSCALE = 4  # picture pixels a spike pixel, along each side
-SEQUENCE_STEP = 16  # spike frames between the seven instants of the sequence protocol
+SEQUENCE_STEP = 16  # spike frames between the seven target times of the sequence protocol
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Exposure:
         return slice(self.margin, self.margin + self.length)
 
     def centers(self, step: int) -> list[int]:
-        """Return the instants of the exposure, `step` spike frames apart, from its first frame on."""
+        """Return the target times of the exposure, `step` spike frames apart, from its first frame on."""
         return list(range(self.margin, self.margin + self.length, step))
 
     def evenly(self, step: int) -> list[int]:
-        """Return instants from the first frame to the last, about `step` spike frames apart, at least three."""
+        """Return times from the first frame to the last, about `step` spike frames apart, at least three."""
         parts = max((self.length - 1) // step, 2)
         return [self.margin + round(part * (self.length - 1) / parts) for part in range(parts + 1)]
 

@@ -1,4 +1,4 @@
-"""Light from spikes alone, to compare with: TFI. The other baseline, TFP at any length, is `codes.physics.sdm.tfp`.
+"""Intensity from spikes alone, to compare with: TFI. The other baseline, TFP at any length, is `codes.physics.sdm.tfp`.
 
 Source: Zhu et al., "A retina-inspired sampling method for visual texture reconstruction", ICME 2019.
 """
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def tfi(spikes: Tensor, center: int) -> Tensor:
-    """Take light as 1 over the interval between the spikes around an instant ("texture from inter-spike interval").
+    """Take intensity as 1 over the interval between the spikes around a time ("texture from inter-spike interval").
 
     spikes [B,T,h,w] of 0 and 1 -> [B,1,h,w] float in [0,1], spikes a frame as `codes.physics.sdm.tfp`. The interval
     runs from the last spike at or before `center` to the next one after it. Where the stream ends before either, it is
@@ -17,7 +17,7 @@ def tfi(spikes: Tensor, center: int) -> Tensor:
     """
     total = spikes.shape[1]
     if not 0 <= center < total:
-        raise ValueError(f"instant {center} is outside the stream, which has frames 0..{total - 1}")
+        raise ValueError(f"time {center} is outside the stream, which has frames 0..{total - 1}")
     time = torch.arange(total, dtype=torch.int32, device=spikes.device).view(-1, 1, 1)
     fired, start, end = spikes > 0, -1, total
 

@@ -1,6 +1,6 @@
 """How a spike file is to be read: the size of its frames, the order of its rows and of the pixels in a byte.
 
-Light changes slowly from pixel to pixel: read rightly, the average of many frames (TFP) is smooth and shows nothing
+Intensity changes slowly from pixel to pixel: read rightly, the average of many frames (TFP) is smooth and shows nothing
 twice; read wrongly, it is torn, washed out or repeated.
 """
 

@@ -1,4 +1,4 @@
-"""A spike camera in software: light in, spikes out, and which frames of a sequence become one sample.
+"""A spike camera in software: intensity in, spikes out, and which frames of a sequence become one sample.
 
 Source: the conversion scripts of S-SDM (arXiv 2403.09486), reproduced to the bit.
 """
@@ -18,7 +18,7 @@ NOISE_GAP_MEAN, NOISE_GAP_STD = 140.0, 50.0
 
 
 def sense(frame: np.ndarray, *, full: bool = False) -> np.ndarray:
-    """See a picture [H,W,3] uint8 BGR as the spike camera does: light [H/4,W/4] float32 in [0,1], [H,W] if `full`.
+    """See a picture [H,W,3] uint8 BGR as the spike camera does: intensity [H/4,W/4] float32 in [0,1], [H,W] if `full`.
 
     Bilinear without antialiasing, then gray, as in the published conversion.
     Raises: InputError if the picture's sides are not multiples of 4.
@@ -43,9 +43,9 @@ class Integrator:
         self.limit = np.float32(CHARGE_AT_THRESHOLD_1 * threshold)
         self.charge = np.float32(CHARGE_PER_FRAME) * first.astype(np.float32) % self.limit
 
-    def step(self, light: np.ndarray) -> np.ndarray:
-        """Add one frame of light [h,w] in [0,1]; return the spikes [h,w] uint8 that it fires."""
-        self.charge += np.float32(CHARGE_PER_FRAME) * light.astype(np.float32)
+    def step(self, intensity: np.ndarray) -> np.ndarray:
+        """Add one frame of intensity [h,w] in [0,1]; return the spikes [h,w] uint8 that it fires."""
+        self.charge += np.float32(CHARGE_PER_FRAME) * intensity.astype(np.float32)
         fired = self.charge > self.limit
         if self.limit > CHARGE_PER_FRAME:  # at most once over the limit: the remainder is a difference, exactly
             np.subtract(self.charge, self.limit, out=self.charge, where=fired)
@@ -55,31 +55,31 @@ class Integrator:
 
 
 def integrate(frames: np.ndarray, *, threshold: float = 1.0, first: np.ndarray) -> np.ndarray:
-    """Integrate light and fire.
+    """Integrate intensity and fire.
 
     frames [T,h,w] in [0,1]; first [h,w] in [0,1] is the frame before them and sets the phases; threshold in the
     paper's units (1, 2, 4) -> spikes [T,h,w] uint8.
     """
     integrator = Integrator(first, threshold=threshold)
-    return np.stack([integrator.step(light) for light in frames])
+    return np.stack([integrator.step(intensity) for intensity in frames])
 
 
 def noise_gaps(
     pixels: int, rng: np.random.Generator, *, mean: float = NOISE_GAP_MEAN, std: float = NOISE_GAP_STD
 ) -> np.ndarray:
-    """Draw the gaps between a sensor's false spikes, as many as it has pixel ticks: [pixels] float32."""
+    """Draw the gaps between noise spikes, as many as there are spike frames of all pixels: [pixels] float32."""
     return rng.normal(mean, std, pixels).astype(np.float32)
 
 
 def noise_places(gaps: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay false spikes at the given gaps along the pixels, time running fastest: (frames, pixels) for shape (T,h,w)."""
+    """Place noise spikes at the given gaps along the pixels, time fastest: (frames, pixels) for shape (T,h,w)."""
     frames, height, width = shape
     places = np.cumsum(gaps, dtype=np.float64).astype(np.int64)
     return np.divmod(places[(places >= 0) & (places < height * width * frames)], frames)[::-1]
 
 
 def noise_from_gaps(gaps: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Draw the false spikes at the given gaps: [T,h,w] uint8 for shape (T,h,w)."""
+    """Draw the noise spikes at the given gaps: [T,h,w] uint8 for shape (T,h,w)."""
     noise = np.zeros(shape, np.uint8)
     noise.reshape(len(noise), -1)[noise_places(gaps, shape)] = 1
     return noise
@@ -92,14 +92,14 @@ def draw_noise(
     mean: float = NOISE_GAP_MEAN,
     std: float = NOISE_GAP_STD,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the sensor's false spikes (0.71 % of the ticks as published): (frames, pixels) for shape (T,h,w)."""
+    """Draw noise spikes (in 0.71 % of the spike frames, as published): (frames, pixels) for shape (T,h,w)."""
     # Twice as many gaps as fit on average: the last ones always lie beyond the end.
     gaps = noise_gaps(int(2 * np.prod(shape) / mean) + 1000, rng, mean=mean, std=std)
     return noise_places(gaps, shape)
 
 
 def add_noise(spikes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Or the sensor's false spikes into spikes [T,h,w] uint8."""
+    """Add noise spikes to spikes [T,h,w] uint8."""
     noisy = spikes.copy()
     noisy.reshape(len(noisy), -1)[draw_noise(spikes.shape, rng)] = 1
     return noisy

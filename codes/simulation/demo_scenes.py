@@ -1,6 +1,6 @@
 """Moving scenes made of photographs: a camera that shifts, turns, zooms and shakes, and objects that move on their own.
 
-Every motion is a formula in time, so the picture at any instant is one warp of the photographs, never interpolated
+Every motion is a formula in time, so the picture at any time is one warp of the photographs, never interpolated
 between pictures. The photographs are those inside scikit-image's package: nothing is downloaded.
 """
 
@@ -36,10 +36,10 @@ PHOTOGRAPHS = {
         "retina.jpg": None,
     },
 }
-PSNR_RANGE = (18.0, 23.0)  # dB, of every blurry picture against its middle instant
+PSNR_RANGE = (18.0, 23.0)  # dB, of every blurry picture against its middle frame
 LARGEST = 0.15  # amplitude: displacement half an exposure from the middle, as a fraction of the picture
 EXPOSED = slice(Exposure().margin, -Exposure().margin)
-INSTANTS = (np.arange(Exposure().total) - Exposure().center) / (Exposure().length - 1)  # the times of the spike frames
+TIMES = (np.arange(Exposure().total) - Exposure().center) / (Exposure().length - 1)  # the times of the spike frames
 # Gielis' superformula (symmetry, three exponents): disc, rounded square, triangle, star, flower, pentagon.
 SHAPES = ((4, 2, 2, 2), (4, 9, 9, 9), (3, 4, 8, 8), (5, 2, 7, 7), (6, 1, 4, 4), (5, 8, 7, 7))
 
@@ -66,7 +66,7 @@ class Scene:
     objects: tuple[Layer, ...]
 
     def picture(self, time: float, amplitude: float) -> np.ndarray:
-        """Render the instant `time`, all motion scaled by `amplitude`: [size,size,3] uint8 BGR."""
+        """Render the time `time`, all motion scaled by `amplitude`: [size,size,3] uint8 BGR."""
         units = amplitude * np.array((self.size, self.size, 2.0, 1.5))
         camera = similarity(self.size / 2, self.size / 2) @ similarity(*units * self.background.motion(time))
         shape, cubic, reflect = (self.size, self.size), cv2.INTER_CUBIC, cv2.BORDER_REFLECT
@@ -94,7 +94,7 @@ def film(photographs: dict[str, Tint], background: str, *, size: int, rng: np.ra
 
 def render(scene: Scene, amplitude: float) -> np.ndarray:
     """Render every spike frame of a scene: [T,size,size,3] uint8 BGR."""
-    return np.stack([scene.picture(time, amplitude) for time in INSTANTS])
+    return np.stack([scene.picture(time, amplitude) for time in TIMES])
 
 
 def blurry(frames: np.ndarray) -> np.ndarray:
@@ -103,8 +103,8 @@ def blurry(frames: np.ndarray) -> np.ndarray:
 
 
 def blur_psnr(scene: Scene, amplitude: float) -> float:
-    """Return the dB of the blurry picture against the middle instant, from every sixth instant alone."""
-    blur = blurry(np.stack([scene.picture(time, amplitude) for time in INSTANTS[EXPOSED][::6]]))
+    """Return the dB of the blurry picture against the middle frame, from every sixth frame alone."""
+    blur = blurry(np.stack([scene.picture(time, amplitude) for time in TIMES[EXPOSED][::6]]))
     return cv2.PSNR(blur, scene.picture(0, amplitude))
 
 
@@ -135,7 +135,7 @@ def photograph(name: str, tint: Tint) -> np.ndarray:
 
 
 def amplitude_for(scene: Scene, wanted: float) -> float:
-    """Halve the interval of amplitudes until the blurry picture is `wanted` dB from the middle instant."""
+    """Halve the interval of amplitudes until the blurry picture is `wanted` dB from the middle frame."""
     low, high = 0.0, LARGEST
     for _ in range(7):
         amplitude = (low + high) / 2

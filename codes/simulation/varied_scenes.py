@@ -28,7 +28,7 @@ from codes.simulation.demo_scenes import (
 POOL = PHOTOGRAPHS["train"] | {
     name: None for name in ("cell.png", "hubble_deep_field.jpg", "logo.png", "moon.png", "text.png")
 }
-PSNR_RANGE = (15.0, 28.0)  # dB, of a blurry picture against its middle instant
+PSNR_RANGE = (15.0, 28.0)  # dB, of a blurry picture against its middle frame
 AMPLITUDES = (0.015, 0.15)  # as in codes.simulation.demo_scenes
 # What a motion is made of: right, down, turn, zoom.
 MOTIONS = ((1, 1, 1, 1), (1, 1, 1, 1), (1.5, 1.5, 0, 0), (0.3, 0.3, 2.5, 0.2), (0.3, 0.3, 0.2, 2.5))

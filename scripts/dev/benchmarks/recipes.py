@@ -87,13 +87,13 @@ def ldn_steps(ldn: LDN, blur: Tensor, spikes: Tensor) -> Calls:
 
     def loss(name: str) -> Tensor:
         spike_input = RECIPES[name]["spike_input"]
-        light = estimate_intensity(spikes, spike_input)
+        estimated = estimate_intensity(spikes, spike_input)
         if RECIPES[name]["input"] == "mfsr":
-            scaled = match_picture_scale(light, blur, EXPOSURE)
+            scaled = match_picture_scale(estimated, blur, EXPOSURE)
             return distance(ldn(labels, windows(scaled, CENTERS, LENGTH)), labels)
         if spike_input == "counts":
-            return distance(ldn(blur, windows(light, CENTERS, LENGTH)), labels)
-        given = closed_form_input(blur, light, CENTERS, length=LENGTH, short=SHORT, exposure=EXPOSURE)
+            return distance(ldn(blur, windows(estimated, CENTERS, LENGTH)), labels)
+        given = closed_form_input(blur, estimated, CENTERS, length=LENGTH, short=SHORT, exposure=EXPOSURE)
         return distance(ldn(*given), labels)
 
     return {("step of LDN", name): step(ldn, lambda name=name: loss(name)) for name in RECIPES}
