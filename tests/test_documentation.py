@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ HERE = ("", "scripts/", "scripts/dev/", "codes/")  # where a name without a fold
 OTHERS = {"shm", "help", "upgrade", "logdir", "standalone", "nproc_per_node", "nnodes", "node_rank", "rdzv_endpoint"}
 
 
+@cache
 def flags(program: Path) -> set[str]:
     """Return the flags of a program, former names too; of one that is called with a part, those of all parts."""
     sources = [program, *(program.parent / f"{program.stem}s").glob("*.py")]
