@@ -82,27 +82,41 @@ def threads(number: int) -> Iterator[None]:
 
 
 def train(setting: Setting, stage: str, name: str, *words: str, device: str = "", precision: str = "fp32") -> Path:
+    """Train a stage; return the folder of the run."""
+    return run_stage(setting, stage, name, *training_flags(setting, stage), *words, device=device, precision=precision)
+
+
+def run_stage(setting: Setting, stage: str, name: str, *words: str, device: str = "", precision: str = "fp32") -> Path:
     """Run the training script of a stage with these flags; return the folder of the run. Its output goes to a log."""
-    folder, options = stage_command(setting, stage)
     arguments = ["--save_folder", str(setting.folder / "log"), "--exp_name", name, "--precision", precision]
-    arguments += ["--device", device or str(setting.device), *options, *words]
+    arguments += ["--device", device or str(setting.device), *data_flags(setting, stage), *words]
     module = import_module(NETWORK_STAGES.get(stage, "train_deblur"))
-    quietly(setting, module.main, parse(module.Options, "", arguments))
-    return setting.folder / "log" / folder / name
+    quietly(setting, lambda: module.main(parse(module.Options, "", arguments)))
+    return setting.folder / "log" / folder_of(stage) / name
 
 
-def stage_command(setting: Setting, stage: str) -> tuple[str, list[str]]:
-    """Return the name of the run folder of a stage, and its flags."""
+def folder_of(stage: str) -> str:
+    """Return the name of the run folder of a stage."""
+    return {"BSN": "bsn", "SR": "sr"}.get(stage, "deblur")
+
+
+def data_flags(setting: Setting, stage: str) -> list[str]:
+    """Return the flags of a stage that name its data and its recipe."""
     recipe = RECIPES.get(stage.removeprefix("LDN "), {})
     data = "resimulated" if recipe and is_resimulated(recipe) else "demo"
-    options = ["--base_folder", str(setting.folder / data), "--workers", "0", "--evaluate_every", "0", "--bs", "2"]
-    options += ["--roi_size", str(setting.side), "--steps", str(setting.steps), "--epochs", "1000", "--augment"]
-    if stage in NETWORK_STAGES:
-        return {"BSN": "bsn", "SR": "sr"}[stage], options
-    options += ["--recipe", stage.removeprefix("LDN "), "--tea_loss", "ssim"]
-    if recipe["teacher"] == "published":
-        options += ["--bsn_path", str(setting.folder / "bsn.pth"), "--sr_path", str(setting.folder / "sr.pth")]
-    return "deblur", options
+    flags = ["--base_folder", str(setting.folder / data), "--workers", "0"]
+    if recipe:
+        flags += ["--recipe", stage.removeprefix("LDN ")]
+        if recipe["teacher"] == "published":
+            flags += ["--bsn_path", str(setting.folder / "bsn.pth"), "--sr_path", str(setting.folder / "sr.pth")]
+    return flags
+
+
+def training_flags(setting: Setting, stage: str) -> list[str]:
+    """Return the flags of a stage that only its training uses."""
+    flags = ["--evaluate_every", "0", "--bs", "2", "--roi_size", str(setting.side), "--steps", str(setting.steps)]
+    flags += ["--epochs", "1000", "--augment"]
+    return flags if stage in NETWORK_STAGES else [*flags, "--tea_loss", "ssim"]
 
 
 def is_resimulated(recipe: dict[str, str]) -> bool:

@@ -10,7 +10,7 @@ from codes.data.images import read_image
 from codes.engine.tables import read_means
 from codes.recipe import RECIPES
 from scripts import deblur
-from scripts.checks.common import Result, Setting, judge, quietly, threads, train
+from scripts.checks.common import Result, Setting, judge, quietly, run_stage, threads
 
 METHODS = next(field for field in dataclasses.fields(deblur.Options) if field.name == "method").metadata["choices"]
 CASES = (*(f"ldn {recipe}" for recipe in RECIPES), *(method for method in METHODS if method != "ldn"))
@@ -69,6 +69,6 @@ def evaluations(setting: Setting) -> list[Result]:
 
 def means(setting: Setting, stage: str, name: str, *words: str, device: str) -> dict[str, dict[str, float]]:
     """Evaluate a stage; return the mean of every metric, by row."""
-    run = train(setting, stage, f"{stage} {name}".replace(" ", "-"), "--test_mode", *words, device=device)
+    run = run_stage(setting, stage, f"{stage} {name}".replace(" ", "-"), "--test_mode", *words, device=device)
     (found,) = run.glob("test-*/step-*")
     return read_means(found)

@@ -15,12 +15,13 @@ from scripts.checks.common import (
     STAGES,
     Result,
     Setting,
+    data_flags,
     judge,
     largest_difference,
     losses_of,
-    stage_command,
     train,
     trained_losses,
+    training_flags,
 )
 from scripts.checks.equality import restore
 
@@ -60,12 +61,16 @@ def device_cache(setting: Setting) -> list[Result]:
 
 
 def resume(setting: Setting) -> list[Result]:
-    """Stop a training and resume it: the losses are those of an uninterrupted one."""
-    expected = trained_losses(setting, "SR", "fp32")
-    train(setting, "SR", "resumed", "--steps", str(READ_EVERY * (setting.steps // (2 * READ_EVERY))))
-    found = losses_of(train(setting, "SR", "resumed"))
-    limit = SAME if setting.is_cuda else 0.0  # exact on a CPU
-    return [judge("stop and resume: losses", largest_difference(found, expected), limit)]
+    """Stop a training and resume it: the losses are those of an uninterrupted one, on a GPU with --deterministic."""
+    stages, words = ((*NETWORK_STAGES, STAGES[2]), ("--deterministic",)) if setting.is_cuda else (("SR",), ())
+    results, stop = [], str(READ_EVERY * (setting.steps // (2 * READ_EVERY)))
+    for stage in stages:
+        expected = losses_of(train(setting, stage, "uninterrupted", *words))
+        train(setting, stage, "resumed", *words, "--steps", stop)
+        found = losses_of(train(setting, stage, "resumed", *words))
+        check = " ".join((f"stop and resume {stage}", *words))
+        results.append(judge(f"{check}: losses", largest_difference(found, expected), 0.0))
+    return results
 
 
 def compilation(setting: Setting) -> list[Result]:
@@ -95,12 +100,12 @@ def two_processes(setting: Setting) -> list[Result]:
     if setting.is_cuda and torch.cuda.device_count() < 2:
         return [Result(check, NOT_RUN, f"{torch.cuda.device_count()} GPU, two are needed")]
     expected = trained_losses(setting, "SR", "fp32")
-    folder, options = stage_command(setting, "SR")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(ROOT / "train_sr.py"), *options, "--exp_name", "processes", "--precision", "fp32"]
+    command += [str(ROOT / "train_sr.py"), *data_flags(setting, "SR"), *training_flags(setting, "SR")]
+    command += ["--exp_name", "processes", "--precision", "fp32"]
     command += ["--save_folder", str(setting.folder / "log"), "--device", setting.device.type]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}")
-    found = losses_of(setting.folder / "log" / folder / "processes")
+    found = losses_of(setting.folder / "log/sr/processes")
     return [judge(check, abs(found[-1] - expected[-1]) / abs(expected[-1]), ACCEPTED["fp32"])]
