@@ -23,6 +23,7 @@ from codes.cli import RESUMABLE, program
 from codes.data.images import read_image, write_image
 from codes.data.spikes import write_spikes
 from codes.engine import Journal, checkpoint, signals
+from codes.engine.provenance import record_options
 from codes.errors import InputError, Interrupted
 from codes.evaluation.losses import mse
 from codes.files import replacing
@@ -358,6 +359,14 @@ def test_options_that_older_runs_did_not_have_count(data, weights):
     with pytest.raises(InputError, match=r"--augment: False then, True now"):
         run("sr", data, weights, augment=True)
     run("sr", data, weights, save_every=3.0)
+
+
+def test_an_option_that_is_not_given_is_called_nothing(tmp_path):
+    record_options(tmp_path, {"consistency": "", "lr_cycles": 2.0})
+    with pytest.raises(
+        InputError, match=r"\(--consistency: nothing then, picture now; --lr_cycles: 2\.0 then, nothing now\)"
+    ):
+        record_options(tmp_path, {"consistency": "picture", "lr_cycles": None}, same_but=set())
 
 
 def test_without_its_record_a_run_is_not_gone_on_with(data, weights):
