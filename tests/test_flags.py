@@ -225,6 +225,11 @@ FLAGS = {
         "output": refused("--output LDN.pth", "LDN.pth: exists already"),
         "force": USED,
     },
+    "scripts.dev.measure_colour": {
+        **dict.fromkeys(("base_folder", "method"), USED),
+        "every": refused("data --every 0", "--every 0"),
+        "deblur_path": refused("data --method mfsr --deblur_path LDN.pth", "not used by --method mfsr"),
+    },
     "scripts.dev.soak": {
         "pid": refused("999999999 LDN.pth", "999999999: no such process"),
         "log": refused("PID missing.log", "missing.log: no such file"),
