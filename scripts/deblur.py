@@ -23,6 +23,7 @@ from codes import cli
 from codes.cli import check_range, check_used, option, program
 from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
+from codes.motion.warping import FLOWS
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
 from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.methods import window_and_reach
@@ -72,6 +73,10 @@ class Options:
     center_weight: float = option(0.0, "for the teacher: weight of measured intensity beside BSN's", unused=TEACHER)
     bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=only(*AVERAGING))
     spike_deblur_len: int = option(21, "spike frames that LDN is fed", unused=LDN)
+    flow: str = option("dis", "optical flow: by OpenCV on the CPU, or by RAFT, which needs a GPU to be fast",
+                       choices=FLOWS, unused=only("ldn", "mfsr"))  # fmt: skip
+    raft_path: str = option("", "weights of RAFT: a state dict of torchvision's raft_large or raft_small",
+                            unused=lambda o: o.flow != "raft" and f"with --flow {o.flow}")  # fmt: skip
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole", unused=NETWORKS)
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
@@ -95,6 +100,7 @@ def main(o: Options) -> None:
         o.method, device=device, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path,
         spike_deblur_len=o.spike_deblur_len, short=o.bsn_len, spike_input=o.spike_input, consistency=o.consistency,
         iterations=o.iterations, center_weight=o.center_weight, tile=o.tile, is_compiled=o.compile,
+        flow=o.flow, raft_path=o.raft_path,
     )  # fmt: skip
     window, _ = window_and_reach(o.method, short=o.bsn_len, spike_deblur_len=o.spike_deblur_len)
     if has_colour := o.method in COLOURED and o.colour == "motion":
@@ -146,9 +152,11 @@ def prepared(o: Options, picture: Path, spikes: Path) -> Recording:
 def record(o: Options, recording: Recording, picture: Path, spikes: Path) -> dict[str, object]:
     """Return what the frames of a pair depend on."""
     named = ("method", "compare", "align", "orientation", "repair", "gamma", "spike_input", "consistency", "colour",
-             "iterations", "center_weight", "bsn_len", "spike_deblur_len", "precision")  # fmt: skip
+             "iterations", "center_weight", "bsn_len", "spike_deblur_len", "flow", "precision")  # fmt: skip
     weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path)
     files = {"picture": picture, "spike file": spikes} | {f"--{flag}": path for flag, path in weights.items()}
+    if o.raft_path:
+        files["--raft_path"] = o.raft_path
     return record_of({f"--{name}": getattr(o, name) for name in named}, recording, files)
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codes.cli import check_range, option, program
+from codes.cli import check_range, check_used, option, program
 from codes.data import manifest
 from codes.data.batches import Packed
 from codes.data.dataset import SpikeDataset
@@ -30,12 +29,14 @@ from codes.data.fingerprint import fingerprint, source_fingerprint
 from codes.data.layout import SPIKE_SIZES
 from codes.data.spikes import SEQUENCE_STEP, Exposure
 from codes.distillation.teachers import ClosedFormTeacher
+from codes.engine import distributed
 from codes.errors import InputError
+from codes.motion.warping import FLOWS, flow_by_name
 from codes.simulation import resimulation
 from codes.simulation.camera import THRESHOLDS
 from codes.simulation.resimulation import restored_scene, write_sample
 
-FORMER_DEFAULT = ("data_type", "GOPRO")  # older records do not have this option
+FORMER_DEFAULTS = {"data_type": "GOPRO", "flow": "dis", "raft_path": ""}  # older records do not have these options
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,23 @@ class Options:
     output: str = option("data/resimulated", "folder of the new set")
     threshold: tuple[float, ...] = option((1.0, 4.0), "smallest and largest V_th, drawn evenly on a logarithmic scale")
     seed: int = option(0, "seed of phases, noise, thresholds and speeds")
+    flow: str = option("dis", "optical flow of the restoration: by OpenCV on the CPU, or by RAFT", choices=FLOWS)
+    raft_path: str = option("", "weights of RAFT: a state dict of torchvision's raft_large or raft_small",
+                            unused=lambda o: o.flow != "raft" and f"with --flow {o.flow}")  # fmt: skip
+    device: str = option("", "of the restoration: cpu, cuda, cuda:1 [cuda where there is one]")
 
 
 def main(o: Options) -> None:
     """Simulate all samples that do not exist yet."""
     check_range(o, "threshold", *THRESHOLDS)
     check_range(o, "seed", 0)
+    check_used(o)
     if len(o.threshold) != 2 or o.threshold[0] > o.threshold[1]:
         raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest are accepted")
     if len({Path(base).resolve() for base in o.base_folder}) < len(o.base_folder):
         raise InputError(f"--base_folder {' '.join(o.base_folder)}: names a data set twice; once is accepted")
-    folder, teacher = Path(o.output), ClosedFormTeacher()
+    folder, device = Path(o.output), distributed.start(o.device)
+    teacher = ClosedFormTeacher(flow=flow_by_name(o.flow, raft_path=o.raft_path, device=device))
     sources = [SpikeDataset(base, "train", fields=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
     begin(o, sources)
     tested = Path(o.base_folder[0], "test")
@@ -71,7 +78,7 @@ def main(o: Options) -> None:
         files = sample_files(folder, f"{number}-{source.names[index]}")
         if not all(path.exists() for path in files.values()):
             rng = np.random.default_rng((o.seed, number, index))
-            sample = Packed.collate([source[index]]).to(torch.device("cpu"))
+            sample = Packed.collate([source[index]]).to(device)
             write_sample(restored_scene(teacher, sample.blur, sample.spikes), files, o.threshold, rng)
 
 
@@ -79,9 +86,8 @@ def begin(o: Options, sources: list[SpikeDataset]) -> None:
     """Record options, sources and code, or check that the set was begun with the same."""
     folder = Path(o.output)
     options = asdict(o)
-    del options["output"]
-    if FORMER_DEFAULT in options.items():
-        del options[FORMER_DEFAULT[0]]
+    del options["output"], options["device"]
+    options = {name: value for name, value in options.items() if (name, value) not in FORMER_DEFAULTS.items()}
     former = (folder / resimulation.FORMER_RECORD).is_file()
     several = len(sources) > 1
     files = {

@@ -174,6 +174,9 @@ FLAGS = {
         "output": USED,
         "threshold": refused("--base_folder data --output set --threshold 1", "smallest and largest"),
         "seed": USED,
+        "flow": refused("--base_folder data --output set --flow raft", "--raft_path is missing"),
+        "raft_path": refused("--base_folder data --output set --raft_path LDN.pth", "--raft_path: not used with"),
+        "device": refused("--base_folder data --output set --device nowhere", "--device nowhere"),
     },
     "scripts.tables": {
         **dict.fromkeys(("base_folder", "deblur_path", "output", "use_small", "device", "workers"), USED),

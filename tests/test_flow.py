@@ -1,8 +1,13 @@
-"""Interpolation of optical flow over time: a cubic Hermite spline through flow that is computed at knots."""
+"""Interpolation of optical flow over time, a cubic Hermite spline through knots; RAFT in place of DIS."""
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torchvision.models import optical_flow
 
+from codes.errors import InputError
+from codes.motion import warping
 from codes.motion.flow import KNOT_STEP, cubic_weights, interpolate, knot_times
 
 
@@ -38,3 +43,37 @@ def test_flow_is_computed_at_both_ends_and_in_steps_from_the_origin():
     assert knot_times(3, 30, 68) == [3, 4, 12, 20, 28, 30]
     assert knot_times(16, 24, 0) == [16, 24] and KNOT_STEP == 8
     assert knot_times(5, 5, 5) == [5]
+
+
+class Shift(nn.Module):
+    """Stand in for RAFT: everything moves by (8, -4) pixels of what it is shown."""
+
+    def forward(self, before: torch.Tensor, after: torch.Tensor) -> list[torch.Tensor]:
+        assert before.shape == after.shape and before.shape[1:] == (3, 128, 152)
+        assert before.min() >= -1 and after.max() <= 1
+        return [torch.tensor((8.0, -4.0)).view(1, 2, 1, 1).expand(len(before), 2, 128, 152)]
+
+
+@pytest.mark.parametrize("at_once", [1, 10**9])
+def test_raft_is_shown_frames_of_the_size_of_the_picture(at_once, monkeypatch):
+    monkeypatch.setattr(warping, "CORRELATIONS", at_once)
+    before, after = torch.rand(2, 3, 20, 37)
+    found = warping.raft_flows(Shift(), before, after, refinements=2)
+    torch.testing.assert_close(found, torch.tensor((2.0, -1.0)).view(1, 2, 1, 1).expand(3, 2, 20, 37))
+
+
+def test_raft_needs_weights_and_no_others(tmp_path):
+    cpu = torch.device("cpu")
+    with pytest.raises(InputError, match="--flow raft: --raft_path is missing"):
+        warping.flow_by_name("raft", device=cpu)
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"other\.pth: fits neither raft_large nor raft_small"):
+        warping.flow_by_name("raft", raft_path=tmp_path / "other.pth", device=cpu)
+
+
+def test_raft_of_torchvision_is_applied(tmp_path):
+    torch.manual_seed(0)
+    torch.save(optical_flow.raft_small(weights=None).state_dict(), tmp_path / "raft.pth")
+    flow = warping.flow_by_name("raft", raft_path=tmp_path / "raft.pth", device=torch.device("cpu"))
+    found = flow(torch.rand(1, 24, 32), torch.rand(1, 24, 32), refinements=2)
+    assert found.shape == (1, 2, 24, 32) and found.isfinite().all()

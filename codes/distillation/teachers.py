@@ -13,6 +13,7 @@ from codes.data.spikes import Exposure
 from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.super_resolution import super_resolved_intensity
+from codes.motion.warping import Flows, dis_flows
 from codes.physics.intensity import estimate_intensity, isi_intensity
 from codes.physics.sdm import LARGEST_RATIO, apply_ratios, bicubic_intensity, intensity_ratios, sdm, tfp
 
@@ -78,13 +79,20 @@ class NetworkTeacher(nn.Module):
 class ClosedFormTeacher(nn.Module):
     """Restore a blurry picture at several target times from inter-spike intervals, without a network.
 
-    `mfsr`: intensity is compensated for motion and super-resolved from several frames on the CPU, which is more
+    `mfsr`: intensity is compensated for motion and super-resolved from several frames, aligned by `flow`, which is more
     accurate than averages over `short` spike frames, enlarged bicubic, and slower.
     """
 
-    def __init__(self, *, short: int = 9, mfsr: bool = True, exposure: Exposure = Exposure()):  # noqa: B008
+    def __init__(
+        self,
+        *,
+        short: int = 9,
+        mfsr: bool = True,
+        exposure: Exposure = Exposure(),  # noqa: B008
+        flow: Flows = dis_flows,
+    ):
         super().__init__()
-        self.short, self.mfsr, self.exposure = short, mfsr, exposure
+        self.short, self.mfsr, self.exposure, self.flow = short, mfsr, exposure, flow
 
     @torch.no_grad()
     def forward(self, blur: Tensor, spikes: Tensor, centers: list[int]) -> Tensor:
@@ -98,8 +106,8 @@ class ClosedFormTeacher(nn.Module):
         if not self.mfsr:
             fine, mean = bicubic_intensity(intensity, centers, exposure=self.exposure, short=self.short)
         else:
-            intensity = motion_compensated_intensity(spikes, intensity)
-            fine, mean = super_resolved_intensity(intensity, centers, exposure=self.exposure)
+            intensity = motion_compensated_intensity(spikes, intensity, flow=self.flow)
+            fine, mean = super_resolved_intensity(intensity, centers, exposure=self.exposure, flow=self.flow)
         return intensity_ratios(fine, mean)
 
     @staticmethod

@@ -60,7 +60,7 @@ def raft_flow(weights: str | Path = "", device: str = "") -> Flow:
     from torchvision.models import optical_flow
 
     if weights:
-        network = _raft_from_file(weights)
+        network = raft_from_file(weights)
     else:
         kind = optical_flow.Raft_Large_Weights.DEFAULT
         try:
@@ -87,7 +87,11 @@ def raft_flow(weights: str | Path = "", device: str = "") -> Flow:
     return flow
 
 
-def _raft_from_file(weights: str | Path) -> "torch.nn.Module":
+def raft_from_file(weights: str | Path) -> "torch.nn.Module":
+    """Load RAFT from a state dict of torchvision's raft_large or raft_small.
+
+    Raises: InputError if the file holds neither.
+    """
     from torchvision.models import optical_flow
 
     try:

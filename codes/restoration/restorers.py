@@ -8,6 +8,7 @@ from codes.data.spikes import UPSCALE
 from codes.distillation.teachers import NetworkTeacher
 from codes.errors import InputError
 from codes.memory_format import memory_format
+from codes.motion.warping import flow_by_name
 from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.networks.tiling import TiledBSN, TiledEDSR, compiled
 from codes.recipe import PUBLISHED, check_bsn_len, in_model, no_weights, settle
@@ -36,6 +37,8 @@ def restorer(
     center_weight: float,
     tile: int,
     is_compiled: bool,
+    flow: str = "dis",
+    raft_path: str = "",
 ) -> methods.Restore:
     """Return the function (blur, spikes, times, exposure=) of one of METHODS. Arguments are those of scripts/deblur.py.
 
@@ -55,6 +58,10 @@ def restorer(
             iterations=iterations,
             tile=tile // UPSCALE,
         )
+        if flow != "dis" and student.recipe["input"] != "mfsr":
+            path = weight_file("deblur_path", deblur_path)
+            raise InputError(f"--flow {flow}: {path} is not fed super-resolved input, it uses no flow")
+        student = student._replace(flow=flow_by_name(flow, raft_path=raft_path, device=device))
         if is_compiled:
             compiled(student.net)
         return partial(refinement.restore, student, iterations=iterations)
@@ -69,8 +76,10 @@ def restorer(
             tile=tile // UPSCALE,
         )
         return partial(methods.teacher_frames, teacher)
-    if method in ("mfsr", "tfi"):
-        return methods.mfsr_frames if method == "mfsr" else methods.tfi_frames
+    if method == "mfsr":
+        return partial(methods.mfsr_frames, flow=flow_by_name(flow, raft_path=raft_path, device=device))
+    if method == "tfi":
+        return methods.tfi_frames
     if method == "tfp":
         return partial(methods.tfp_frames, short=short)
     return partial(methods.sdm_count_frames if spike_input == "counts" else methods.sdm_frames, short=short)

@@ -41,7 +41,7 @@ def restored_scene(teacher: ClosedFormTeacher, blur: Tensor, spikes: Tensor) -> 
     """
     side = REDUCTION * UPSCALE
     times = list(range(Exposure().margin % MEAN_STEP, spikes.shape[1], MEAN_STEP))
-    pictures = teacher(blur, spikes, times)[0].mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    pictures = teacher(blur, spikes, times)[0].mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     height, width = (length // side * UPSCALE for length in pictures.shape[1:3])
     pictures = pictures[:, : REDUCTION * height, : REDUCTION * width]
     small = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
