@@ -68,7 +68,7 @@ class Options:
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
     colour: str = option("motion", "corrected along motion, or smeared as in the picture",
                          choices=("motion", "picture"), unused=only(*COLOURED))  # fmt: skip
-    iterations: int = option(0, f"of the refinement [{ITERATIONS} where spikes are few, else 1]",
+    iterations: int = option(0, f"of the refinement [{ITERATIONS} where spikes are few, none where many, else 1]",
                              aliases=("looks",), unused=LDN)  # fmt: skip
     center_weight: float = option(0.0, "for the teacher: weight of measured intensity beside BSN's", unused=TEACHER)
     bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=only(*AVERAGING))

@@ -18,7 +18,7 @@ from codes.physics.sdm import match_picture_scale, tfp, windows
 from codes.recipe import ISI, RESIM
 from codes.restoration import reconstruction, refinement
 from codes.restoration.reconstruction import Student, averaged_times, reconstruct
-from codes.restoration.refinement import FEW_SPIKES, RESTORED_STEP, refine, restore
+from codes.restoration.refinement import FEW_SPIKES, MANY_SPIKES, RESTORED_STEP, refine, restore
 from codes.simulation.camera import add_noise, integrate, sense
 
 EXPOSURE = Exposure()
@@ -137,6 +137,21 @@ def test_few_spikes_are_refined_unless_told_otherwise(student, threshold, iterat
         mean = tfp(motion_compensated_intensity(spikes, isi_intensity(spikes)), 68, 97).mean()
         assert 1.02 < mean / FEW_SPIKES < 1.2 if found == 1 else 0.8 < mean / FEW_SPIKES < 0.98
     assert len(list(refine(student, blur, spikes, exposure=EXPOSURE, iterations=iterations))) == found
+
+
+@pytest.mark.parametrize(
+    ("threshold", "iterations", "is_compensated"), [(0.85, 0, False), (1.05, 0, True), (0.85, 1, True)]
+)
+@torch.inference_mode()
+def test_many_spikes_need_no_compensation_for_motion_unless_it_is_asked_for(
+    student, threshold, iterations, is_compensated, monkeypatch
+):
+    blur, spikes, _ = recording(threshold)
+    intensity = isi_intensity(spikes)
+    assert 0.8 < intensity[:, EXPOSURE.frames].mean() / MANY_SPIKES < 1.2  # as near as that
+    monkeypatch.setattr(refinement, "motion_compensated_intensity", lambda spikes, intensity, **_: 0.9 * intensity)
+    (found,) = refine(student, blur, spikes, exposure=EXPOSURE, iterations=iterations)
+    assert torch.equal(found, 0.9 * intensity if is_compensated else intensity)
 
 
 @torch.inference_mode()
