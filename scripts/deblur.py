@@ -36,6 +36,7 @@ from codes.restoration.video import check_video
 
 only = partial(cli.only, "method")
 LDN, TEACHER, NETWORKS = only("ldn"), only("teacher"), only("ldn", "teacher")
+ALIGNED = only("ldn", "mfsr")  # spike frames, along motion
 ROWS, BITS, ALIGN, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("resize", "crop"), ("", *SPIKE_INPUTS)
 DEBLUR, BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("deblur_path", "bsn_path", "sr_path"))
 
@@ -74,9 +75,9 @@ class Options:
     bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=only(*AVERAGING))
     spike_deblur_len: int = option(21, "spike frames that LDN is fed", unused=LDN)
     flow: str = option("dis", "optical flow: by OpenCV on the CPU, or by RAFT, which needs a GPU to be fast",
-                       choices=FLOWS, unused=only("ldn", "mfsr"))  # fmt: skip
+                       choices=FLOWS, unused=ALIGNED)  # fmt: skip
     raft_path: str = option("", "weights of RAFT: a state dict of torchvision's raft_large or raft_small",
-                            unused=lambda o: o.flow != "raft" and f"with --flow {o.flow}")  # fmt: skip
+                            unused=lambda o: ALIGNED(o) or (o.flow != "raft" and "with --flow dis"))  # fmt: skip
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole", unused=NETWORKS)
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,

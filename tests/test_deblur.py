@@ -39,6 +39,7 @@ USED_BY = {
     **dict.fromkeys(("deblur_path", "consistency", "iterations", "spike_deblur_len", "compile"), ("ldn",)),
     **dict.fromkeys(("bsn_path", "sr_path", "center_weight"), ("teacher",)),
     **dict.fromkeys(("tile", "precision"), ("ldn", "teacher")),
+    **dict.fromkeys(("flow", "raft_path"), ("ldn", "mfsr")),
     "colour": ("ldn", "mfsr", "teacher", "sdm"),
     "spike_input": ("ldn", "teacher", "sdm"),
     "bsn_len": ("ldn", "teacher", "sdm", "tfp"),
@@ -576,11 +577,11 @@ def test_a_flag_that_a_method_does_not_use_is_refused_by_name(method, flag):
         return
     default = getattr(Options, flag)
     value = {"consistency": "picture", "spike_input": "counts", "tile": 16, "precision": "bf16", "compile": True}
-    value["colour"] = "picture"
+    value |= {"colour": "picture", "flow": "raft"}
     given = value.get(flag, "file.pth" if default == "" else 1.0 if isinstance(default, float) else 3)
     o = Options(picture="missing.png", spikes="missing.dat", method=method, **{flag: given})
     if method in USED_BY[flag]:
-        deblur.check(o)
+        deblur.check(replace(o, flow="raft") if flag == "raft_path" else o)
     else:
         with pytest.raises(InputError, match=f"--{flag}: not used by --method {method}"):
             deblur.check(o)
