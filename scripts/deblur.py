@@ -29,6 +29,7 @@ from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import begin, check_output, is_complete, output_of, record_of, write_frames
 from codes.restoration.pairs import find_pairs
+from codes.restoration.placement import MODELS
 from codes.restoration.preparation import Recording, describe, prepare
 from codes.restoration.refinement import ITERATIONS
 from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, has_consistency, restorer, weights_of
@@ -37,7 +38,8 @@ from codes.restoration.video import check_video
 only = partial(cli.only, "method")
 LDN, TEACHER, NETWORKS = only("ldn"), only("teacher"), only("ldn", "teacher")
 ALIGNED = only("ldn", "mfsr")  # spike frames, along motion
-ROWS, BITS, ALIGN, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("resize", "crop"), ("", *SPIKE_INPUTS)
+ROWS, BITS, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("", *SPIKE_INPUTS)
+ALIGN = (*MODELS, "resize", "crop")
 DEBLUR, BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("deblur_path", "bsn_path", "sr_path"))
 
 
@@ -49,11 +51,13 @@ class Options:
     method: str = option("ldn", "how to restore", choices=METHODS, renamed={"fused": "mfsr"})
     frames: int = option(25, "sharp pictures, evenly over the exposure", unused=lambda o: o.times and "beside --times")
     times: tuple[int, ...] = option((), "target times in spike frames, instead of --frames")
-    exposure: tuple[int, ...] = option((), "first spike frame and length of the exposure [20 97, for 137 frames]")
+    exposure: tuple[str, ...] = option((), "first spike frame and length, or auto: found [20 97, for 137 frames]")
     video: str = option("", "also a video, .mp4 or .gif; of several pairs, its name in the folder of each")
     fps: float = option(12.0, "frames a second of the video", unused=lambda o: not o.video and "without --video")
     compare: bool = option(False, "put the blurry picture to the left of every frame")
-    align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=ALIGN)
+    align: str = option("", "how the picture is registered to the spikes [homography, where it lies elsewhere]; "
+                        "resize, crop: it is brought to their size", choices=ALIGN)  # fmt: skip
+    mask: bool = option(False, "also mask.png, white where the spikes show the picture")
     geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]")
     rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS)
     orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
@@ -123,7 +127,7 @@ def main(o: Options) -> None:
         with distributed.autocast(device, o.precision):
             write_frames(
                 recording, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,
-                is_tiled=o.method in ("ldn", "teacher"),
+                is_tiled=o.method in ("ldn", "teacher"), has_mask=o.mask,
             )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def recorded(speed: float, *, start: int, length: int, total: int, threshold: fl
 )
 def test_the_exposure_is_found(threshold, start, length, gamma):
     spikes, picture = recorded(0.15, start=start, length=length, total=150, threshold=threshold, gamma=gamma)
-    found = find_exposure(lambda first, stop: spikes[first:stop], len(spikes), picture, VIEW)
+    found = find_exposure(lambda first, stop: spikes[first:stop], len(spikes), picture, VIEW, is_exact=True)
     allowed = 2 if threshold == 4 else 1
     assert abs(found.start - start) <= allowed and abs(found.length - length) <= allowed
     assert found.is_sure
@@ -61,6 +61,13 @@ def test_a_long_stream_is_read_in_parts():
     found = find_exposure(read, len(spikes), picture, VIEW)
     assert abs(found.start - 1111) <= 1 and abs(found.length - 97) <= 1
     assert largest < 600
+
+
+def test_the_exposure_is_found_though_the_registration_is_off_as_that_to_another_window_is():
+    spikes, picture = recorded(0.15, start=20, length=97, total=150, threshold=1)
+    shifted = VIEW @ np.array([[1, 0, 2], [0, 1, 0], [0, 0, 1.0]])  # as much as the scene moves in three frames
+    found = find_exposure(lambda first, stop: spikes[first:stop], len(spikes), picture, shifted)
+    assert abs(found.start - 20) <= 1 and abs(found.length - 97) <= 1
 
 
 def test_a_static_scene_is_not_sure():

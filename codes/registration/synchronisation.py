@@ -48,14 +48,22 @@ class FoundExposure:
 
 
 def find_exposure(
-    read: Read, total: int, picture: np.ndarray, homography: np.ndarray, *, lengths: tuple[int, int] = LENGTHS
+    read: Read,
+    total: int,
+    picture: np.ndarray,
+    homography: np.ndarray,
+    *,
+    is_exact: bool = False,
+    lengths: tuple[int, int] = LENGTHS,
 ) -> FoundExposure:
     """Find the exposure of a picture [H,W,3] or [H,W], uint8, in a stream of `total` spike frames.
 
-    homography: from picture to upright spikes, of `register`. lengths: the least and the largest one that is searched.
+    homography: from picture to upright spikes, of `register`. is_exact: it holds whatever the exposure is; else each
+    window is compared with all that small affine maps make of the picture, as a registration to another window follows
+    the motion of the scene. lengths: the least and the largest one that is searched.
     Reads the stream in parts, so that memory does not depend on its length.
     """
-    view = _view(picture, homography, read(0, 1).shape[1:])
+    view = _view(picture, homography, read(0, 1).shape[1:], is_exact)
     largest = min(lengths[1], total)
     least = min(lengths[0], largest)
     start, length = _search(read, total, view, least=least, largest=largest)
@@ -71,15 +79,25 @@ class _View:
 
     picture: np.ndarray
     mask: np.ndarray
+    is_exact: bool
+
+    def references(self) -> np.ndarray:
+        """Return the picture and, if not exact, its derivatives by the parameters of an affine map: [1 or 7,h,w]."""
+        if self.is_exact:
+            return self.picture[None]
+        x, y = (cv2.Sobel(self.picture, cv2.CV_32F, *order, ksize=3, scale=1 / 8) for order in ((1, 0), (0, 1)))
+        rows, columns = (np.linspace(-1, 1, side, dtype=np.float32) for side in self.picture.shape)
+        u, v = columns[None], rows[:, None]
+        return np.stack((self.picture, x, y, x * u, x * v, y * u, y * v))
 
     def linear(self, mean: np.ndarray) -> "_View":
         """Undo the response of the picture: the cubic polynomial of its values that fits a mean of spikes [h,w]."""
         powers = self.picture[..., None] ** np.arange(4, dtype=np.float32)
         coefficients = np.linalg.lstsq(powers[self.mask], mean[self.mask], rcond=None)[0]
-        return _View((powers @ coefficients).astype(np.float32), self.mask)
+        return _View((powers @ coefficients).astype(np.float32), self.mask, self.is_exact)
 
 
-def _view(picture: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -> _View:
+def _view(picture: np.ndarray, homography: np.ndarray, shape: tuple[int, ...], is_exact: bool) -> _View:
     """Bring a picture into the view of spikes of a shape (h, w), averaged over the area of a spike pixel."""
     gray = brightness(picture)
     per_spike = 1 / np.sqrt(abs(np.linalg.det(homography[:2, :2])))
@@ -91,7 +109,7 @@ def _view(picture: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -
     inside = cv2.warpPerspective(np.ones_like(small), twice, size, flags=cv2.INTER_LINEAR)
     area = (shape[1], shape[0])
     mask = cv2.resize(inside, area, interpolation=cv2.INTER_AREA) > 0.99
-    return _View(cv2.resize(seen, area, interpolation=cv2.INTER_AREA), mask)
+    return _View(cv2.resize(seen, area, interpolation=cv2.INTER_AREA), mask, is_exact)
 
 
 def _search(read: Read, total: int, view: _View, *, least: int, largest: int) -> tuple[int, int]:
@@ -160,7 +178,8 @@ def _products(total: np.ndarray, view: _View, block: int) -> tuple[np.ndarray, n
     """Return scalar products of windows between any two ends, for each of GROUPS of blocks.
 
     total: [E,h,w], sums of spikes from the first frame to each end.
-    Returns: of the halves with each other and of both with the picture, [GROUPS,E,E], and the picture's own [GROUPS].
+    Returns: of the halves with each other, [GROUPS,E,E], of both with the R references of the view, [GROUPS,R,E], and
+    of the references with each other, [GROUPS,R,R].
     """
     height, width = (side // block * block for side in view.mask.shape)
     rows, columns = np.indices((height, width))
@@ -172,23 +191,29 @@ def _products(total: np.ndarray, view: _View, block: int) -> tuple[np.ndarray, n
         return (small - _smooth(small, mask, HIGH_PASS / block))[mask]
 
     halves = [np.stack([features(2 * one[:height, :width] * half) for one in total]) for half in (even, 1 - even)]
-    picture = features(view.picture[:height, :width])
+    references = np.stack([features(one[:height, :width]) for one in view.references()])
     place = (rows[::block, ::block] // 8 + 3 * (columns[::block, ::block] // 8))[mask] % GROUPS
     cross, along, own = [], [], []
     for group in range(GROUPS):
-        one, other, seen = (values[..., place == group] for values in (*halves, picture))
+        one, other, seen = (values[..., place == group] for values in (*halves, references))
         gram = one @ other.T
         gram = (gram + gram.T) / 2
         square = np.diag(gram)
         cross.append(square[:, None] + square[None] - 2 * gram)
-        with_picture = (one + other) @ seen / 2
-        along.append(with_picture[None] - with_picture[:, None])
-        own.append(seen @ seen)
-    return np.stack(cross), np.stack(along), np.array(own)
+        along.append(seen @ (one + other).T / 2)
+        own.append(seen @ seen.T)
+    return np.stack(cross), np.stack(along), np.stack(own)
 
 
 def _correlation(cross: np.ndarray, along: np.ndarray, own: np.ndarray) -> np.ndarray:
-    return along / np.sqrt(np.maximum(cross, 1e-6 * cross.max()) * own + 1e-12)
+    """Return the multiple correlation of each window with the references, [E,E]; 0 where it opposes the picture."""
+    regularised = own + 1e-6 * np.diag(np.diag(own) + 1e-12)
+    whitened = np.linalg.solve(np.linalg.cholesky(regularised), along)
+    square = np.zeros_like(cross)
+    for row in whitened:
+        square += (row[None] - row[:, None]) ** 2
+    with_picture = along[0][None] - along[0][:, None]
+    return np.where(with_picture > 0, np.sqrt(square / np.maximum(cross, 1e-6 * cross.max() + 1e-12)), 0)
 
 
 def _means(image: np.ndarray, block: int) -> np.ndarray:

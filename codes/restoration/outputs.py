@@ -17,8 +17,10 @@ from codes.restoration.methods import Restore
 from codes.restoration.preparation import Recording
 from codes.restoration.recording import tensors
 from codes.restoration.video import write_video
+from codes.restoration.view import covered
 
 RECORD = "deblur.json"
+MASK = "mask.png"
 
 
 class Output(NamedTuple):
@@ -95,7 +97,7 @@ def record_of(options: dict[str, object], recording: Recording, files: dict[str,
 
 def begin(output: Output, paths: Iterable[Path], record: dict[str, Any]) -> None:
     """Write the record of a pair, and name the frames of another run that stay beside the new ones."""
-    stale = sorted({path.name for path in output.folder.glob("*.png")} - {path.name for path in paths})
+    stale = sorted({path.name for path in output.folder.glob("*.png")} - {MASK, *(path.name for path in paths)})
     if stale:
         listed = ", ".join(stale[:5]) + (", ..." if len(stale) > 5 else "")
         print(f"  {len(stale)} frames of another run stay in {output.folder}: {listed}")
@@ -112,21 +114,25 @@ def write_frames(
     compare: bool,
     rate: float,
     is_tiled: bool,
+    has_mask: bool,
 ) -> None:
     """Write the frames of a recording, and the video of them.
 
     compare: the blurry picture to the left of each frame. rate: frames a second of the video. is_tiled: whether the
-    method restores tiles, of which smaller ones need less memory.
+    method restores tiles, of which smaller ones need less memory. has_mask: MASK is written, white where the spikes
+    show the picture; beyond it, the blurry picture stays.
     Raises: InputError if memory does not suffice.
     """
-    blur, spikes = tensors(recording.picture, recording.spikes, device)
+    view = recording.placement.view
+    blur, spikes = tensors(recording.picture, recording.spikes, device, is_same_view=view is None)
+    blur = recording.response.undo(blur)
     times = [time - recording.start for time in recording.times]
     paths, (height, width) = output.frames(recording.times), recording.picture.shape[:2]
     try:
         waiting = tqdm(paths, unit="frame")  # shown now: the first frame may take minutes
-        frames = restore(recording.response.undo(blur), spikes, times, exposure=recording.exposure)
+        frames = restore(blur, spikes, times, exposure=recording.exposure, view=view)
         for path, frame in zip(waiting, frames, strict=True):
-            image = frame[0, :, :height, :width].float().clamp(0, 1)
+            image = covered(view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1)
             image = recording.response.apply(image).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
             write_image(path, np.hstack((recording.picture, image)) if compare else image)
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -136,6 +142,9 @@ def write_frames(
         raise InputError(
             f"{device}: too little memory for {len(times)} frames of {height}x{width}; {remedy} fewer --times"
         ) from None
+    if has_mask:
+        seen = (view.coverage() if view else torch.ones(height, width))[:height, :width]
+        write_image(output.folder / MASK, seen.mul(255).round().byte().numpy())
     if output.video:
         write_video(output.video, map(read_image, paths), rate=rate)
     print(f"  {len(paths)} frames in {output.folder}{f', video {output.video}' if output.video else ''}")

@@ -1,7 +1,8 @@
 """A recording that is ready to be restored: its pair read and checked, its target times chosen."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,22 @@ from codes.data.sensor import Defects, find_defects, repair
 from codes.data.spikes import Exposure
 from codes.errors import InputError
 from codes.physics.intensity import isi_intensity
-from codes.registration.geometry import enlargement, in_view_of_spikes
+from codes.registration.geometry import in_view_of_spikes
 from codes.registration.response import estimate_response
+from codes.registration.synchronisation import find_exposure
 from codes.restoration.file_format import Reading, align, is_aligned, is_flat, read
+from codes.restoration.placement import (
+    MODELS,
+    Placement,
+    describe_exposure,
+    describe_placement,
+    find_in_stream,
+    homography_of,
+    place,
+)
 from codes.restoration.recording import find_reading, fit
-from codes.restoration.registration import better_start
 
+AUTO = ("auto",)  # --exposure that is found in the stream
 ALIGNED = 0.8  # least correlation of a pair whose values are compared
 DIFFERENT = 1.25  # factor between exponents of a response, given and estimated, that is reported
 DARKEST = 32  # of 255: below it a picture is nearly black
@@ -39,7 +50,8 @@ class Recording:
     times: list[int]  # spike frames of the file
     is_cut: bool  # no window fits around the ends of the exposure
     is_shortened: bool  # so that the target times do not reach them
-    aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels
+    aligned: tuple[float, tuple[float, float]]  # correlation, (x, y) of the spikes in picture pixels, if not registered
+    placement: Placement  # of the picture in the spikes
     response: Response  # of the picture, undone for the restoration
     estimated_response: Response
     defects: Defects  # of the spikes as they are stored
@@ -50,7 +62,7 @@ def prepare(
     picture_path: Path,
     spike_path: Path,
     *,
-    exposure: tuple[int, ...],
+    exposure: tuple[str, ...],
     frames: int,
     times: tuple[int, ...],
     window: int,
@@ -83,7 +95,12 @@ def prepare(
         align=align_by,
         orientation=orientation,
     )
-    first, length = _exposure(spike_path, exposure, reading.frames)
+    model = align_by if align_by in MODELS else ""
+    read_upright = partial(_upright, spike_path, reading, orientation)
+    if exposure == AUTO:
+        first, length = _found_exposure(picture, spike_path, read_upright, reading.frames, align_by=align_by)
+    else:
+        first, length = _exposure(spike_path, exposure, reading.frames)
     last = first + length - 1
     begin, end = max(first, window // 2), min(last, reading.frames - window + window // 2)
     if not times and frames > (possible := max(end - begin + 1, 0)):
@@ -103,7 +120,8 @@ def prepare(
     spikes = read(spike_path, reading, first=start, stop=stop)
     defects = find_defects(spikes)
     spikes = upright(repair(spikes, defects) if is_repaired else spikes, orientation)
-    picture, spikes = fit(picture, spikes, align=align_by)
+    if not model:
+        picture, spikes = fit(picture, spikes, align=align_by)
     # The margin after the exposure is not used.
     relative = Exposure(length=length, margin=first - start)
     long = spikes[relative.margin : relative.margin + length].mean(0)
@@ -112,13 +130,16 @@ def prepare(
             f"{spike_path}: as {reading} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
             "frame): the lens was covered, the light too strong, or this is no spike file"
         )
-    aligned = align(long, picture)
-    if aligned[0] < OTHER and not geometry:
+    aligned, placement = align(long, picture), place(picture, long, model=model)
+    if aligned[0] < OTHER and not geometry and not placement.registration.is_sure:
         raise InputError(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
-    estimated = _response(picture, spikes, relative) if aligned[0] > ALIGNED else Response()
+    if aligned[0] > ALIGNED or placement.registration.is_sure:
+        estimated = _response(picture, spikes, relative, homography_of(placement))
+    else:
+        estimated = Response()
     is_shortened = is_cut and not times and frames > 1
     return Recording(
         picture=picture,
@@ -130,6 +151,7 @@ def prepare(
         is_cut=is_cut,
         is_shortened=is_shortened,
         aligned=aligned,
+        placement=placement,
         response=Response(1 / gamma) if gamma else estimated,
         estimated_response=estimated,
         defects=defects,
@@ -137,22 +159,49 @@ def prepare(
     )
 
 
-def _response(picture: np.ndarray, spikes: np.ndarray, exposure: Exposure) -> Response:
-    """Estimate the response of a picture [H,W,3] uint8 that spikes [T,h,w] show at the same place."""
+def _upright(path: Path, reading: Reading, orientation: str, first: int, stop: int) -> np.ndarray:
+    return upright(read(path, reading, first=first, stop=stop), orientation)
+
+
+def _response(picture: np.ndarray, spikes: np.ndarray, exposure: Exposure, homography: np.ndarray) -> Response:
+    """Estimate the response of a picture [H,W,3] uint8 that spikes [T,h,w] show where a homography says."""
     shape, exposed = spikes.shape[1:], slice(exposure.margin, exposure.margin + exposure.length)
     intensity = isi_intensity(torch.from_numpy(np.ascontiguousarray(spikes))[None])[0, exposed].mean(0)
-    seen, mask = in_view_of_spikes(picture / np.float32(255), enlargement(picture.shape, shape), shape)
+    seen, mask = in_view_of_spikes(picture / np.float32(255), homography, shape)
     return estimate_response(seen, intensity.numpy(), mask)
 
 
-def _exposure(path: Path, exposure: tuple[int, ...], total: int) -> tuple[int, int]:
+def _found_exposure(
+    picture: np.ndarray, path: Path, read_upright: Callable[[int, int], np.ndarray], total: int, *, align_by: str
+) -> tuple[int, int]:
+    """Return first spike frame and length of the exposure that is found in the stream.
+
+    Raises: InputError if it is not sure, with the reason.
+    """
+    if align_by not in ("", *MODELS):
+        raise InputError(f"--exposure auto: not beside --align {align_by}; {', '.join(MODELS)} are accepted")
+    found, _ = find_in_stream(read_upright, total, picture, model=align_by)
+    if not found.is_sure:
+        raise InputError(
+            f"--exposure auto: {found.reason} in {path}; say it by --exposure START LENGTH (the best guess is "
+            f"{found.start} {found.length})"
+        )
+    return found.start, found.length
+
+
+def _exposure(path: Path, given: tuple[str, ...], total: int) -> tuple[int, int]:
     """Return first spike frame and length of the exposure, that of a sample if none is given."""
+    try:
+        exposure = [int(value) for value in given]
+    except ValueError:
+        exposure = [0]  # neither one nor two numbers
     if len(exposure) not in (0, 2) or any(value < least for value, least in zip(exposure, (0, 1), strict=False)):
-        raise InputError(f"--exposure {' '.join(map(str, exposure))}: first spike frame and length are accepted")
+        accepted = "first spike frame and length are accepted, or auto"
+        raise InputError(f"--exposure {' '.join(map(str, given))}: {accepted}")
     if not exposure and total != Exposure().total:
         raise InputError(
             f"{path}: has {total} frames, not the {Exposure().total} of a sample; "
-            "say by --exposure START LENGTH which of them the picture was exposed over"
+            "say by --exposure START LENGTH which of them the picture was exposed over, or --exposure auto"
         )
     first, length = exposure or (Exposure().margin, Exposure().length)
     if first + length > total:
@@ -180,19 +229,25 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, has_consisten
     whether it corrects colours along motion there.
     """
     correlation, (x, y) = recording.aligned
-    verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
     print(f"{picture}: {recording.picture.shape[0]}x{recording.picture.shape[1]}")
     print(f"{spikes}: {recording.reading}")
-    x, y = round(x, 1) + 0.0, round(y, 1) + 0.0  # -0.0 becomes 0.0
-    print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
-    margin, length = recording.exposure.margin, recording.exposure.length
-    if better := better_start(recording.spikes, recording.picture, start=margin, length=length):
-        start, best, given = better
-        print(
-            f"  NOT ALIGNED IN TIME: {length} frames from {recording.start + start} on fit the picture better "
-            f"(correlation {best:.3f}) than those from {recording.start + margin} on ({given:.3f}): "
-            f"--exposure {recording.start + start} {length}"
-        )
+    placement = recording.placement
+    if placement.view is None:
+        verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
+        x, y = round(x, 1) + 0.0, round(y, 1) + 0.0  # -0.0 becomes 0.0
+        print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
+    describe_placement(placement)
+    describe_exposure(
+        find_exposure(
+            lambda first, stop: recording.spikes[first:stop],
+            len(recording.spikes),
+            recording.picture,
+            homography_of(placement),
+        ),
+        offset=recording.start,
+        first=recording.start + recording.exposure.margin,
+        length=recording.exposure.length,
+    )
     describe_response(recording)
     describe_defects(recording)
     if (brightest := recording.picture.max()) < DARKEST:

@@ -112,12 +112,18 @@ def fit(picture: np.ndarray, spikes: np.ndarray, *, align: str = "") -> tuple[np
     raise InputError(_mismatch(picture, (height, width)))
 
 
-def tensors(picture: np.ndarray, spikes: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return [1,3,4h,4w] in [0,1] and [1,T,h,w]; a rest below 4 is filled by repeating the last rows and columns."""
+def tensors(
+    picture: np.ndarray, spikes: np.ndarray, device: torch.device, *, is_same_view: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Return [1,3,H,W] in [0,1] and [1,T,h,w]; a rest below 4 is filled by repeating the last rows and columns.
+
+    is_same_view: H and W are brought to 4h and 4w.
+    """
     height, width = (-(-side // UPSCALE) for side in picture.shape[:2])
     down, right = height * UPSCALE - picture.shape[0], width * UPSCALE - picture.shape[1]
     picture = np.pad(picture, ((0, down), (0, right), (0, 0)), mode="edge")
-    spikes = np.pad(spikes, ((0, 0), (0, height - spikes.shape[1]), (0, width - spikes.shape[2])), mode="edge")
+    if is_same_view:
+        spikes = np.pad(spikes, ((0, 0), (0, height - spikes.shape[1]), (0, width - spikes.shape[2])), mode="edge")
     blur = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
     return blur.contiguous(), torch.from_numpy(spikes).to(device)[None]
 

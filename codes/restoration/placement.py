@@ -1,0 +1,125 @@
+"""Where and when a picture lies in the spikes beside it: found, compared with what is given, and told."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from codes.data.spikes import UPSCALE, Exposure
+from codes.registration.geometry import corner_error, enlargement
+from codes.registration.homography import Registration, brightness, register
+from codes.registration.search import candidates
+from codes.registration.synchronisation import FoundExposure, find_exposure
+from codes.restoration.view import View
+
+MODELS = ("none", "shift", "affine", "homography")
+DISPLACED = 1.0  # picture pixels at a corner: less is no reason to leave the view that is expected
+ROUNDS, TRIED = 4, 2  # of registration and synchronisation, from as many windows
+APART = 3  # spike frames between a given exposure and the one that is found, which are reported
+
+
+class Placement(NamedTuple):
+    """How a picture was registered to spikes."""
+
+    view: View | None  # None: both show the same, the picture with 4 times as many pixels along each side
+    registration: Registration
+    displacement: float  # at the worst corner from the expected view, in picture pixels
+
+
+def place(picture: np.ndarray, long: np.ndarray, *, model: str) -> Placement:
+    """Register a picture [H,W,3] uint8 to the mean of upright spikes over its exposure [h,w].
+
+    model: one of MODELS, or "": by a homography, which is used where it is sure and differs from the expected view.
+    A registration that is not sure is not used: both are taken to show the same view.
+    """
+    shape = picture.shape[:2]
+    sizes = tuple(-(-side // UPSCALE) * UPSCALE for side in shape), long.shape
+    expected = enlargement(shape, long.shape)
+    is_quarter = all(
+        side in (full // UPSCALE, -(-full // UPSCALE)) for side, full in zip(long.shape, shape, strict=True)
+    )
+    if is_quarter:
+        expected = enlargement((UPSCALE, UPSCALE), (1, 1))  # a rest below 4 is no other scale
+    found = register(long, picture, model=model or "homography", orientation="upright")
+    displacement = corner_error(found.homography, expected, shape)
+    is_used = found.is_sure and model != "none" and (model or displacement > DISPLACED)
+    if is_used or not is_quarter:
+        return Placement(View(found.homography if is_used else expected, *sizes), found, displacement)
+    return Placement(None, found, displacement)
+
+
+def find_in_stream(
+    read: Callable[[int, int], np.ndarray], total: int, picture: np.ndarray, *, model: str
+) -> tuple[FoundExposure, Placement]:
+    """Find the exposure of a picture in a stream of `total` upright spike frames, and register it.
+
+    Both depend on each other, as the scene moves: they alternate until the exposure stays, from each of the windows
+    that resemble the picture most.
+    """
+    tried = []
+    for first, length in _likely_windows(read, total, picture):
+        for _ in range(ROUNDS):
+            placement = place(picture, read(first, first + length).mean(0, dtype=np.float32), model=model)
+            found = find_exposure(read, total, picture, placement.registration.homography)
+            if (found.start, found.length) == (first, length):
+                break
+            first, length = found.start, found.length
+        tried.append((found.is_sure and placement.registration.is_sure, found.correlation, found, placement))
+        if tried[-1][0]:
+            break
+    *_, found, placement = max(tried, key=lambda one: one[:2])
+    return found, placement
+
+
+def _likely_windows(read: Callable[[int, int], np.ndarray], total: int, picture: np.ndarray) -> list[tuple[int, int]]:
+    """Return start and length of the TRIED windows, half a length apart, that resemble a picture most, best first."""
+    length = min(Exposure().length, total)
+    gray, scored = brightness(picture), []
+    for first in range(0, total - length + 1, max(length // 2, 1)):
+        mean = read(first, first + length).mean(0, dtype=np.float32)
+        ratio = np.sqrt(gray.size / mean.size)
+        scored.append((max(score for score, _ in candidates(gray, mean, ratio)), first))
+    return [(first, length) for _, first in sorted(scored, reverse=True)[:TRIED]]
+
+
+def homography_of(placement: Placement) -> np.ndarray:
+    """Return the [3,3] from picture to spikes that is used."""
+    return placement.view.homography if placement.view else enlargement((UPSCALE, UPSCALE), (1, 1))
+
+
+def describe_placement(placement: Placement) -> None:
+    """Print how the picture lies in the spikes, and how sure that is."""
+    view, found, displacement = placement
+    if not found.is_sure:
+        print(f"  registration is not sure: {found.reason}; both are taken to show the same view")
+    elif view is None and displacement > DISPLACED:
+        print(f"  registered {displacement:.1f} pixels away at a corner: --align homography corrects it")
+    elif view is not None:
+        x, y, degrees, scale = _motion(view)
+        print(
+            f"  registered (confidence {found.confidence:.2f}): the spikes show the picture moved by {x:+.1f} {y:+.1f} "
+            f"pixels (right, down), turned by {degrees:+.2f} degrees, enlarged by {scale:.3f}; "
+            f"{displacement:.1f} pixels at a corner"
+        )
+
+
+def describe_exposure(found: FoundExposure, *, offset: int, first: int, length: int) -> None:
+    """Print an exposure, found from spike frame `offset` on, that fits clearly better than the given one."""
+    start = offset + found.start
+    apart = max(abs(start - first), abs(start + found.length - first - length))
+    if found.is_sure and apart > APART:
+        print(
+            f"  NOT ALIGNED IN TIME: the picture was exposed over {found.length} frames from {start} on, not "
+            f"{length} from {first} on (correlation {found.correlation:.3f}): --exposure {start} {found.length}"
+        )
+
+
+def _motion(view: View) -> tuple[float, float, float, float]:
+    """Return shift in picture pixels, rotation in degrees and enlargement at the middle of the picture."""
+    motion = np.linalg.inv(enlargement(view.picture, view.spikes)) @ view.homography
+    x, y = ((side - 1) / 2 for side in view.picture[::-1])
+    u, v, w = motion @ (x, y, 1)
+    # The derivative at the middle.
+    derivative = (motion[:2, :2] - np.outer((u / w, v / w), motion[2, :2])) / w
+    degrees = np.degrees(np.arctan2(derivative[1, 0] - derivative[0, 1], derivative[0, 0] + derivative[1, 1]))
+    return u / w - x, v / w - y, float(degrees), float(np.sqrt(abs(np.linalg.det(derivative))))
