@@ -136,7 +136,7 @@ def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
             picture, Path(o.spikes), exposure=exposure, frames=1, times=tuple(times), window=window, reach=reach,
             # Only the first pair is refused if it shows two scenes: a dark moment does not end a film.
             geometry=o.geometry if is_first else (reading.height, reading.width), rows=o.rows, bits=o.bits,
-            align_by=o.align, orientation=o.orientation, must_be_consistent=False, is_repaired=o.repair,
+            align_by=o.align or "none", orientation=o.orientation, must_be_consistent=False, is_repaired=o.repair,
             gamma=o.gamma,
         )  # fmt: skip
 

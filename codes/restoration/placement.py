@@ -24,6 +24,7 @@ class Placement(NamedTuple):
     view: View | None  # None: both show the same, the picture with 4 times as many pixels along each side
     registration: Registration
     displacement: float  # at the worst corner from the expected view, in picture pixels
+    is_registered: bool  # without doubt
 
 
 def place(picture: np.ndarray, long: np.ndarray, *, model: str) -> Placement:
@@ -41,11 +42,13 @@ def place(picture: np.ndarray, long: np.ndarray, *, model: str) -> Placement:
     if is_quarter:
         expected = enlargement((UPSCALE, UPSCALE), (1, 1))  # a rest below 4 is no other scale
     found = register(long, picture, model=model or "homography", orientation="upright")
+    if model == "none":
+        return Placement(None if is_quarter else View(expected, *sizes), found, 0.0, False)
     displacement = corner_error(found.homography, expected, shape)
-    is_used = found.is_sure and model != "none" and (model or displacement > DISPLACED)
+    is_used = found.is_sure and (model or displacement > DISPLACED)
     if is_used or not is_quarter:
-        return Placement(View(found.homography if is_used else expected, *sizes), found, displacement)
-    return Placement(None, found, displacement)
+        return Placement(View(found.homography if is_used else expected, *sizes), found, displacement, found.is_sure)
+    return Placement(None, found, displacement, found.is_sure)
 
 
 def find_in_stream(

@@ -131,12 +131,12 @@ def prepare(
             "frame): the lens was covered, the light too strong, or this is no spike file"
         )
     aligned, placement = align(long, picture), place(picture, long, model=model)
-    if aligned[0] < OTHER and not geometry and not placement.registration.is_sure:
+    if aligned[0] < OTHER and not geometry and not placement.is_registered:
         raise InputError(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
-    if aligned[0] > ALIGNED or placement.registration.is_sure:
+    if aligned[0] > ALIGNED or placement.is_registered:
         estimated = _response(picture, spikes, relative, homography_of(placement))
     else:
         estimated = Response()
