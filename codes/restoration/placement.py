@@ -92,7 +92,7 @@ def homography_of(placement: Placement) -> np.ndarray:
 
 def describe_placement(placement: Placement) -> None:
     """Print how the picture lies in the spikes, and how sure that is."""
-    view, found, displacement = placement
+    view, found, displacement, _ = placement
     if not found.is_sure:
         print(f"  registration is not sure: {found.reason}; both are taken to show the same view")
     elif view is None and displacement > DISPLACED:
