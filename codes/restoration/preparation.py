@@ -242,7 +242,7 @@ def describe(recording: Recording, picture: Path, spikes: Path, *, has_consisten
             lambda first, stop: recording.spikes[first:stop],
             len(recording.spikes),
             recording.picture,
-            homography_of(placement),
+            placement.registration.homography,
         ),
         offset=recording.start,
         first=recording.start + recording.exposure.margin,

@@ -125,7 +125,7 @@ def tensors(
     if is_same_view:
         spikes = np.pad(spikes, ((0, 0), (0, height - spikes.shape[1]), (0, width - spikes.shape[2])), mode="edge")
     blur = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 255
-    return blur.contiguous(), torch.from_numpy(spikes).to(device)[None]
+    return blur.contiguous(), torch.from_numpy(np.ascontiguousarray(spikes)).to(device)[None]
 
 
 def _quarters(picture: np.ndarray) -> list[tuple[int, int]]:
