@@ -264,6 +264,12 @@ FLAGS = {
         "published_path": refused("deblur a.png --published_path p.pth", "--published_path: not used by deblur"),
         "side": refused("deblur a.png --side 0", "--side 0"),
     },
+    "scripts.dev.registration": {
+        "folder": refused("missing", "missing: no truth"),
+        "pairs": refused("missing --pairs -1", "--pairs -1"),
+        "restore": USED,
+        "deblur_path": refused("missing --restore sdm --deblur_path LDN.pth", "without --restore ldn"),
+    },
     "scripts.dev.draw_overview": dict.fromkeys(("sample", "output", "deblur_path"), USED),
     "scripts.dev.benchmarks.data": {
         "frames": USED,

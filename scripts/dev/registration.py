@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from codes.cli import check_range, option, program
+from codes.cli import check_range, check_used, option, program
 from codes.data.images import read_image
 from codes.data.orientation import upright
 from codes.data.response import Response
@@ -47,6 +47,7 @@ class Options:
 
 def main(o: Options) -> None:
     check_range(o, "pairs", 0, 10**6)
+    check_used(o)
     truths = sorted(Path(o.folder, "truth").glob("*.json"))[: o.pairs or None]
     if not truths:
         raise InputError(f"{o.folder}: no truth/*.json in it; scripts/make_rig.py writes them")
