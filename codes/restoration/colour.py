@@ -10,6 +10,7 @@ from codes.data.spikes import Exposure
 from codes.motion.colour import correct_colour
 from codes.physics.data_consistency import consistency_times
 from codes.restoration.methods import Restore
+from codes.restoration.view import View
 
 
 def with_colour_along_motion(restore: Restore, window: int) -> Restore:
@@ -22,14 +23,21 @@ def with_colour_along_motion(restore: Restore, window: int) -> Restore:
 
 
 def _restore(
-    restore: Restore, window: int, blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure
+    restore: Restore,
+    window: int,
+    blur: Tensor,
+    spikes: Tensor,
+    times: Sequence[int],
+    *,
+    exposure: Exposure,
+    view: View | None = None,
 ) -> Iterator[Tensor]:
     averaged = consistency_times(exposure)
     if averaged[0] < window // 2 or averaged[-1] > spikes.shape[1] - window + window // 2:
-        yield from restore(blur, spikes, times, exposure=exposure)
+        yield from restore(blur, spikes, times, exposure=exposure, view=view)
         return
     others = [time for time in times if time not in averaged]
-    frames = restore(blur, spikes, [*averaged, *others], exposure=exposure)
+    frames = restore(blur, spikes, [*averaged, *others], exposure=exposure, view=view)
     restored = torch.stack([next(frames).float() for _ in averaged], 1)
     corrected, colours = zip(*map(correct_colour, restored, blur), strict=True)
     kept = dict(zip(averaged, torch.stack(corrected).unbind(1), strict=True))
