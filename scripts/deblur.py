@@ -4,6 +4,7 @@
     python scripts/deblur.py blur.png spikes.dat --times 20 68 116 --method teacher --out out/
     python scripts/deblur.py PICTURES SPIKES --out out/ --video video.mp4 --compare     # files of the same name
     python scripts/deblur.py GOPRO/test --out out/
+    python scripts/deblur.py PICTURES stream.dat --rig rig.json --out out/              # of scripts/calibrate.py
     python scripts/deblur.py FILM STREAM --fps_out 1000 --help        # a whole recording: scripts/deblur_film.py
 
 How a spike file is read follows from the size of the picture and the file format. If picture and spikes then show
@@ -25,10 +26,11 @@ from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
 from codes.motion.warping import FLOWS
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
+from codes.registration.rig_file import CalibratedRig, read_rig
 from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import begin, check_output, is_complete, output_of, record_of, write_frames
-from codes.restoration.pairs import find_pairs
+from codes.restoration.pairs import Pair, find_pairs, pictures_of_stream
 from codes.restoration.placement import MODELS
 from codes.restoration.preparation import Recording, describe, prepare
 from codes.restoration.refinement import ITERATIONS
@@ -36,6 +38,13 @@ from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, has_consis
 from codes.restoration.video import check_video
 
 only = partial(cli.only, "method")
+
+
+def by_rig(o: "Options") -> str:
+    """Return why an option that a rig states is not used beside one."""
+    return "beside --rig" if o.rig else ""
+
+
 LDN, TEACHER, NETWORKS = only("ldn"), only("teacher"), only("ldn", "teacher")
 ALIGNED = only("ldn", "mfsr")  # spike frames, along motion
 ROWS, BITS, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("", *SPIKE_INPUTS)
@@ -56,12 +65,13 @@ class Options:
     fps: float = option(12.0, "frames a second of the video", unused=lambda o: not o.video and "without --video")
     compare: bool = option(False, "put the blurry picture to the left of every frame")
     align: str = option("", "how the picture is registered to the spikes [homography, where it lies elsewhere]; "
-                        "resize, crop: it is brought to their size", choices=ALIGN)  # fmt: skip
+                        "resize, crop: it is brought to their size", choices=ALIGN, unused=by_rig)  # fmt: skip
     mask: bool = option(False, "also mask.png, white where the spikes show the picture")
-    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]")
-    rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS)
-    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
-    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS)
+    rig: str = option("", "rig.json of calibrate.py: how pictures lie in the stream, when, and what is defective")
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=by_rig)
+    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=by_rig)
+    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=by_rig)
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=by_rig)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
     gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
     deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
@@ -93,7 +103,9 @@ class Options:
 
 def main(o: Options) -> None:
     check(o)
-    pairs = find_pairs(o.picture, o.spikes)
+    rig = read_rig(o.rig) if o.rig else None
+    pairs = pairs_of(o)
+    numbers = {name: number if len(pairs) > 1 else None for number, name in enumerate(pairs)}
     outputs = {name: output_of(o.out, o.video, name) for name in pairs}
     for name, output in outputs.items():
         check_output(output, picture=o.picture, may_exist=o.force or o.missing, is_one_of_many=bool(name))
@@ -113,14 +125,14 @@ def main(o: Options) -> None:
     is_consistent = has_consistency(o.method, deblur_path=o.deblur_path, consistency=o.consistency)
     complete = set()
     for name, pair in pairs.items():  # all are checked before any is written
-        recording = prepared(o, *pair)
+        recording = prepared(o, *pair, rig=rig, number=numbers[name])
         if o.missing and is_complete(outputs[name], recording.times, record(o, recording, *pair)):
             complete.add(name)
     for name, (picture, spikes) in pairs.items():
         if name in complete:
             print(f"{picture}: its frames are in {outputs[name].folder}")
             continue
-        recording = prepared(o, picture, spikes)
+        recording = prepared(o, picture, spikes, rig=rig, number=numbers[name])
         made_with = record(o, recording, picture, spikes)
         describe(recording, picture, spikes, has_consistency=is_consistent, has_colour=has_colour)
         begin(outputs[name], outputs[name].frames(recording.times), made_with)
@@ -144,13 +156,21 @@ def check(o: Options) -> None:
         check_video(o.video)
 
 
-def prepared(o: Options, picture: Path, spikes: Path) -> Recording:
+def pairs_of(o: Options) -> dict[str, Pair]:
+    """Return the pairs by name; with a rig, the pictures of a folder may have one stream."""
+    if o.rig and o.spikes and Path(o.picture).is_dir() and not Path(o.spikes).is_dir():
+        return pictures_of_stream(o.picture, o.spikes)
+    return find_pairs(o.picture, o.spikes)
+
+
+def prepared(o: Options, picture: Path, spikes: Path, *, rig: CalibratedRig | None, number: int | None) -> Recording:
     """Read a pair as the options say."""
     window, reach = window_and_reach(o.method, short=o.bsn_len, spike_deblur_len=o.spike_deblur_len)
     return prepare(
         picture, spikes, exposure=o.exposure, frames=o.frames, times=o.times, window=window, reach=reach,
         geometry=o.geometry, rows=o.rows, bits=o.bits, align_by=o.align, orientation=o.orientation,
         must_be_consistent=o.consistency == "picture", is_repaired=o.repair, gamma=o.gamma,
+        rig=rig, number=number,
     )  # fmt: skip
 
 
@@ -162,6 +182,8 @@ def record(o: Options, recording: Recording, picture: Path, spikes: Path) -> dic
     files = {"picture": picture, "spike file": spikes} | {f"--{flag}": path for flag, path in weights.items()}
     if o.raft_path:
         files["--raft_path"] = o.raft_path
+    if o.rig:
+        files["--rig"] = o.rig
     return record_of({f"--{name}": getattr(o, name) for name in named}, recording, files)
 
 

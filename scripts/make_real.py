@@ -22,16 +22,16 @@ from codes.cli import option, program
 from codes.data import manifest
 from codes.data.fingerprint import fingerprint
 from codes.data.images import read_image, write_image
-from codes.data.listing import PICTURES, files_in
 from codes.data.orientation import upright
-from codes.data.sensor import Defects, lost_frames, repair
+from codes.data.sensor import repair
 from codes.data.spikes import UPSCALE, Exposure, write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.resampling import at_pace, largest_inside, picture_on_spike_grid
 from codes.registration.rig_file import CalibratedRig, read_rig
-from codes.restoration.file_format import Reading, guess, read
-from codes.restoration.pairs import find_pairs
+from codes.restoration.file_format import Reading, read
+from codes.restoration.pairs import find_pairs, pictures_of_stream
+from codes.restoration.placement import check_picture_size, defects_of_rig, reading_of_rig
 
 SEQUENCE = "recording"
 SMALLEST = 16  # spike pixels along a side of a sample
@@ -50,7 +50,7 @@ def main(o: Options) -> None:
     used = crop(rig)
     claimed = {"pictures": o.pictures, "stream": o.stream, "rig": fingerprint({"rig": Path(o.rig)})["rig"]}
     manifest.claim(Path(o.output), claimed, {}, name="manifest.json")
-    readings = {path: reading_of(path, rig) for path in {stream for _, stream in pairs.values()}}
+    readings = {path: reading_of_rig(path, rig) for path in {stream for _, stream in pairs.values()}}
     left_out = 0
     for number, (name, (picture, stream)) in enumerate(tqdm(pairs.items(), desc=o.output, unit="picture")):
         blur, spikes = (
@@ -74,19 +74,7 @@ def sources(o: Options) -> dict[str, tuple[Path, Path]]:
     """Return picture and spike file by name, in the order of the pictures."""
     if Path(o.stream).is_dir():
         return find_pairs(o.pictures, o.stream)
-    found = files_in(o.pictures, PICTURES)
-    if not found:
-        raise InputError(f"{o.pictures}: no pictures in it ({', '.join(PICTURES)})")
-    return {name: (path, Path(o.stream)) for name, path in found.items()}
-
-
-def reading_of(path: Path, rig: CalibratedRig) -> Reading:
-    """Tell how a spike file is read: as the recording that the rig was calibrated with."""
-    found = guess(path, geometry=rig.spikes)
-    for reading in found:
-        if str(reading).partition(" frames of ")[2] == rig.reading.partition(" frames of ")[2]:
-            return reading
-    raise InputError(f"{path}: cannot be read as {rig.reading}, as the rig was calibrated; it may be {found[0]}")
+    return pictures_of_stream(o.pictures, o.stream)
 
 
 def crop(rig: CalibratedRig) -> tuple[slice, slice]:
@@ -112,9 +100,7 @@ def has_margins(exposure: tuple[int, int], total: int) -> bool:
 def picture_of(rig: CalibratedRig, path: Path, used: tuple[slice, slice]) -> np.ndarray:
     """Return the intensity of a picture at 4 times the grid of the upright spikes, [4h,4w,3] uint8."""
     picture = read_image(path)
-    if picture.shape[:2] != rig.picture:
-        found, wanted = ("x".join(map(str, size)) for size in (picture.shape[:2], rig.picture))
-        raise InputError(f"{path}: is {found}, the rig was calibrated with pictures of {wanted}")
+    check_picture_size(rig, path, picture)
     shape = upright(np.empty(rig.spikes), rig.orientation).shape
     intensity = picture_on_spike_grid(rig.response.undo(picture / np.float32(255)), rig.homography, shape)
     rows, columns = (slice(UPSCALE * side.start, UPSCALE * side.stop) for side in used)
@@ -128,10 +114,7 @@ def spikes_of(
     start, length = exposure
     margin = round(Exposure().margin * length / Exposure().length)
     spikes = read(path, reading, first=start - margin, stop=start + length + margin)
-    hot, dead = np.zeros((2, *rig.spikes), bool)
-    for mask, places in ((hot, rig.hot), (dead, rig.dead)):
-        mask[tuple(np.array(places, int).reshape(-1, 2).T)] = True
-    spikes = repair(spikes, Defects(hot, dead, lost_frames(spikes.sum((1, 2), dtype=np.int64))))
+    spikes = repair(spikes, defects_of_rig(rig, spikes))
     rows, columns = used
     return at_pace(upright(spikes, rig.orientation)[:, rows, columns], Exposure().total)
 

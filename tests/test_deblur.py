@@ -557,7 +557,7 @@ def test_the_mean_is_over_enough_times_or_not_known(exposure, total, number):
 
 
 COMMON = {"picture", "spikes", "out", "method", "frames", "times", "exposure", "video", "fps", "compare", "align"}
-COMMON |= {"mask", "orientation", "repair", "geometry", "rows", "bits", "gamma", "device", "force", "missing"}
+COMMON |= {"mask", "rig", "orientation", "repair", "geometry", "rows", "bits", "gamma", "device", "force", "missing"}
 
 
 @pytest.mark.parametrize("geometry", [(), (16, 16)])

@@ -42,6 +42,17 @@ def find_pairs(picture: str | Path, spikes: str | Path = "") -> dict[str, Pair]:
     return {name: (found[name], recorded[name]) for name in names}
 
 
+def pictures_of_stream(pictures: str | Path, stream: str | Path) -> dict[str, Pair]:
+    """Return the pictures of a recording by name, each with the one stream of all.
+
+    Raises: InputError if there is no picture.
+    """
+    found = files_in(pictures, PICTURES)
+    if not found:
+        raise InputError(f"{pictures}: no pictures in it ({', '.join(PICTURES)})")
+    return {name: (path, Path(stream)) for name, path in found.items()}
+
+
 def _report(names: set[str], files: dict[str, Path], kind: str) -> None:
     """Print how many files have no partner, and the first of them."""
     if names:

@@ -1,15 +1,21 @@
 """Where and when a picture lies in the spikes beside it: found, compared with what is given, and told."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from codes.data.orientation import upright
+from codes.data.sensor import Defects, lost_frames
 from codes.data.spikes import UPSCALE, Exposure
+from codes.errors import InputError
 from codes.registration.geometry import corner_error, enlargement
 from codes.registration.homography import Registration, brightness, register
+from codes.registration.rig_file import CalibratedRig
 from codes.registration.search import candidates
 from codes.registration.synchronisation import FoundExposure, find_exposure
+from codes.restoration.file_format import Reading, guess
 from codes.restoration.view import View
 
 MODELS = ("none", "shift", "affine", "homography")
@@ -49,6 +55,42 @@ def place(picture: np.ndarray, long: np.ndarray, *, model: str) -> Placement:
     if is_used or not is_quarter:
         return Placement(View(found.homography if is_used else expected, *sizes), found, displacement, found.is_sure)
     return Placement(None, found, displacement, found.is_sure)
+
+
+def placed_by_rig(rig: CalibratedRig, picture: np.ndarray) -> Placement:
+    """Place a picture [H,W,3] as a calibrated rig says."""
+    shape, spikes = picture.shape[:2], upright(np.empty(rig.spikes), rig.orientation).shape
+    sizes = tuple(-(-side // UPSCALE) * UPSCALE for side in shape), spikes
+    displacement = corner_error(rig.homography, enlargement(shape, spikes), shape)
+    registration = Registration("upright", rig.homography, correlation=1.0, confidence=1.0)
+    return Placement(View(rig.homography, *sizes), registration, displacement, True)
+
+
+def reading_of_rig(path: Path, rig: CalibratedRig) -> Reading:
+    """Tell how a spike file is read: as the recording that a rig was calibrated with.
+
+    Raises: InputError if it cannot be read so.
+    """
+    found = guess(path, geometry=rig.spikes)
+    for reading in found:
+        if str(reading).partition(" frames of ")[2] == rig.reading.partition(" frames of ")[2]:
+            return reading
+    raise InputError(f"{path}: cannot be read as {rig.reading}, as the rig was calibrated; it may be {found[0]}")
+
+
+def check_picture_size(rig: CalibratedRig, path: Path, picture: np.ndarray) -> None:
+    """Raise InputError if a picture does not have the size of those that a rig was calibrated with."""
+    if picture.shape[:2] != rig.picture:
+        found, wanted = ("x".join(map(str, size)) for size in (picture.shape[:2], rig.picture))
+        raise InputError(f"{path}: is {found}, the rig was calibrated with pictures of {wanted}")
+
+
+def defects_of_rig(rig: CalibratedRig, spikes: np.ndarray) -> Defects:
+    """Return the defective pixels of a rig and the lost frames of spikes [T,h,w]."""
+    hot, dead = np.zeros((2, *rig.spikes), bool)
+    for mask, places in ((hot, rig.hot), (dead, rig.dead)):
+        mask[tuple(np.array(places, int).reshape(-1, 2).T)] = True
+    return Defects(hot, dead, lost_frames(spikes.sum((1, 2), dtype=np.int64)))
 
 
 def find_in_stream(

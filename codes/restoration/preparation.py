@@ -17,16 +17,21 @@ from codes.errors import InputError
 from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.response import estimate_response
+from codes.registration.rig_file import CalibratedRig
 from codes.registration.synchronisation import find_exposure
 from codes.restoration.file_format import Reading, align, is_aligned, is_flat, read
 from codes.restoration.placement import (
     MODELS,
     Placement,
+    check_picture_size,
+    defects_of_rig,
     describe_exposure,
     describe_placement,
     find_in_stream,
     homography_of,
     place,
+    placed_by_rig,
+    reading_of_rig,
 )
 from codes.restoration.recording import find_reading, fit
 
@@ -75,26 +80,34 @@ def prepare(
     must_be_consistent: bool,
     is_repaired: bool,
     gamma: float,
+    rig: CalibratedRig | None = None,
+    number: int | None = None,
 ) -> Recording:
     """Read a pair and check it. Arguments are those of scripts/deblur.py.
 
     window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
     must_be_consistent: whether windows have to fit around both ends of the exposure, as data consistency needs.
     is_repaired: whether defects of the spike sensor are repaired. gamma: of the picture; 0: estimated.
+    rig: states geometry, defects and response, and the exposure of picture `number` of a recording.
     Raises: InputError naming what does not fit.
     """
     if len(geometry) not in (0, 2) or min(geometry, default=1) < 1:
         raise InputError(f"--geometry {' '.join(map(str, geometry))}: height and width are accepted")
     picture = read_image(picture_path)
-    reading = find_reading(
-        spike_path,
-        picture,
-        geometry=geometry or None,
-        rows=rows,
-        bits=bits,
-        align=align_by,
-        orientation=orientation,
-    )
+    if rig:
+        check_picture_size(rig, picture_path, picture)
+        reading, orientation = reading_of_rig(spike_path, rig), rig.orientation
+        exposure = exposure or _exposure_of_rig(rig, number)
+    else:
+        reading = find_reading(
+            spike_path,
+            picture,
+            geometry=geometry or None,
+            rows=rows,
+            bits=bits,
+            align=align_by,
+            orientation=orientation,
+        )
     model = align_by if align_by in MODELS else ""
     read_upright = partial(_upright, spike_path, reading, orientation)
     if exposure == AUTO:
@@ -118,9 +131,9 @@ def prepare(
     check_times(chosen, window=window, total=reading.frames)
     start, stop = max(0, min(first, *chosen) - reach), max(last, *chosen) + reach + 1
     spikes = read(spike_path, reading, first=start, stop=stop)
-    defects = find_defects(spikes)
-    spikes = upright(repair(spikes, defects) if is_repaired else spikes, orientation)
-    if not model:
+    defects = defects_of_rig(rig, spikes) if rig else find_defects(spikes)
+    spikes = np.ascontiguousarray(upright(repair(spikes, defects) if is_repaired else spikes, orientation))
+    if not model and not rig:
         picture, spikes = fit(picture, spikes, align=align_by)
     # The margin after the exposure is not used.
     relative = Exposure(length=length, margin=first - start)
@@ -130,7 +143,8 @@ def prepare(
             f"{spike_path}: as {reading} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
             "frame): the lens was covered, the light too strong, or this is no spike file"
         )
-    aligned, placement = align(long, picture), place(picture, long, model=model)
+    aligned = align(long, picture)
+    placement = placed_by_rig(rig, picture) if rig else place(picture, long, model=model)
     if aligned[0] < OTHER and not geometry and not placement.is_registered:
         raise InputError(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
@@ -152,11 +166,24 @@ def prepare(
         is_shortened=is_shortened,
         aligned=aligned,
         placement=placement,
-        response=Response(1 / gamma) if gamma else estimated,
+        response=Response(1 / gamma) if gamma else rig.response if rig else estimated,
         estimated_response=estimated,
         defects=defects,
         is_repaired=is_repaired,
     )
+
+
+def _exposure_of_rig(rig: CalibratedRig, number: int | None) -> tuple[str, ...]:
+    """Return the exposure of a picture of a recording by the clock of a rig.
+
+    Raises: InputError if it is not known which picture of the recording it is.
+    """
+    if number is None and rig.clock and rig.clock["period"]:
+        raise InputError(
+            "--rig: its clock numbers the pictures of a folder: name the folder, or --exposure START LENGTH"
+        )
+    start, length = rig.exposure(number or 0)
+    return str(start), str(length)
 
 
 def _upright(path: Path, reading: Reading, orientation: str, first: int, stop: int) -> np.ndarray:
