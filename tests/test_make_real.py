@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from codes.data.dataset import SpikeDataset
-from codes.data.images import write_image
+from codes.data.images import read_image, write_image
 from codes.data.orientation import oriented
 from codes.data.response import Response
 from codes.data.spikes import write_spikes
@@ -15,6 +15,7 @@ from codes.errors import InputError
 from codes.registration.resampling import at_pace, largest_inside, picture_on_spike_grid
 from codes.registration.rig_file import CalibratedRig, write_rig
 from codes.simulation.camera import integrate
+from scripts import deblur
 from scripts.make_real import Options, main
 
 QUARTER = np.array([[0.25, 0, -0.375], [0, 0.25, -0.375], [0, 0, 1]])
@@ -62,6 +63,26 @@ def test_samples_show_the_same_intensity_and_are_read_in_training(recording, cap
     write_rig(recording / "rig.json", replace(RIG, response=Response()), found_by={})
     with pytest.raises(InputError, match="made with other options"):
         main(o)
+
+
+def test_pictures_of_a_recording_are_restored_by_the_rig(recording):
+    """The scene stands still: each restored frame is the picture, but for the noise of nine spike frames."""
+    (recording / "pictures/2.png").unlink()
+    o = deblur.Options(
+        str(recording / "pictures"), str(recording / "stream.dat"), rig=str(recording / "rig.json"), method="sdm",
+        out=str(recording / "out"), frames=3,
+    )  # fmt: skip
+    deblur.main(o)
+    picture = read_image(recording / "pictures/0.png").astype(float)
+    for number, start in ((0, 25), (1, 175)):
+        written = sorted((recording / f"out/{number}").glob("*.png"))
+        frames = [path for path in written if path.stem.isdecimal()]
+        assert [path.stem for path in frames] == [f"{start + after:03d}" for after in (0, 48, 96)]
+        assert all(np.abs(read_image(path) - picture).mean() < 6 for path in frames)
+    with pytest.raises(InputError, match="its clock numbers the pictures of a folder"):
+        deblur.main(replace(o, picture=str(recording / "pictures/0.png"), out=str(recording / "one")))
+    with pytest.raises(InputError, match="--rows: not used beside --rig"):
+        deblur.main(replace(o, rows="top", out=str(recording / "one")))
 
 
 def test_another_picture_size_and_a_rig_that_looks_elsewhere_are_refused(recording):

@@ -150,7 +150,9 @@ def prepare(
             f"{spike_path}: as {reading} it does not show what {picture_path} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
-    if aligned[0] > ALIGNED or placement.is_registered:
+    if rig:
+        estimated = rig.response
+    elif aligned[0] > ALIGNED or placement.is_registered:
         estimated = _response(picture, spikes, relative, homography_of(placement))
     else:
         estimated = Response()
@@ -166,7 +168,7 @@ def prepare(
         is_shortened=is_shortened,
         aligned=aligned,
         placement=placement,
-        response=Response(1 / gamma) if gamma else rig.response if rig else estimated,
+        response=Response(1 / gamma) if gamma else estimated,
         estimated_response=estimated,
         defects=defects,
         is_repaired=is_repaired,
