@@ -209,10 +209,10 @@ def _found_exposure(
     """
     if align_by not in ("", *MODELS):
         raise InputError(f"--exposure auto: not beside --align {align_by}; {', '.join(MODELS)} are accepted")
-    found, _ = find_in_stream(read_upright, total, picture, model=align_by)
-    if not found.is_sure:
+    found, placement = find_in_stream(read_upright, total, picture, model=align_by)
+    if reason := found.reason or placement.registration.reason:  # either may be mistaken for the other
         raise InputError(
-            f"--exposure auto: {found.reason} in {path}; say it by --exposure START LENGTH (the best guess is "
+            f"--exposure auto: {reason} in {path}; say it by --exposure START LENGTH (the best guess is "
             f"{found.start} {found.length})"
         )
     return found.start, found.length
