@@ -527,7 +527,7 @@ def test_the_command_ends_with_one_line_and_code_2(o, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["deblur.py", o.picture, "nowhere.dat", "--method", "tfi", "--device", "cpu"])
     with pytest.raises(SystemExit) as ended:
         program(main, Options, deblur.__doc__)
-    assert ended.value.code == 2 and capsys.readouterr().err == "error: nowhere.dat: no such spike file\n"
+    assert ended.value.code == 2 and capsys.readouterr().err == "error: nowhere.dat: no such spike file or folder\n"
 
 
 @pytest.mark.parametrize("consistency", ["none", "picture"])
