@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from codes.data.images import write_image
 from codes.data.spikes import write_spikes
@@ -22,6 +23,9 @@ needs_compiler = pytest.mark.skipif(
     or os.environ.get("ATEN_CPU_CAPABILITY") == "default",  # torch's generated code needs vectors, and does not compile
     reason=f"torch.compile needs a C++ compiler ({', '.join(COMPILERS[:3])}), headers of Python and vector units",
 )
+# How long an example takes depends on the machine.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
