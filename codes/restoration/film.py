@@ -18,6 +18,7 @@ from codes.motion.propagation import blended_times, fill_between
 from codes.motion.super_resolution import super_resolve
 from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import isi_intensity
+from codes.restoration.refinement import MANY_SPIKES
 from codes.restoration.view import View, to_picture, to_quarter
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
@@ -148,5 +149,7 @@ def _filled(
 
 def _intensity(spikes: Tensor) -> Tensor:
     """Estimate the intensity [1,T,h,w] of spikes [T,h,w], about 0..1 whatever the threshold was."""
-    intensity = motion_compensated_intensity(spikes[None], isi_intensity(spikes[None]))
+    intensity = isi_intensity(spikes[None])
+    if intensity.mean() <= 9:
+        intensity = motion_compensated_intensity(spikes[None], intensity)
     return intensity / intensity.mean((0, 1)).quantile(0.999).clamp(min=1e-6)
