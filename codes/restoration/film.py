@@ -150,6 +150,6 @@ def _filled(
 def _intensity(spikes: Tensor) -> Tensor:
     """Estimate the intensity [1,T,h,w] of spikes [T,h,w], about 0..1 whatever the threshold was."""
     intensity = isi_intensity(spikes[None])
-    if intensity.mean() <= 9:
+    if intensity.mean() <= MANY_SPIKES:
         intensity = motion_compensated_intensity(spikes[None], intensity)
     return intensity / intensity.mean((0, 1)).quantile(0.999).clamp(min=1e-6)
