@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def test_batches_come_in_order_and_once(workers):
 def test_a_killed_worker_is_named():
     with pytest.raises(InputError, match=r"a worker process was killed, .* use fewer --workers"):
         list(loading.awaited(DataLoader(Samples(kill_this_process), num_workers=1)))
+
+
+def test_a_killed_worker_is_named_when_a_signal_tells_of_it():
+    """PyTorch's handler of SIGCHLD raises in the thread that waits."""
+
+    def tell(*_):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGUSR1, tell)
+    try:
+        with pytest.raises(InputError, match="a worker process was killed"):
+            list(loading.awaited(DataLoader(Samples(lambda: signal.raise_signal(signal.SIGUSR1) or time.sleep(1)))))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_full_shared_memory_is_named():

@@ -76,7 +76,10 @@ def awaited(batches: Any, *, stop: Callable[[], str] = lambda: "") -> Iterator[A
         while True:
             requests.put(True)
             is_waiting = True
-            batch = _answer(answers, stop, getattr(batches, "num_workers", 0))
+            try:
+                batch = _answer(answers, stop, getattr(batches, "num_workers", 0))
+            except RuntimeError as error:  # PyTorch reports a dead worker in this thread too, by a signal handler
+                raise _named(error) from error
             if batch is STOPPED:
                 return
             is_waiting = False
