@@ -17,6 +17,7 @@ from conftest import ROOT
 from codes.data.images import read_image, write_image
 from codes.data.spikes import write_spikes
 from codes.errors import InputError
+from codes.reporting.film_page import html_film
 from codes.restoration.video import write_video
 from codes.simulation.camera import integrate, sense
 from scripts.deblur_film import Options, check, main
@@ -165,19 +166,36 @@ PROBE = """<script>addEventListener("load", async () => {
 });</script>"""
 
 
-def test_the_page_works_in_a_browser(made, tmp_path):
+def in_browser(page, folder):
+    """Show a page in a browser without a window; return its document after ten seconds of its time."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser: {', '.join(BROWSERS)}")
-    page, probed = Path(made.page).read_text(), tmp_path / "probed.html"
-    probed.write_text(page.replace("<head>", f"<head>{PROBE_HEAD}").replace("</body>", f"{PROBE}</body>"))
+    shown = folder / "shown.html"
+    shown.write_text(page)
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --virtual-time-budget=10000"
-    command = [browser, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probed.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)[1]))
+    command = [browser, *flags.split(), f"--user-data-dir={folder / 'profile'}", "--dump-dom", shown.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+
+
+def test_the_page_works_in_a_browser(made, tmp_path):
+    page = Path(made.page).read_text()
+    page = page.replace("<head>", f"<head>{PROBE_HEAD}").replace("</body>", f"{PROBE}</body>")
+    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", in_browser(page, tmp_path), re.DOTALL)[1]))
     assert found["faults"] == [] and found["size"] == [WIDTH, HEIGHT] and found["label"] == "4.5 ms"
     assert found["shown"] == {"time": [True, True], "cut": [True, False], "row": [True, True]} and found["zoomed"]
+
+
+def test_the_page_shows_large_frames(tmp_path):
+    """Many pictures that are decoded at the same time."""
+    noise = np.random.default_rng(0).integers(0, 255, (480, 848, 3), np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 2)
+    frames = [(f"{number} ms", tmp_path / f"{number}.png") for number in range(24)]
+    for number, (_, path) in enumerate(frames):
+        write_image(path, np.roll(picture, 9 * number, 1))
+    page = html_film("film", frames, [picture], [0] * 24, {}, rate=25)
+    assert 'data-ready="yes"' in in_browser(page, tmp_path)
 
 
 def test_options_are_checked_before_anything_is_read():

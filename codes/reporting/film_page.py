@@ -30,7 +30,13 @@ input[type=range] { width: 100% }
 SCRIPT = """
 const film = JSON.parse(document.getElementById("film").textContent);
 const get = id => document.getElementById(id), view = get("view"), slice = get("slice");
-const load = source => { const image = new Image(); image.src = source; return image.decode().then(() => image); };
+// Not image.decode(): a browser refuses many large ones at the same time.
+const load = source => new Promise((done, failed) => {
+  const image = new Image();
+  image.addEventListener("load", () => done(image));
+  image.addEventListener("error", () => failed(new Error("a frame of this page is damaged")));
+  image.src = source;
+});
 const state = { index: 0, row: 0, cut: 0, zoom: 1, left: 0, top: 0, timer: 0 };
 
 Promise.all([Promise.all(film.frames.map(load)), Promise.all(film.blurry.map(load))]).then(([frames, blurry]) => {

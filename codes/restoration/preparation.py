@@ -114,21 +114,10 @@ def prepare(
         first, length = _found_exposure(picture, spike_path, read_upright, reading.frames, align_by=align_by)
     else:
         first, length = _exposure(spike_path, exposure, reading.frames)
+    chosen, is_cut = _target_times(
+        first, length, reading.frames, frames=frames, times=times, window=window, must_be_consistent=must_be_consistent
+    )
     last = first + length - 1
-    begin, end = max(first, window // 2), min(last, reading.frames - window + window // 2)
-    if not times and frames > (possible := max(end - begin + 1, 0)):
-        raise InputError(
-            f"--frames {frames}: the exposure has {possible} target times with {window} spike frames around them"
-        )
-    is_cut = (begin, end) != (first, last)
-    if must_be_consistent and is_cut:
-        raise InputError(
-            f"--consistency picture: the stream of {spike_path} ends too close to the exposure; windows of {window} "
-            "spike frames have to fit around its first and last frame"
-        )
-    even = np.linspace(begin, end, frames) if frames > 1 else [min(max(first + length // 2, begin), end)]
-    chosen = list(dict.fromkeys(times or np.rint(even).astype(int).tolist()))
-    check_times(chosen, window=window, total=reading.frames)
     start, stop = max(0, min(first, *chosen) - reach), max(last, *chosen) + reach + 1
     spikes = read(spike_path, reading, first=start, stop=stop)
     defects = defects_of_rig(rig, spikes) if rig else find_defects(spikes)
@@ -137,12 +126,7 @@ def prepare(
         picture, spikes = fit(picture, spikes, align=align_by)
     # The margin after the exposure is not used.
     relative = Exposure(length=length, margin=first - start)
-    long = spikes[relative.margin : relative.margin + length].mean(0)
-    if is_flat(long):
-        raise InputError(
-            f"{spike_path}: as {reading} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
-            "frame): the lens was covered, the light too strong, or this is no spike file"
-        )
+    long = _long_tfp(spike_path, reading, spikes, relative)
     aligned = align(long, picture)
     placement = placed_by_rig(rig, picture) if rig else place(picture, long, model=model)
     if aligned[0] < OTHER and not geometry and not placement.is_registered:
@@ -173,6 +157,49 @@ def prepare(
         defects=defects,
         is_repaired=is_repaired,
     )
+
+
+def _target_times(
+    first: int,
+    length: int,
+    total: int,
+    *,
+    frames: int,
+    times: tuple[int, ...],
+    window: int,
+    must_be_consistent: bool,
+) -> tuple[list[int], bool]:
+    """Return the target times in a stream of `total` frames, and whether no window fits around an exposure's ends."""
+    last = first + length - 1
+    begin, end = max(first, window // 2), min(last, total - window + window // 2)
+    if not times and frames > (possible := max(end - begin + 1, 0)):
+        raise InputError(
+            f"--frames {frames}: the exposure has {possible} target times with {window} spike frames around them"
+        )
+    is_cut = (begin, end) != (first, last)
+    if must_be_consistent and is_cut:
+        raise InputError(
+            f"--consistency picture: the stream of {total} frames ends too close to the exposure; windows of {window} "
+            "spike frames have to fit around its first and last frame"
+        )
+    even = np.linspace(begin, end, frames) if frames > 1 else [min(max(first + length // 2, begin), end)]
+    chosen = list(dict.fromkeys(times or np.rint(even).astype(int).tolist()))
+    check_times(chosen, window=window, total=total)
+    return chosen, is_cut
+
+
+def _long_tfp(path: Path, reading: Reading, spikes: np.ndarray, exposure: Exposure) -> np.ndarray:
+    """Average spikes [T,h,w] over the exposure.
+
+    Raises: InputError if all pixels fire alike.
+    """
+    long = spikes[exposure.frames].mean(0)
+    if is_flat(long):
+        raise InputError(
+            f"{path}: as {reading} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
+            "frame): the lens was covered, the light too strong, or this is no spike file"
+        )
+    return long
 
 
 def _exposure_of_rig(rig: CalibratedRig, number: int | None) -> tuple[str, ...]:
