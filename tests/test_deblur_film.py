@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from browser import shown_in_browser
 from conftest import ROOT
 
 from codes.data.images import read_image, write_image
@@ -24,7 +25,6 @@ from scripts.deblur_film import Options, check, main
 
 HEIGHT, WIDTH, TOTAL = 64, 96, 250
 STARTS, LENGTH = (20, 130), 61
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @pytest.fixture(scope="module")
@@ -141,16 +141,10 @@ def test_the_page_loads_nothing_from_elsewhere(made):
     assert content["picture"] == [0] * 11 + [1] * 7  # 20..120 after the first start, 130..190 after the second
 
 
-PROBE_HEAD = """<script>
-const faults = [];
-addEventListener("error", event => faults.push(event.message || "not loaded"), true);
-addEventListener("securitypolicyviolation", event => faults.push(event.violatedDirective));
-console.error = console.warn = (...words) => faults.push(words.join(" "));
-</script>"""
 PROBE = """<script>addEventListener("load", async () => {
   while (!document.body.dataset.ready) await new Promise(done => setTimeout(done, 20));
   const view = document.getElementById("view"), slice = document.getElementById("slice");
-  const pixels = canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.join();
+  const pixels = canvas => canvas.toDataURL();
   const change = (id, value) => {
     const before = [pixels(view), pixels(slice)], input = document.getElementById(id);
     input.value = value;
@@ -166,23 +160,9 @@ PROBE = """<script>addEventListener("load", async () => {
 });</script>"""
 
 
-def in_browser(page, folder):
-    """Show a page in a browser without a window; return its document after ten seconds of its time."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser: {', '.join(BROWSERS)}")
-    shown = folder / "shown.html"
-    shown.write_text(page)
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --virtual-time-budget=10000"
-    command = [browser, *flags.split(), f"--user-data-dir={folder / 'profile'}", "--dump-dom", shown.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
-
-
 def test_the_page_works_in_a_browser(made, tmp_path):
-    page = Path(made.page).read_text()
-    page = page.replace("<head>", f"<head>{PROBE_HEAD}").replace("</body>", f"{PROBE}</body>")
-    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", in_browser(page, tmp_path), re.DOTALL)[1]))
+    document = shown_in_browser(Path(made.page).read_text(), tmp_path, PROBE)
+    found = json.loads(unescape(re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1]))
     assert found["faults"] == [] and found["size"] == [WIDTH, HEIGHT] and found["label"] == "4.5 ms"
     assert found["shown"] == {"time": [True, True], "cut": [True, False], "row": [True, True]} and found["zoomed"]
 
@@ -195,7 +175,7 @@ def test_the_page_shows_large_frames(tmp_path):
     for number, (_, path) in enumerate(frames):
         write_image(path, np.roll(picture, 9 * number, 1))
     page = html_film("film", frames, [picture], [0] * 24, {}, rate=25)
-    assert 'data-ready="yes"' in in_browser(page, tmp_path)
+    assert 'data-ready="yes"' in shown_in_browser(page, tmp_path)
 
 
 def test_options_are_checked_before_anything_is_read():
