@@ -218,8 +218,6 @@ def test_refinement_stays_on_the_device(cuda, monkeypatch):
     """Frames that the first iteration restores predict the intensity of the second."""
     exposure = short_stream(monkeypatch)
     monkeypatch.setattr(refinement, "RESTORED_STEP", 6)
-    # Frames between the restored ones are interpolated by OpenCV on the CPU.
-    monkeypatch.setattr(compensation, "predict_from_restored", lambda intensity, *_: intensity)
     recipe = RECIPES["resim"] | {"consistency": "none"}  # which restores frames only for their mean
     student = reconstruction.Student(LDN().to("cuda"), recipe, flow=no_motion)
     blur = torch.rand(1, 3, 96, 160, device="cuda")

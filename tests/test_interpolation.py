@@ -7,8 +7,11 @@ import torch
 from torchvision.models import optical_flow
 
 from codes.errors import InputError
-from codes.motion.flow import dis_flow
+from codes.motion.batch_interpolation import interpolate_pairs
+from codes.motion.flow import dis_flow, fine_flow
 from codes.motion.interpolation import interpolate_frames, interpolator, is_cut
+from codes.motion.prediction import predict_from_restored
+from codes.motion.warping import dis_flows
 
 SIZE = 96, 128
 
@@ -149,3 +152,35 @@ def test_weights_that_cannot_be_downloaded_are_told_how_to_bring(monkeypatch, tm
 def test_an_unknown_way_is_refused():
     with pytest.raises(InputError, match=r"'nearest'.*dis and raft"):
         interpolator("nearest")
+
+
+def gray_views(number: int, step: float) -> torch.Tensor:
+    """Frames [number,h,w] of a scene that moves by `step` pixels from each to the next."""
+    scene = cv2.cvtColor(texture(0), cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
+    return torch.from_numpy(np.stack([view(scene, step * index, step * index / 3) for index in range(number)]))
+
+
+@pytest.mark.parametrize("size", [(96, 128), (95, 127)])
+def test_pairs_are_interpolated_as_opencv_does_it(size):
+    """OpenCV rounds positions to 1/32 of a pixel, and areas of odd sizes are averaged differently."""
+    frames = gray_views(3, 2.5)[:, : size[0], : size[1]].contiguous()
+    times = (0.25, 0.5, 0.9)
+    found = interpolate_pairs(frames[:-1], frames[1:], times, flow=dis_flows)
+    for index, (before, after) in enumerate(zip(frames[:-1].numpy(), frames[1:].numpy(), strict=True)):
+        expected = np.stack(list(interpolate_frames(before, after, times, fine_flow)))
+        difference = np.abs(found[index].numpy() - expected)
+        assert difference.mean() < 1e-3 and np.quantile(difference, 0.99) < 0.01
+
+
+@pytest.mark.parametrize("times", [[2, 6, 10], [2, 6, 7], [2, 3, 4]])
+def test_restored_frames_predict_the_spike_frames_between_them(times):
+    """Where the scene moves steadily they are its frames, in the scale of the intensity and without its noise."""
+    truth = gray_views(13, 0.5)
+    checkerboard = 0.2 * (-1) ** torch.stack(torch.meshgrid(*map(torch.arange, truth.shape), indexing="ij")).sum(0)
+    intensity = truth / 2 + checkerboard
+    predicted = predict_from_restored(intensity, truth[times], times)
+    within = slice(times[0], times[-1] + 1)
+    error = (predicted - truth / 2)[within, 12:-12, 12:-12].abs()
+    assert error.mean() < 0.003 and error.quantile(0.999) < 0.03
+    assert torch.equal(predicted[: times[0]], intensity[: times[0]])
+    assert torch.equal(predicted[times[-1] + 1 :], intensity[times[-1] + 1 :])

@@ -51,7 +51,7 @@ def _refine(spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence
     Before the first of their times and after the last, intensity [T,h,w] predicts itself. The result is averaged along
     motion, and the mean of both predictions is used once more.
     """
-    predicted = predict_from_restored(intensity, restored, times)
+    predicted = predict_from_restored(intensity, restored, times, flow=flow)
     once = _labelled(spikes, predicted)
     return _labelled(spikes, (predicted + predict_along_motion(once, flow=flow)) / 2)
 

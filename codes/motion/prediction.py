@@ -5,15 +5,15 @@ before and after predicts its intensity in every spike frame, and restored frame
 trained. Runs on the device of the intensity.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from codes.motion.flow import cubic_weights, fine_flow, knot_times
-from codes.motion.interpolation import interpolate_frames
+from codes.motion.batch_interpolation import interpolate_pairs
+from codes.motion.flow import cubic_weights, knot_times
 from codes.motion.smoothing import gaussian_blur
 from codes.motion.warping import Flows, combine, dis_flows, pixel_positions, warp
 from codes.motion.window_means import window_means
@@ -101,18 +101,20 @@ def _average_along_motion(
     return sums.div_(weights)
 
 
-def predict_from_restored(intensity: Tensor, restored: Tensor, times: Sequence[int]) -> Tensor:
+def predict_from_restored(
+    intensity: Tensor, restored: Tensor, times: Sequence[int], *, flow: Flows = dis_flows
+) -> Tensor:
     """Replace intensity [T,h,w] between the first and the last time by interpolated frames [N,h,w].
 
     times: ascending, of the frames, which may have any scale. Returns [T,h,w] in the scale of the intensity.
     """
     brightest = restored.mean(0).quantile(0.999).clamp(min=1e-6)  # flow is computed on 0..1
-    given = list((restored / brightest).cpu().numpy())
-    frames = given[:1]
-    for (before, after), (start, end) in zip(pairwise(given), pairwise(times), strict=True):
-        between = [(time - start) / (end - start) for time in range(start + 1, end)]
-        frames += [*interpolate_frames(before, after, between, fine_flow), after]
-    shown, predicted = torch.from_numpy(np.stack(frames)).to(intensity.device), intensity.clone()
+    frames, shown, predicted = restored / brightest, [], intensity.clone()
+    for first, last, between in _equally_spaced(times):
+        part = frames[first : last + 1]
+        interpolated = interpolate_pairs(part[:-1], part[1:], between, flow=flow)
+        shown.append(torch.cat((part[:-1].unsqueeze(1), interpolated), 1).flatten(0, 1))
+    shown = torch.cat((*shown, frames[-1:]))
     within = slice(times[0], times[-1] + 1)
 
     def local_mean(frames: Tensor) -> Tensor:
@@ -121,3 +123,12 @@ def predict_from_restored(intensity: Tensor, restored: Tensor, times: Sequence[i
     # Matched locally: the response of a camera is no single factor (black level, gamma, vignetting).
     predicted[within] = shown * local_mean(intensity[within]) / local_mean(shown).clamp(min=1e-3)
     return predicted
+
+
+def _equally_spaced(times: Sequence[int]) -> Iterator[tuple[int, int, list[float]]]:
+    """Yield runs of ascending times with the same step: index of the first and the last, shares of the step between."""
+    steps, first = np.diff(times).tolist(), 0
+    for step, run in groupby(steps):
+        last = first + len(list(run))
+        yield first, last, [part / step for part in range(1, step)]
+        first = last
