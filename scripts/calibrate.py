@@ -30,8 +30,8 @@ from codes.registration.calibration import Calibrated, Shot, calibrate
 from codes.registration.rig_file import CalibratedRig, write_rig
 from codes.registration.synchronisation import Read
 from codes.reporting.calibration_report import calibration_report
-from codes.restoration.file_format import Reading, guess, read
 from codes.restoration.pairs import find_pairs
+from codes.restoration.spike_file import Reading, guess, read
 
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
 ROWS, BITS = ("", "bottom", "top"), ("", "lowest", "highest")

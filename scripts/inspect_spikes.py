@@ -18,8 +18,8 @@ from codes.data.images import read_image, write_image
 from codes.data.orientation import DESCRIBED
 from codes.data.sensor import defective_pixels, lost_frames
 from codes.errors import InputError
-from codes.restoration.file_format import Reading, align, guess, is_aligned, is_flat, read
-from codes.restoration.registration import better_orientation, better_start
+from codes.restoration.alignment import align, better_orientation, better_start, is_aligned, is_flat
+from codes.restoration.spike_file import Reading, guess, read
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory

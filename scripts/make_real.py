@@ -29,9 +29,9 @@ from codes.errors import InputError
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.resampling import at_pace, largest_inside, picture_on_spike_grid
 from codes.registration.rig_file import CalibratedRig, read_rig
-from codes.restoration.file_format import Reading, read
 from codes.restoration.pairs import find_pairs, pictures_of_stream
 from codes.restoration.placement import check_picture_size, defects_of_rig, reading_of_rig
+from codes.restoration.spike_file import Reading, read
 
 SEQUENCE = "recording"
 SMALLEST = 16  # spike pixels along a side of a sample

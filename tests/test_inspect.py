@@ -11,7 +11,8 @@ from conftest import ROOT
 
 from codes.data.sensor import lost_frames
 from codes.errors import InputError
-from codes.restoration.file_format import align, guess, is_aligned, read
+from codes.restoration.alignment import align, is_aligned
+from codes.restoration.spike_file import guess, read
 from codes.simulation.camera import integrate
 from scripts.inspect_spikes import Options, main
 

@@ -10,7 +10,7 @@ from codes.data.dataset import SpikeDataset
 from codes.data.images import write_image
 from codes.data.listing import PICTURES, SPIKES, STREAMS, files_in
 from codes.errors import InputError
-from codes.restoration.file_format import guess
+from codes.restoration.spike_file import guess
 from codes.simulation.footage import find
 
 NOISE = (

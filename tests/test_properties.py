@@ -35,7 +35,7 @@ from codes.networks.tiling import spans, tiled
 from codes.physics.sdm import sdm, tfp, window
 from codes.reporting.run_results import read_options, read_record
 from codes.reporting.table import Table
-from codes.restoration.file_format import guess, read
+from codes.restoration.spike_file import guess, read
 from codes.simulation.camera import (
     CHARGE_AT_THRESHOLD_1,
     CHARGE_PER_FRAME,

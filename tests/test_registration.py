@@ -7,9 +7,9 @@ import pytest
 from codes.data.orientation import ORIENTATIONS, oriented, upright
 from codes.data.spikes import write_spikes
 from codes.errors import InputError
-from codes.restoration.file_format import guess, read
+from codes.restoration.alignment import better_start
 from codes.restoration.recording import find_reading
-from codes.restoration.registration import better_start
+from codes.restoration.spike_file import guess, read
 from codes.simulation.camera import add_noise, integrate
 from codes.simulation.demo_scenes import EXPOSED, PHOTOGRAPHS, blurry, film, photograph
 from scripts.make_demo import record

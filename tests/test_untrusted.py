@@ -21,7 +21,7 @@ from codes.errors import InputError
 from codes.motion.flow import raft_flow
 from codes.networks import LDN, load
 from codes.reporting.run_results import read_record
-from codes.restoration.file_format import guess
+from codes.restoration.spike_file import guess
 
 
 class Exploit:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from codes.data.images import read_image, write_image
 from codes.data.spikes import Exposure
-from codes.restoration.file_format import ALIKE
+from codes.restoration.alignment import ALIKE
 from codes.restoration.film import REACH, Frames, schedule
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Recording

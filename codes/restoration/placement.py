@@ -15,7 +15,7 @@ from codes.registration.homography import Registration, brightness, register
 from codes.registration.rig_file import CalibratedRig
 from codes.registration.search import candidates
 from codes.registration.synchronisation import FoundExposure, find_exposure
-from codes.restoration.file_format import Reading, guess
+from codes.restoration.spike_file import Reading, guess
 from codes.restoration.view import View
 
 MODELS = ("none", "shift", "affine", "homography")

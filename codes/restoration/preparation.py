@@ -19,7 +19,7 @@ from codes.registration.geometry import in_view_of_spikes
 from codes.registration.response import estimate_response
 from codes.registration.rig_file import CalibratedRig
 from codes.registration.synchronisation import find_exposure
-from codes.restoration.file_format import Reading, align, is_aligned, is_flat, read
+from codes.restoration.alignment import align, is_aligned, is_flat
 from codes.restoration.placement import (
     MODELS,
     Placement,
@@ -34,6 +34,7 @@ from codes.restoration.placement import (
     reading_of_rig,
 )
 from codes.restoration.recording import find_reading, fit
+from codes.restoration.spike_file import Reading, read
 
 AUTO = ("auto",)  # --exposure that is found in the stream
 ALIGNED = 0.8  # least correlation of a pair whose values are compared

@@ -11,8 +11,8 @@ from codes.data.listing import ARRAYS, has_suffix
 from codes.data.orientation import DESCRIBED, oriented
 from codes.data.spikes import UPSCALE, Exposure, frames_in
 from codes.errors import InputError
-from codes.restoration.file_format import KNOWN, Reading, guess, middle
-from codes.restoration.registration import better_orientation
+from codes.restoration.alignment import better_orientation
+from codes.restoration.spike_file import KNOWN, Reading, guess, middle
 
 SURE = 0.9  # a reading this likely is believed against the custom of the format
 

@@ -18,7 +18,7 @@ from codes.motion.super_resolution import super_resolve
 from codes.physics.intensity import firing_rate, isi_intensity, remove_noise_spikes
 from codes.physics.sdm import tfp
 from codes.reporting.table import Table
-from codes.restoration.file_format import guess, read
+from codes.restoration.spike_file import guess, read
 from scripts.dev.ablations.common import provenance, written
 
 COLUMNS = (

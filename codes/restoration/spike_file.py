@@ -1,26 +1,24 @@
-"""How a spike file is to be read: the size of its frames, the order of its rows and of the pixels in a byte.
+"""Spike files of unknown geometry: the size of frames and the order of rows and bits are found, and frames read so.
 
-Intensity changes slowly from pixel to pixel: read rightly, the average of many frames (TFP) is smooth and shows nothing
-twice; read wrongly, it is torn, washed out or repeated.
+Data sets have files of known geometry: `codes.data.spikes`. Intensity changes slowly from pixel to pixel: read rightly,
+the average of many frames (TFP) is smooth and shows nothing twice; read wrongly, it is torn, washed out or repeated.
 """
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from codes.archives import read_named_arrays
 from codes.data.listing import ARRAYS, has_suffix
 from codes.data.spikes import Exposure, file_size, map_bytes
 from codes.errors import InputError
+from codes.restoration.alignment import align, correlation
 
 KNOWN = ((250, 400), (180, 320), (720, 1280), (1000, 1600), (240, 320), (480, 640), (135, 240), (270, 480))
 SQUARES = tuple((side, side) for side in range(16, 1025, 4))
-ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
 FRAMES = 200  # looked at, from the middle of a file
 UNSMOOTH = 0.3  # difference of smoothness that tells the axis of time
 SHORTEST = 5  # frames, rows and columns of a stream: pictures have 3 or 4 channels
@@ -91,38 +89,6 @@ def middle(path: str | Path, reading: Reading) -> np.ndarray:
     """Return the TFP [h,w] of the frames in the middle of a file."""
     frames = _middle(reading.frames)
     return read(path, reading, first=frames.start, stop=frames.stop).mean(0)
-
-
-def align(average: np.ndarray, picture: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Compare a TFP [h,w] with a picture [H,W,3] uint8: correlation, and where it lies, (x, y) in picture pixels."""
-    height, width = average.shape
-    small, average = _gray_of_size(picture, height, width), average.astype(np.float64)
-    window = np.outer(np.hanning(height), np.hanning(width))
-    below, right = (_transformed(side) - side for side in (height, width))
-    both = ((_standard(x) * window, 0, below, 0, right, cv2.BORDER_CONSTANT) for x in (small, average))
-    (x, y), _ = cv2.phaseCorrelate(*(cv2.copyMakeBorder(*one) for one in both))
-    return _correlation(small, average), (x * picture.shape[1] / width, y * picture.shape[0] / height)
-
-
-def is_aligned(correlation: float, shift: tuple[float, float]) -> bool:
-    """Say whether what `align` found is good enough to restore by."""
-    return correlation > ALIKE and max(map(abs, shift)) < SHIFTED
-
-
-def is_flat(average: np.ndarray) -> bool:
-    """Say whether all pixels of a TFP [h,w] fire alike, but for a few defective ones: it shows nothing."""
-    low, high = np.percentile(average, (2, 98))
-    return bool(low == high)
-
-
-def _transformed(side: int) -> int:
-    """Return the next even side that OpenCV transforms as it is: of an odd one it finds a shift of half a pixel."""
-    return next(size for size in itertools.count(side + side % 2, 2) if cv2.getOptimalDFTSize(size) == size)
-
-
-def _gray_of_size(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
-    return cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
 
 
 def _file_readings(
@@ -234,11 +200,11 @@ def _middle(frames: int) -> slice:
 
 def _smoothness(average: np.ndarray) -> float:
     """Return how alike neighbours are, at most 1; what is seen twice, side by side or above itself, counts off."""
-    across, down = _correlation(average[:, 1:], average[:, :-1]), _correlation(average[1:], average[:-1])
+    across, down = correlation(average[:, 1:], average[:, :-1]), correlation(average[1:], average[:-1])
     height, width = average.shape
     twice = max(
-        _correlation(average[: height // 2], average[height - height // 2 :]),
-        _correlation(average[:, : width // 2], average[:, width - width // 2 :]),
+        correlation(average[: height // 2], average[height - height // 2 :]),
+        correlation(average[:, : width // 2], average[:, width - width // 2 :]),
     )
     return min(across, down) - max(0, twice - 0.5)
 
@@ -255,14 +221,4 @@ def _uprightness(average: np.ndarray, picture: np.ndarray | None) -> float:
     if picture is not None:
         return 20 * align(average, picture)[0]
     height = np.linspace(1, -1, average.shape[0])[:, None]
-    return _correlation(average, np.broadcast_to(height, average.shape))
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    return float((_standard(one) * _standard(other)).mean())
-
-
-def _standard(image: np.ndarray) -> np.ndarray:
-    """Bring to mean 0 and deviation 1; 0 everywhere if it is flat."""
-    spread = image.std()
-    return (image - image.mean()) / spread if spread > 0 else np.zeros(image.shape)
+    return correlation(average, np.broadcast_to(height, average.shape))
