@@ -3,10 +3,12 @@
     python scripts/deblur_film.py FILM spikes.dat --clock 20 162 97 --spike_rate 20000 --fps_out 1000 --out out/
     python scripts/deblur_film.py film.mp4 spikes.dat --clock 20 667 333 --spike_rate 20000 --fps_out 1000 --out out/ \\
         --video slow.mp4 --slowmo 40 --page film.html
+    python scripts/deblur_film.py FILM stream.dat --rig rig.json --spike_rate 20000 --fps_out 1000 --out out/
 
-FILM is a folder of pictures in the order of their names, or a video. Frames within an exposure are restored from its
+FILM is a folder of pictures in the order of their numbers, or a video. Frames within an exposure are restored from its
 picture. Between exposures, where no picture was exposed, restored frames are carried along motion and corrected by the
-spikes. `deblur.py` with --fps_out does the same. A run that was stopped continues with --missing.
+spikes. A rig of calibrate.py tells when and how the pictures lie in the stream. `deblur.py` with --fps_out does the
+same. A run that was stopped continues with --missing.
 """
 
 import sys
@@ -27,21 +29,29 @@ from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.files import replacing
+from codes.registration.rig_file import CalibratedRig, read_rig
 from codes.reporting.film_page import html_film, strip_and_slice
 from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.film import film
+from codes.restoration.film_measurements import read_measured, write_measured
 from codes.restoration.film_recording import FilmRecording, Pictures
 from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import Output, begin, check_output, check_record, is_whole
+from codes.restoration.placement import reading_of_rig
 from codes.restoration.preparation import Recording, describe, prepare
 from codes.restoration.recording import find_reading
 from codes.restoration.restorers import COLOURED, METHODS, SHORT, has_consistency, restorer, weights_of
 from codes.restoration.video import check_video, write_video
 from codes.simulation.footage import Footage
 
-ROWS, BITS, ALIGN = ("bottom", "top"), ("lowest", "highest"), ("resize", "crop")
+ROWS, BITS, ALIGN = ("", "bottom", "top"), ("", "lowest", "highest"), ("", "resize", "crop")
 SPIKE_DEBLUR_LEN = 21  # spike frames that LDN is fed
 PLAYED_AT = 25.0  # frames a second of a video without --slowmo
+
+
+def by_rig(o: "Options") -> str:
+    """Return why an option that a rig states is not used beside one."""
+    return "beside --rig" if o.rig else ""
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,12 @@ class Options:
     film: str = option(MISSING, "folder of blurry pictures in the order of their numbers, or a video", positional=True)
     spikes: str = option(MISSING, "file of the whole spike stream (.dat, .npz, .npy)", positional=True)
     clock: tuple[float, ...] = option(
-        MISSING, "first spike frame of the first picture, period, length of the exposures"
+        (), "first spike frame of the first picture, period, length of the exposures [those of --rig]"
     )
-    spike_rate: float = option(MISSING, "spike frames a second")
+    rig: str = option(
+        "", "rig.json of calibrate.py: when and how the pictures lie in the stream, and what is defective"
+    )
+    spike_rate: float = option(20_000.0, "spike frames a second")
     fps_out: float = option(1000.0, "frames a second of the scene's time")
     out: str = option("out", "folder of the frames, which are named by their spike frame")
     video: str = option("", "also a video: .mp4 (H.264), .mkv (FFV1, lossless), .gif")
@@ -61,11 +74,12 @@ class Options:
     slice: str = option("", "also a picture (.png): a strip of frames, and one row of the frames over time")
     method: str = option("ldn", "how exposures are restored", choices=METHODS, renamed={"fused": "mfsr"})
     deblur_path: str = option("", "weights of LDN", unused=lambda o: o.method != "ldn" and "by this --method")
-    align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=("", *ALIGN))
-    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]")
-    rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=("", *ROWS))
-    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS))
-    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=("", *BITS))
+    align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=ALIGN,
+                        unused=by_rig)  # fmt: skip
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=by_rig)
+    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=by_rig)
+    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=by_rig)
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=by_rig)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
     gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
@@ -88,13 +102,15 @@ def main(o: Options) -> None:
         made_with = record(o, recording)
         if o.missing:
             check_record(output.folder, made_with)
+            recording.measured = read_measured(output.folder)
         describe_film(o, recording)
         paths = {time: output.folder / f"{time:06d}.png" for time in recording.plan.times}
         begin(output, paths.values(), made_with)
         missing = {time for time, path in paths.items() if not (o.missing and is_whole(path))}
-        made = film(recording.plan, missing, restore=recording.restore, read=recording.read)
+        made = film(recording.plan, missing, restore=recording.restore, read=recording.read, view=recording.view)
         with distributed.autocast(device, o.precision):
             for time, frame in tqdm(made, total=len(missing), unit="frame"):
+                write_measured(output.folder, recording.measured)  # before the frame: it is not made again
                 write_image(paths[time], recording.as_picture(frame))
         print(f"  {len(missing)} frames made in {output.folder}, which holds {len(paths)}")
         write_pictures(o, recording, paths)
@@ -108,8 +124,11 @@ def check(o: Options) -> None:
     check_range(o, "slowmo", 0)
     check_range(o, "tile", 0, 2**16)
     check_used(o)
-    if len(o.clock) != 3:
-        raise InputError(f"--clock {' '.join(map(str, o.clock))}: first spike frame, period and length are accepted")
+    if len(o.clock) != 3 and (o.clock or not o.rig):
+        given = " ".join(map(str, o.clock)) or "is missing"
+        raise InputError(
+            f"--clock {given}: first spike frame, period and length are accepted, or a --rig that tells it"
+        )
     if o.fps_out > o.spike_rate:
         raise InputError(f"--fps_out {o.fps_out:g}: at most the {o.spike_rate:g} of --spike_rate are accepted")
     if o.video:
@@ -122,11 +141,25 @@ def check(o: Options) -> None:
             raise InputError(f"--{flag} {path}: exists; name another one, or write over it with --force")
 
 
+def clock_of(o: Options, rig: CalibratedRig | None) -> tuple[float, float, float]:
+    """Return first spike frame, period and length of the exposures.
+
+    Raises: InputError if neither --clock nor the rig tells them.
+    """
+    if o.clock:
+        return o.clock
+    if not rig.clock or not rig.clock["period"]:
+        raise InputError(f"--rig {o.rig}: has no clock of pictures in one stream; give --clock FIRST PERIOD LENGTH")
+    return rig.clock["first"], rig.clock["period"], rig.clock["length"]
+
+
 def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
     """Find how the stream is read by the first picture, and lay the film over it. folder: for frames of a video."""
     pictures = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder)
     window, reach = window_and_reach(o.method, short=SHORT, spike_deblur_len=SPIKE_DEBLUR_LEN)
-    reading = find_reading(
+    rig = read_rig(o.rig) if o.rig else None
+    clock = clock_of(o, rig)
+    reading = reading_of_rig(Path(o.spikes), rig) if rig else find_reading(
         o.spikes, pictures.read(0), geometry=o.geometry or None, rows=o.rows, bits=o.bits, align=o.align,
         orientation=o.orientation,
     )  # fmt: skip
@@ -137,7 +170,7 @@ def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
             # Only the first pair is refused if it shows two scenes: a dark moment does not end a film.
             geometry=o.geometry if is_first else (reading.height, reading.width), rows=o.rows, bits=o.bits,
             align_by=o.align or "none", orientation=o.orientation, must_be_consistent=False, is_repaired=o.repair,
-            gamma=o.gamma,
+            gamma=o.gamma, rig=rig,
         )  # fmt: skip
 
     restore = restorer(
@@ -147,7 +180,7 @@ def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
     if o.method in COLOURED:
         restore = with_colour_along_motion(restore, window)
     return FilmRecording(
-        pictures, prepare=prepared, restore=restore, clock=o.clock, total=reading.frames,
+        pictures, prepare=prepared, restore=restore, clock=clock, total=reading.frames,
         step=o.spike_rate / o.fps_out, window=window, reach=reach, device=device,
     )  # fmt: skip
 
@@ -160,6 +193,8 @@ def record(o: Options, recording: FilmRecording) -> dict[str, object]:
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path="", sr_path="")
     files = {"spike file": o.spikes} | {f"--{flag}": path for flag, path in weights.items()}
+    if o.rig:
+        files["--rig"] = o.rig
     return options | {"film": combined(fingerprint(recording.pictures.footage.files()))} | fingerprint(files)
 
 

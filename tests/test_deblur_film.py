@@ -16,9 +16,14 @@ from browser import shown_in_browser
 from conftest import ROOT
 
 from codes.data.images import read_image, write_image
-from codes.data.spikes import write_spikes
+from codes.data.orientation import oriented
+from codes.data.response import Response
+from codes.data.spikes import read_spikes, write_spikes
 from codes.errors import InputError
+from codes.registration.geometry import enlargement
+from codes.registration.rig_file import CalibratedRig, write_rig
 from codes.reporting.film_page import html_film
+from codes.restoration.film_measurements import Measured, facts_of
 from codes.restoration.video import write_video
 from codes.simulation.camera import integrate, sense
 from scripts.deblur_film import Options, check, main
@@ -95,6 +100,57 @@ def test_a_stopped_film_continues_with_the_same_frames(made, recording, tmp_path
         main(replace(o, missing=False))
 
 
+def test_a_continued_film_tells_the_same(made, tmp_path):
+    shutil.copytree(made.out, tmp_path / "frames")
+    main(
+        replace(made, out=str(tmp_path / "frames"), missing=True, video="", slice="", page=str(tmp_path / "film.html"))
+    )
+    assert Path(tmp_path / "film.html").read_bytes() == Path(made.page).read_bytes()
+    assert "lost spike frames</th><td>none" in Path(made.page).read_text()
+
+
+def test_lost_frames_and_saturation_are_told_once():
+    measured = [Measured(0.99, 0.0, [3, 90]), Measured(0.5, 0.123, [90, 91])]  # 90 lies in the gap between both
+    facts = facts_of(measured, total=250)
+    assert facts["lost spike frames"] == "3 of 250" and facts["saturated"] == "12.3% of a picture at most"
+    assert facts["correlation of picture and spikes"] == "0.500 to 0.990, below 0.8 for 1 pictures"
+
+
+def test_a_rig_tells_clock_and_view(made, recording, tmp_path):
+    """The stream is turned, and lacks the four columns of spike pixels that show the left of the picture."""
+    folder, _ = recording
+    spikes = read_spikes(folder / "spikes.dat", HEIGHT // 4, WIDTH // 4)
+    write_spikes(
+        tmp_path / "turned.dat",
+        np.ascontiguousarray(oriented(spikes[..., 4:].transpose(1, 2, 0), "turned180").transpose(2, 0, 1)),
+    )
+    to_spikes = enlargement((4, 4), (1, 1))
+    to_spikes[0, 2] -= 4
+    rig = CalibratedRig(
+        picture=(HEIGHT, WIDTH), spikes=(HEIGHT // 4, WIDTH // 4 - 4), orientation="turned180", homography=to_spikes,
+        reading=f"{TOTAL} frames of {HEIGHT // 4}x{WIDTH // 4 - 4}, rows from the bottom, lowest bit first", ratio=4.0,
+        clock={"first": 20, "period": 110, "length": LENGTH}, response=Response(), hot=(), dead=(),
+    )  # fmt: skip
+    write_rig(tmp_path / "rig.json", rig, found_by={})
+    o = replace(made, spikes=str(tmp_path / "turned.dat"), rig=str(tmp_path / "rig.json"), clock=(),
+                out=str(tmp_path / "frames"), video="", page="", slice="")  # fmt: skip
+    main(o)
+    assert list(frames_of(o)) == list(frames_of(made))
+    blurry = [read_image(folder / f"film/{number}.png").astype(float) for number in (9, 10)]
+    for time, path in frames_of(o).items():
+        frame = read_image(path).astype(float)
+        # Where both streams show the picture, away from the borders.
+        assert np.abs(frame - read_image(frames_of(made)[time]))[8:-8, 40:-8].mean() < 2, time
+        share = np.interp(time, (80, 130), (0, 1))
+        beyond = (1 - share) * blurry[0] + share * blurry[1]
+        assert np.abs(frame - beyond)[:, :14].max() <= 1, time
+    with pytest.raises(InputError, match="--orientation: not used beside --rig"):
+        main(replace(o, orientation="mirrored", out=str(tmp_path / "other")))
+    write_rig(tmp_path / "rig.json", replace(rig, clock=None), found_by={})
+    with pytest.raises(InputError, match="has no clock of pictures in one stream"):
+        main(replace(o, out=str(tmp_path / "other")))
+
+
 def test_a_video_is_a_film(made, recording, tmp_path):
     folder, _ = recording
     pictures = [read_image(folder / f"film/{number}.png") for number in (9, 10)]
@@ -114,6 +170,7 @@ def test_the_slice_holds_a_row_of_every_frame(made):
     ("change", "message"),
     [
         ({"clock": (20, 110)}, "first spike frame, period and length"),
+        ({"clock": ()}, "--clock is missing"),
         ({"clock": (900, 110, 61)}, "covers the exposure of none of 2 pictures"),
         ({"fps_out": 30_000}, "at most the 20000 of --spike_rate"),
         ({"page": "film.htm"}, r"ends with \.html"),

@@ -128,7 +128,8 @@ def _filled(
     """Fill the gap between the frames of two exposures at some of the times of their blend."""
     end, start = max(before), min(frames)
     number = plan.starts.index(start) - 1
-    after = {time: frame for time, frame in frames.items() if time <= plan.blend(number)[1]}
+    begin, stop = plan.blend(number)
+    after = {time: frame for time, frame in frames.items() if time <= stop}
     first = max(min(end, *times) - REACH, 0)
     intensity = _intensity(read(first, max(start, *times) + REACH + 1))
     means = WindowMeans(to_quarter(view, intensity)[0].cpu().numpy())
@@ -144,7 +145,16 @@ def _filled(
     def fine(time: int) -> np.ndarray:
         return reconstructed[shown.index(time)]
 
-    yield from fill_between(before, after, times, coarse=coarse, fine=fine)
+    filled = fill_between(before, after, times, coarse=coarse, fine=fine)
+    if view is None:
+        yield from filled
+        return
+    seen = view.coverage()[:height, :width, None].numpy()
+    for time, frame in zip(times, filled, strict=True):
+        # Elsewhere restored frames are the blurry pictures: one is blended into the next.
+        share = (time - begin) / (stop - begin)
+        beyond = cv2.addWeighted(before[end], 1 - share, after[start], share, 0)
+        yield beyond + seen * (frame - beyond)
 
 
 def _intensity(spikes: Tensor) -> Tensor:

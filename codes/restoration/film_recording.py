@@ -9,11 +9,12 @@ from torch import Tensor
 
 from codes.data.images import read_image, write_image
 from codes.data.spikes import Exposure
-from codes.restoration.alignment import ALIKE
 from codes.restoration.film import REACH, Frames, schedule
+from codes.restoration.film_measurements import Measured, facts_of, measure
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Recording
 from codes.restoration.recording import tensors
+from codes.restoration.view import covered
 from codes.simulation.footage import Footage
 
 # (picture, exposure, times, reach, is_first) -> the pair, read and checked
@@ -41,17 +42,17 @@ class FilmRecording:
         window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
         """
         self.pictures, self._prepare, self._restore, self.device = pictures, prepare, restore, device
+        self.total, self.reach = total, reach
         self.plan, self.first = schedule(
             clock, pictures=pictures.footage.count(), total=total, step=step, margin=window // 2 + 1
         )
-        self.reach = reach
         self.gap = round(clock[1]) - self.plan.length
         # Of the first picture, for all of them: an estimate of each would make the film flicker.
-        self.response = self.prepared(0, [self.plan.starts[0]], is_first=True).response
+        first = self.prepared(0, [self.plan.starts[0]], is_first=True)
+        self.response, self.view = first.response, first.placement.view
         self.before: Recording | None = None
         self.now: Recording | None = None
-        self.correlations: list[float] = []
-        self.saturated: list[float] = []
+        self.measured: dict[int, Measured] = {}  # by exposure, of those that were restored
 
     def picture(self, number: int) -> Path:
         """Return the file of the blurry picture of an exposure."""
@@ -66,22 +67,23 @@ class FilmRecording:
         """Restore the frames [H,W,3] float32 of an exposure, intensity in [0,1]."""
         self.before, self.now = self.now, self.prepared(number, times)
         recording = self.now
-        self.correlations.append(recording.aligned[0])
-        self.saturated.append(float((recording.picture == 255).all(2).mean()))
+        self.measured[number] = measure(recording)
         margin = recording.exposure.margin
         first, stop = max(margin - self.reach, 0), margin + self.plan.length + self.reach
-        blur, spikes = tensors(recording.picture, recording.spikes[first:stop], self.device)
-        height, width = recording.picture.shape[:2]
-        frames = self._restore(
-            self.response.undo(blur),
+        blur, spikes = tensors(
+            recording.picture, recording.spikes[first:stop], self.device, is_same_view=self.view is None
+        )
+        blur = self.response.undo(blur)
+        restored = self._restore(
+            blur,
             spikes,
             [time - recording.start - first for time in times],
             exposure=Exposure(length=self.plan.length, margin=margin - first),
+            view=self.view,
         )
-        return {
-            time: frame[0, :, :height, :width].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-            for time, frame in zip(times, frames, strict=True)
-        }
+        height, width = recording.picture.shape[:2]
+        frames = (covered(self.view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1) for frame in restored)
+        return {time: frame.permute(1, 2, 0).cpu().numpy() for time, frame in zip(times, frames, strict=True)}
 
     def read(self, first: int, stop: int) -> Tensor:
         """Return the spikes [T,h,w] of a gap, which were read with the exposure before it."""
@@ -93,18 +95,11 @@ class FilmRecording:
         return self.response.apply(torch.from_numpy(frame)).mul(255).round().byte().numpy()
 
     def facts(self) -> dict[str, str]:
-        """Return what was measured of the film."""
-        facts = {
+        """Return in words how the film lies in the stream, and what was measured of it."""
+        return {
             "pictures": f"{len(self.plan.starts)} of {self.pictures.footage.count()} lie in the stream",
             "exposure": f"{self.plan.length} spike frames of every {self.plan.length + self.gap}",
-        }
-        if self.correlations:
-            unlike = sum(one < ALIKE for one in self.correlations)
-            facts["correlation of picture and spikes"] = (
-                f"{min(self.correlations):.3f} to {max(self.correlations):.3f}, below {ALIKE} for {unlike} pictures"
-            )
-            facts["saturated"] = f"{max(self.saturated):.1%} of a picture at most"
-        return facts
+        } | facts_of(self.measured.values(), total=self.total)
 
 
 class Pictures:
