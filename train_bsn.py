@@ -34,8 +34,8 @@ class Options(stage.StageOptions):
 def main(o: Options) -> Rows:
     o = stage.with_defaults(o)
     recipe = stage.settle_recipe(o, o.bsn_path)
-    run, exposure = stage.open_run(o, "bsn"), stage.frames(recipe, margin=o.bsn_len // 2)
-    net = stage.starting_network(o, BSN(kaiming=not stage.as_reference(o)), "--bsn_path", run)
+    run, exposure = stage.open_run(o, "bsn"), stage.exposure_read(recipe, margin=o.bsn_len // 2)
+    net = stage.initial_network(o, BSN(kaiming=not stage.as_reference(o)), "--bsn_path", run)
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:
         intensity = estimate_intensity(batch.spikes, recipe["spike_input"])

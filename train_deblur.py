@@ -164,7 +164,7 @@ def main(o: Options) -> Rows:
     if "mfsr" in (recipe["input"], recipe["teacher"]) and not o.teacher_cache:
         o = replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: computed once
     start = LDN(o.spike_deblur_len).pass_blur_through() if o.init == "blur" else LDN(o.spike_deblur_len)
-    net = stage.starting_network(o, start, "--deblur_path", run)
+    net = stage.initial_network(o, start, "--deblur_path", run)
 
     mfsr, published = ClosedFormTeacher(short=o.bsn_len), published_teacher(o, recipe, run)
     teachers = {"published": published, "sdm": ClosedFormTeacher(short=o.bsn_len, mfsr=False), "mfsr": mfsr}

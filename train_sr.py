@@ -50,8 +50,8 @@ def main(o: Options) -> Rows:
     stage.refuse_full_spikes(o)
     o = stage.with_defaults(o)
     recipe = stage.settle_recipe(o, o.sr_path, o.bsn_path)
-    run, exposure = stage.open_run(o, "sr"), stage.frames(recipe, margin=0)
-    net = stage.starting_network(o, EDSR(), "--sr_path", run)
+    run, exposure = stage.open_run(o, "sr"), stage.exposure_read(recipe, margin=0)
+    net = stage.initial_network(o, EDSR(), "--sr_path", run)
     bsn = stage.network(BSN(), o.bsn_path, run).eval() if o.bsn_path else None
 
     def losses(net: nn.Module, batch: Batch) -> Iterator[dict[str, Tensor]]:

@@ -22,6 +22,7 @@ from codes.motion import compensation, super_resolution
 from codes.networks import BSN, EDSR, LDN
 from codes.recipe import RECIPES
 from codes.restoration import methods, reconstruction, refinement
+from codes.stage import networks
 
 pytestmark = needs_cuda_build
 GIB = 2**30
@@ -89,7 +90,7 @@ def packed(fields: tuple[str, ...], exposure: Exposure, *, target_times: int, tu
 def test_a_training_step_stays_on_the_device_and_within_its_memory(name, precision, cuda, monkeypatch, tmp_path):
     script, options, *bounds = STAGES[name]
     module, captured = import_module(script), {}
-    monkeypatch.setattr(stage, "load", lambda net, path: net)
+    monkeypatch.setattr(networks, "load", lambda net, path: net)
     monkeypatch.setattr(stage, "train_or_evaluate", lambda *given, **settings: captured.update(settings, given=given))
     module.main(module.Options(device="cuda", precision=precision, save_folder=str(tmp_path), **options))
     _, run, net, losses, _ = captured["given"]

@@ -8,8 +8,9 @@ from torch import nn
 from training import run
 
 import train_bsn
-from codes import stage
+from codes.data.spikes import Exposure
 from codes.engine import gpu
+from codes.stage import Run, loaders
 
 
 @pytest.fixture
@@ -88,15 +89,15 @@ def test_data_on_a_gpu_leave_room_for_a_step_on_the_first_batch(data, cache, kep
         def log(self, text):
             pass
 
-    found, keys = [], []
-    monkeypatch.setattr(stage, "read_into_memory", lambda _, device, *, reserved: found.append((device, reserved)))
+    found, names = [], []
+    monkeypatch.setattr(loaders, "read_into_memory", lambda _, device, *, reserved: found.append((device, reserved)))
 
-    def reserve(samples, batches):
-        keys.extend(next(iter(batches)))
+    def step_memory(batch):
+        names.extend(batch.names)
         return 7
 
     o = train_bsn.Options(base_folder=str(data), roi_size=(32,), bs=2, cache=cache, seed=0)
-    place = stage.Run(Log(), torch.device("cuda"), "fp32")
-    stage.train_loader(o, place, fields=("spikes",), exposure=stage.Exposure(), reserve=reserve)
+    place = Run(Log(), torch.device("cuda"), "fp32")
+    loaders.train_loader(o, place, fields=("spikes",), exposure=Exposure(), step_memory=step_memory)
     assert found == [(torch.device("cuda") if cache == "device" else None, kept)]
-    assert len(keys) == (2 if cache == "device" else 0)
+    assert len(names) == (2 if cache == "device" else 0)

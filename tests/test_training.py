@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from codes.distillation.teachers import NetworkTeacher
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.networks import EDSR, LDN
+from codes.stage import loaders
 
 
 # BSN takes 5 steps a batch: 7 stops it in the middle of the second.
@@ -76,7 +78,7 @@ def test_without_a_compiler_compile_says_what_it_needs(data, weights, monkeypatc
 @pytest.mark.parametrize("test_mode, chosen", [(False, "bf16"), (True, "fp32")])
 def test_precision_follows_the_gpu_and_is_kept_as_chosen(data, weights, monkeypatch, test_mode, chosen):
     """A GPU that has bfloat16 trains in it; a table is made in fp32; a resumed run is told when the machine differs."""
-    monkeypatch.setattr(stage.distributed, "start", lambda device: torch.device("cuda", 0))
+    monkeypatch.setattr(distributed, "start", lambda device: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     options = train_sr.Options(save_folder=str(data / "log"), test_mode=test_mode, seed=0, sr_path="sr.pth")
     opened = stage.open_run(options, "sr")
@@ -254,7 +256,7 @@ def test_evaluation_is_beside_the_run_and_once(data, weights):
 
 
 def test_evaluations_of_one_second_have_folders_of_their_own(data, weights, monkeypatch):
-    monkeypatch.setattr(stage.time, "strftime", lambda form: "20260101-120000")
+    monkeypatch.setattr(time, "strftime", lambda form: "20260101-120000")
     for _ in range(2):
         folder = run("bsn", data, weights, test_mode=True, bsn_path=weights["bsn_path"])
     assert sorted(path.name for path in folder.glob("test-*")) == ["test-20260101-120000", "test-20260101-120000-2"]
@@ -285,7 +287,7 @@ def test_cached_labels_are_the_live_ones_on_whole_pictures(data, weights, tmp_pa
             kept.append(found[name] if place == "ram" else np.load(tmp_path / f"labels/train/{name}.npy"))
         return found
 
-    monkeypatch.setattr(stage, "cache_labels", compared)
+    monkeypatch.setattr(loaders, "cache_labels", compared)
     labels = "ram" if place == "ram" else str(tmp_path / "labels")
     run("deblur", data, weights, steps=1, teacher_cache=labels, precision=precision, roi_size=(0,))
     assert len(live) == 3

@@ -1,0 +1,203 @@
+"""Options of all three stages: their defaults by recipe, and checks of their values."""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import TypeVar
+
+from codes.cli import check_used, option
+from codes.data.layout import check_layout
+from codes.data.spikes import Exposure
+from codes.engine import distributed
+from codes.errors import InputError
+from codes.networks import read_recipe
+from codes.recipe import FORMER_VALUES, PUBLISHED, SPIKE_INPUTS, Recipe, settle
+
+Options = TypeVar("Options", bound="StageOptions")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+
+def in_test_mode(o: "StageOptions") -> str:
+    """Say of an option of the training why it has no effect."""
+    return "with --test_mode" if o.test_mode else ""
+
+
+def one_split(o: "StageOptions") -> str:
+    """Say why --train_split has no effect: real data have one split, unless they lie in folders train and test."""
+    is_single = o.data_type == "real" and not Path(o.base_folder, "test").is_dir()
+    return in_test_mode(o) or (f"with --data_type real, {o.base_folder} has no folder test" if is_single else "")
+
+
+def no_worker(o: "StageOptions") -> str:
+    """Say why no worker process reads data."""
+    is_cached = o.cache != "none" and not o.evaluate_every and not o.test_mode
+    return f"with --cache {o.cache} and --evaluate_every 0" if is_cached else ""
+
+
+def always_deterministic(o: "StageOptions") -> str:
+    """Say why --deterministic changes nothing."""
+    on_cpu = distributed.chosen(o.device) == "cpu"
+    return in_test_mode(o) or ("on a CPU, which always computes the same" if on_cpu else "")
+
+
+training_option = functools.partial(option, idle=in_test_mode)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageOptions:
+    """Options of all three stages."""
+
+    base_folder: str = option("GOPRO/", "the data set, a folder with train/ and test/")
+    data_type: str = option(
+        "GOPRO", "GOPRO: png pictures and sharp truth; real: jpg, no truth", choices=("GOPRO", "real")
+    )
+    save_folder: str = option("log", "where runs are kept: SAVE_FOLDER/STAGE/EXP_NAME")
+    exp_name: str = option("", "name of the run; the same command again resumes it [the data type]")
+    test_mode: bool = option(False, "evaluate the given weights, train nothing")
+    train_split: str = option(
+        "train",
+        "split to train on; test: self-supervised adaptation to it",
+        choices=("train", "test"),
+        idle=one_split,
+    )
+    lr: float = training_option(1e-3, "learning rate of Adam")
+    epochs: int = training_option(101, "length of the run")
+    steps: int | None = training_option(None, "stop after so many optimiser steps; the same command without it goes on")
+    bs: int = training_option(4, "pictures a batch, over all processes")
+    roi_size: tuple[int, ...] = training_option(
+        (512,), "crop in picture pixels: side, or height and width; 0: whole pictures"
+    )
+    seed: int | None = training_option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
+    augment: bool = training_option(False, "turn and mirror square crops at random; off as published")
+    bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
+    width: int | None = option(None, "width of the pictures, where there are none to tell")
+    height: int | None = option(None, "height of the pictures, where there are none to tell")
+    use_small: bool = option(
+        False, "use the first 20 samples of a split, for a quick look; recipe reference: every tenth"
+    )
+    spike_full: bool = option(False, "read spikes of the size of the picture from spike_full/")
+    recipe: str = option(
+        "",
+        "published: the method of the paper; reference: trains exactly as the reference implementation does, see "
+        "codes/DIFFERENCES.md [published]",
+        choices=("", "published", "reference"),
+    )
+    bsn_path: str = option("", "weights of BSN")
+    spike_input: str = option(
+        "",
+        "spike counts, as published, or inter-spike-interval (ISI) intensity [that of the weights, else counts]",
+        choices=("", *SPIKE_INPUTS),
+        renamed=FORMER_VALUES["spike_input"],
+    )
+    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
+    workers: int | None = option(None, "processes that read data [the cores, at most 4]", idle=no_worker)
+    cache: str = training_option(
+        "none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device")
+    )
+    precision: str = option(
+        "auto",
+        "of the networks; auto: bf16 to train on GPUs that have it, else fp32",
+        choices=PRECISIONS,
+        idle=distributed.no_tf32,
+    )
+    deterministic: bool = option(
+        False,
+        "the same weights bit for bit in every run, also after a stop, on a GPU too; slower",
+        idle=always_deterministic,
+    )
+    compile: bool = training_option(False, "train with torch.compile: minutes to start, then faster steps")
+    check_data: bool = option(False, "first read all data once, and list all that is wrong with them")
+    evaluate_every: int = training_option(10, "epochs between evaluations; 0: no test data needed")
+    save_every: float = training_option(10.0, "minutes between states to go on from; 0: after every batch")
+    force_resume: bool = training_option(False, "go on with a run although options changed")
+
+
+# What --recipe reference requires of other flags: the values that agree with it, the default first.
+REFERENCE = {
+    "spike_input": ("", "counts"),
+    "augment": (False,),
+    "teacher": ("", "published"),
+    "consistency": ("", "none"),
+    "center_weight": (0.0,),
+    "reblur": ("equal",),
+    "tea_loss": ("lpips",),
+    "lr_cycles": (None,),
+    "warm_up": (None, 0.0),
+    "init": ("", "random"),
+    "teacher_cache": ("",),
+}
+
+
+def as_reference(o: StageOptions) -> bool:
+    """Say whether training follows the reference implementation in every detail."""
+    return o.recipe == "reference"
+
+
+def with_defaults(o: Options) -> Options:
+    """Return the options with the defaults that depend on the recipe.
+
+    Raises: InputError naming a flag that is not used, or that contradicts --recipe reference.
+    """
+    check_used(o)
+    chosen = {"seed": 42 if as_reference(o) else 0, "init": "random" if as_reference(o) else "blur", "lr_cycles": 0.0}
+    missing = {name: value for name, value in chosen.items() if getattr(o, name, value) in (None, "")}
+    if not as_reference(o):
+        return dataclasses.replace(o, **missing)
+    for name, accepted in REFERENCE.items():
+        if (value := getattr(o, name, accepted[0])) not in accepted:
+            raise InputError(f"--{name} {value}: contradicts --recipe reference; leave out one of them")
+    for name in ("bsn_len", "spike_deblur_len"):
+        if (length := getattr(o, name, 1)) % 2 == 0:
+            raise InputError(
+                f"--{name} {length}: --recipe reference takes odd windows (there, {length} means {length + 1})"
+            )
+    clip = {"clip": True} if hasattr(o, "clip") else {}
+    precision = "fp32" if o.precision == "auto" else o.precision
+    return dataclasses.replace(o, **missing, **clip, precision=precision)
+
+
+def settle_recipe(o: StageOptions, *weights: str, default: Recipe = PUBLISHED) -> Recipe:
+    """Return the recipe that the options and the weight files among `weights` agree on."""
+    flags = {name: getattr(o, name, "") for name in ("recipe", "spike_input", "teacher", "consistency")}
+    return settle(flags, {path: read_recipe(path) for path in weights if path}, default)
+
+
+def need(o: StageOptions, *names: str) -> None:
+    """Raise InputError if one of these options, which name weights, is not given."""
+    for name in names:
+        if not getattr(o, name):
+            raise InputError(f"--{name} is missing: the weights that this command needs")
+
+
+def refuse_full_spikes(o: StageOptions) -> None:
+    """Raise InputError for `--spike_full` where the networks enlarge spikes by 4."""
+    if o.spike_full:
+        raise InputError("--spike_full: EDSR and LDN enlarge spikes by 4; spikes of full size are for train_bsn.py")
+
+
+def check_values(o: StageOptions) -> None:
+    """Raise InputError for values that cannot be meant, before anything is made."""
+    margin = 2 * Exposure().margin + 1
+    for name in ("bsn_len", "spike_deblur_len"):
+        if not 1 <= getattr(o, name, 1) <= margin:
+            raise InputError(f"--{name} {getattr(o, name)}: a window of 1 to {margin} spike frames fits everywhere")
+    for least, names in ((1, ("bs", "epochs", "blur_step", "steps")), (0, ("seed", "workers", "evaluate_every"))):
+        for name in names:
+            value = getattr(o, name, None)
+            if value is not None and value < least:
+                raise InputError(f"--{name} {value}: has to be {least} or more")
+    if not 0 < o.lr < math.inf:
+        raise InputError(f"--lr {o.lr:g}: has to be above 0")
+    for name in ("lambda_tea", "lambda_reblur", "lr_cycles"):
+        if not 0 <= (getattr(o, name, None) or 0) < math.inf:
+            raise InputError(f"--{name} {getattr(o, name):g}: 0 or more is accepted")
+    if not 0 <= (getattr(o, "warm_up", None) or 0) <= 1:
+        raise InputError(f"--warm_up {o.warm_up:g}: a share of the run, 0 to 1")
+    if not o.save_every >= 0:
+        raise InputError(f"--save_every {o.save_every:g}: minutes, 0 or more")
+    if bool(o.height) != bool(o.width):
+        raise InputError("--height and --width belong together")
+    check_layout(o.base_folder, o.data_type)
+    if o.data_type == "real" and (truth := Path(o.base_folder, "test", "sharp_data")).is_dir():
+        raise InputError(f"--data_type real: {truth} would not be compared with; leave it out")
