@@ -176,6 +176,16 @@ def only(name: str, *values: str) -> Callable[[Any], str]:
     return lambda o: "" if getattr(o, name) in values else f"by --{name} {getattr(o, name)}, only by {accepted}"
 
 
+def beside(name: str) -> Callable[[Any], str]:
+    """Return a function that says of an option why it is not used beside another one."""
+    return lambda o: f"beside --{name}" if getattr(o, name) else ""
+
+
+def without(name: str) -> Callable[[Any], str]:
+    """Return a function that says of an option why it is not used without another one."""
+    return lambda o: "" if getattr(o, name) else f"without --{name}"
+
+
 def check_range(options: Any, names: str | tuple[str, ...], least: float, most: float = math.inf) -> None:
     """Check that every value of the named options is finite and lies within least..most.
 

@@ -18,35 +18,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch
-
-from codes import cli
-from codes.cli import check_range, check_used, option, program
+from codes.cli import beside, check_range, check_used, only, option, program, without
 from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
 from codes.motion.warping import FLOWS
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
-from codes.registration.rig_file import CalibratedRig, read_rig
-from codes.restoration.colour import with_colour_along_motion
-from codes.restoration.methods import window_and_reach
-from codes.restoration.outputs import begin, check_output, is_complete, output_of, record_of, write_frames
-from codes.restoration.pairs import Pair, find_pairs, pictures_of_stream
+from codes.registration.rig_file import read_rig
+from codes.restoration.description import describe
+from codes.restoration.outputs import begin, is_complete, outputs_of, record_of, write_frames
+from codes.restoration.pairs import find_pairs
 from codes.restoration.placement import MODELS
-from codes.restoration.preparation import Recording, describe, prepare
+from codes.restoration.preparation import Acquisition, prepare
 from codes.restoration.refinement import ITERATIONS
-from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, has_consistency, restorer, weights_of
-from codes.restoration.video import check_video
+from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, TILED, Restoration, restorer
 
-only = partial(cli.only, "method")
-
-
-def by_rig(o: "Options") -> str:
-    """Return why an option that a rig states is not used beside one."""
-    return "beside --rig" if o.rig else ""
-
-
-LDN, TEACHER, NETWORKS = only("ldn"), only("teacher"), only("ldn", "teacher")
-ALIGNED = only("ldn", "mfsr")  # spike frames, along motion
+by = partial(only, "method")
+LDN, TEACHER, NETWORKS, BY_RIG = by("ldn"), by("teacher"), by(*TILED), beside("rig")
+ALIGNED = by("ldn", "mfsr")  # spike frames, along motion
 ROWS, BITS, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("", *SPIKE_INPUTS)
 ALIGN = (*MODELS, "resize", "crop")
 DEBLUR, BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("deblur_path", "bsn_path", "sr_path"))
@@ -58,35 +46,35 @@ class Options:
     spikes: str = option("", "spike file (.dat, .npz, .npy), or a folder; none: beside the pictures", positional=True)
     out: str = option("out", "folder of the sharp pictures, a folder in it for each of several pairs")
     method: str = option("ldn", "how to restore", choices=METHODS, renamed={"fused": "mfsr"})
-    frames: int = option(25, "sharp pictures, evenly over the exposure", unused=lambda o: o.times and "beside --times")
+    frames: int = option(25, "sharp pictures, evenly over the exposure", unused=beside("times"))
     times: tuple[int, ...] = option((), "target times in spike frames, instead of --frames")
     exposure: tuple[str, ...] = option((), "first spike frame and length, or auto: found [20 97, for 137 frames]")
     video: str = option("", "also a video, .mp4 or .gif; of several pairs, its name in the folder of each")
-    fps: float = option(12.0, "frames a second of the video", unused=lambda o: not o.video and "without --video")
+    fps: float = option(12.0, "frames a second of the video", unused=without("video"))
     compare: bool = option(False, "put the blurry picture to the left of every frame")
     align: str = option("", "how the picture is registered to the spikes [homography, where it lies elsewhere]; "
-                        "resize, crop: it is brought to their size", choices=ALIGN, unused=by_rig)  # fmt: skip
+                        "resize, crop: it is brought to their size", choices=ALIGN, unused=BY_RIG)  # fmt: skip
     mask: bool = option(False, "also mask.png, white where the spikes show the picture")
     rig: str = option("", "rig.json of calibrate.py: how pictures lie in the stream, when, and what is defective")
-    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=by_rig)
-    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=by_rig)
-    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=by_rig)
-    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=by_rig)
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
+    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
+    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
     gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
     deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
     bsn_path: str = option("", f"weights of BSN, for the teacher {BSN}", unused=TEACHER)
     sr_path: str = option("", f"weights of EDSR, for the teacher {SR}", unused=TEACHER)
     spike_input: str = option("", "what spikes are turned into [isi; ldn, teacher: as the weights say]", choices=INPUTS,
-                              renamed=FORMER_VALUES["spike_input"], unused=only("ldn", "teacher", "sdm"))  # fmt: skip
+                              renamed=FORMER_VALUES["spike_input"], unused=by("ldn", "teacher", "sdm"))  # fmt: skip
     consistency: str = option("", "picture: add the data-consistency residual [as the weights say]",
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
     colour: str = option("motion", "corrected along motion, or smeared as in the picture",
-                         choices=("motion", "picture"), unused=only(*COLOURED))  # fmt: skip
+                         choices=("motion", "picture"), unused=by(*COLOURED))  # fmt: skip
     iterations: int = option(0, f"of the refinement [{ITERATIONS} where spikes are few, none where many, else 1]",
                              aliases=("looks",), unused=LDN)  # fmt: skip
     center_weight: float = option(0.0, "for the teacher: weight of measured intensity beside BSN's", unused=TEACHER)
-    bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=only(*AVERAGING))
+    bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=by(*AVERAGING))
     spike_deblur_len: int = option(21, "spike frames that LDN is fed", unused=LDN)
     flow: str = option("dis", "optical flow: by OpenCV on the CPU, or by RAFT, which needs a GPU to be fast",
                        choices=FLOWS, unused=ALIGNED)  # fmt: skip
@@ -97,49 +85,48 @@ class Options:
     precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
                             idle=distributed.no_tf32)  # fmt: skip
     compile: bool = option(False, "starts in a minute or two, then is faster; on a GPU: CUDA graphs", unused=LDN)
-    force: bool = option(False, "write over what exists", unused=lambda o: o.missing and "beside --missing")
+    force: bool = option(False, "write over what exists", unused=beside("missing"))
     missing: bool = option(False, "restore only the pairs whose frames or video are missing: continues after a stop")
 
 
 def main(o: Options) -> None:
     check(o)
     rig = read_rig(o.rig) if o.rig else None
-    pairs = pairs_of(o)
-    numbers = {name: number if len(pairs) > 1 else None for number, name in enumerate(pairs)}
-    outputs = {name: output_of(o.out, o.video, name) for name in pairs}
-    for name, output in outputs.items():
-        check_output(output, picture=o.picture, may_exist=o.force or o.missing, is_one_of_many=bool(name))
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
+    known = Acquisition(
+        exposure=o.exposure, geometry=o.geometry, rows=o.rows, bits=o.bits, align=o.align, repair=o.repair,
+        orientation=rig.orientation if rig else o.orientation, gamma=o.gamma, rig=rig,
+    )  # fmt: skip
+    how = Restoration(
+        method=o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path, spike_input=o.spike_input,
+        consistency=o.consistency, colour=o.colour, iterations=o.iterations, center_weight=o.center_weight,
+        bsn_len=o.bsn_len, spike_deblur_len=o.spike_deblur_len, flow=o.flow, raft_path=o.raft_path, tile=o.tile,
+    )  # fmt: skip
+    pairs = find_pairs(o.picture, o.spikes, is_recording=bool(rig))
+    outputs = outputs_of(pairs, o.out, o.video, picture=o.picture, may_exist=o.force or o.missing)
     device = distributed.start(o.device)
+    distributed.allow_tf32(o.precision)
     if o.compile:
         distributed.check_compiler(device)
-    restore = restorer(
-        o.method, device=device, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path,
-        spike_deblur_len=o.spike_deblur_len, short=o.bsn_len, spike_input=o.spike_input, consistency=o.consistency,
-        iterations=o.iterations, center_weight=o.center_weight, tile=o.tile, is_compiled=o.compile,
-        flow=o.flow, raft_path=o.raft_path,
-    )  # fmt: skip
-    window, _ = window_and_reach(o.method, short=o.bsn_len, spike_deblur_len=o.spike_deblur_len)
-    if has_colour := o.method in COLOURED and o.colour == "motion":
-        restore = with_colour_along_motion(restore, window)
-    is_consistent = has_consistency(o.method, deblur_path=o.deblur_path, consistency=o.consistency)
-    complete = set()
+    restore = restorer(how, device=device, is_compiled=o.compile)
+    to_restore = {}
     for name, pair in pairs.items():  # all are checked before any is written
-        recording = prepared(o, *pair, rig=rig, number=numbers[name])
-        if o.missing and is_complete(outputs[name], recording.times, record(o, recording, *pair)):
-            complete.add(name)
-    for name, (picture, spikes) in pairs.items():
-        if name in complete:
-            print(f"{picture}: its frames are in {outputs[name].folder}")
-            continue
-        recording = prepared(o, picture, spikes, rig=rig, number=numbers[name])
-        made_with = record(o, recording, picture, spikes)
-        describe(recording, picture, spikes, has_consistency=is_consistent, has_colour=has_colour)
+        recording = prepare(
+            pair, known, frames=o.frames, times=o.times, window=how.window, reach=how.reach,
+            must_be_consistent=how.must_be_consistent,
+        )  # fmt: skip
+        made_with = record_of(recording, how, compare=o.compare, precision=o.precision, rig=o.rig)
+        if o.missing and is_complete(outputs[name], recording.times, made_with):
+            print(f"{pair.picture}: its frames are in {outputs[name].folder}")
+        else:
+            to_restore[name] = recording, made_with
+    for name, (recording, made_with) in to_restore.items():
+        arrays = recording.load()
+        describe(recording, arrays, has_consistency=how.is_consistent(), has_colour=how.has_colour)
         begin(outputs[name], outputs[name].frames(recording.times), made_with)
         with distributed.autocast(device, o.precision):
             write_frames(
-                recording, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,
-                is_tiled=o.method in ("ldn", "teacher"), has_mask=o.mask,
+                recording, arrays, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,
+                is_tiled=o.method in TILED, has_mask=o.mask,
             )  # fmt: skip
 
 
@@ -152,39 +139,6 @@ def check(o: Options) -> None:
     check_range(o, "center_weight", 0, 1)
     check_range(o, ("iterations", "tile"), 0, 2**16)
     check_used(o)
-    if o.video:
-        check_video(o.video)
-
-
-def pairs_of(o: Options) -> dict[str, Pair]:
-    """Return the pairs by name; with a rig, the pictures of a folder may have one stream."""
-    if o.rig and o.spikes and Path(o.picture).is_dir() and not Path(o.spikes).is_dir():
-        return pictures_of_stream(o.picture, o.spikes)
-    return find_pairs(o.picture, o.spikes)
-
-
-def prepared(o: Options, picture: Path, spikes: Path, *, rig: CalibratedRig | None, number: int | None) -> Recording:
-    """Read a pair as the options say."""
-    window, reach = window_and_reach(o.method, short=o.bsn_len, spike_deblur_len=o.spike_deblur_len)
-    return prepare(
-        picture, spikes, exposure=o.exposure, frames=o.frames, times=o.times, window=window, reach=reach,
-        geometry=o.geometry, rows=o.rows, bits=o.bits, align_by=o.align, orientation=o.orientation,
-        must_be_consistent=o.consistency == "picture", is_repaired=o.repair, gamma=o.gamma,
-        rig=rig, number=number,
-    )  # fmt: skip
-
-
-def record(o: Options, recording: Recording, picture: Path, spikes: Path) -> dict[str, object]:
-    """Return what the frames of a pair depend on."""
-    named = ("method", "compare", "align", "orientation", "repair", "gamma", "spike_input", "consistency", "colour",
-             "iterations", "center_weight", "bsn_len", "spike_deblur_len", "flow", "precision")  # fmt: skip
-    weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path)
-    files = {"picture": picture, "spike file": spikes} | {f"--{flag}": path for flag, path in weights.items()}
-    if o.raft_path:
-        files["--raft_path"] = o.raft_path
-    if o.rig:
-        files["--rig"] = o.rig
-    return record_of({f"--{name}": getattr(o, name) for name in named}, recording, files)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ same. A run that was stopped continues with --missing.
 import sys
 import tempfile
 from bisect import bisect_right
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from tqdm import tqdm
 
-from codes.cli import check_range, check_used, option, program
+from codes.cli import beside, check_range, check_used, option, program
 from codes.data.fingerprint import combined, fingerprint
 from codes.data.images import read_image, write_image
 from codes.data.orientation import ORIENTATIONS
@@ -31,27 +31,20 @@ from codes.errors import InputError
 from codes.files import replacing
 from codes.registration.rig_file import CalibratedRig, read_rig
 from codes.reporting.film_page import html_film, strip_and_slice
-from codes.restoration.colour import with_colour_along_motion
+from codes.restoration.description import describe
 from codes.restoration.film import film
 from codes.restoration.film_measurements import read_measured, write_measured
 from codes.restoration.film_recording import FilmRecording, Pictures
-from codes.restoration.methods import window_and_reach
 from codes.restoration.outputs import Output, begin, check_output, check_record, is_whole
-from codes.restoration.placement import reading_of_rig
-from codes.restoration.preparation import Recording, describe, prepare
-from codes.restoration.recording import find_reading
-from codes.restoration.restorers import COLOURED, METHODS, SHORT, has_consistency, restorer, weights_of
+from codes.restoration.pairs import Pair
+from codes.restoration.preparation import Acquisition, Recording, prepare, reading_of
+from codes.restoration.restorers import METHODS, TILED, Restoration, restorer
 from codes.restoration.video import check_video, write_video
 from codes.simulation.footage import Footage
 
 ROWS, BITS, ALIGN = ("", "bottom", "top"), ("", "lowest", "highest"), ("", "resize", "crop")
-SPIKE_DEBLUR_LEN = 21  # spike frames that LDN is fed
+BY_RIG = beside("rig")
 PLAYED_AT = 25.0  # frames a second of a video without --slowmo
-
-
-def by_rig(o: "Options") -> str:
-    """Return why an option that a rig states is not used beside one."""
-    return "beside --rig" if o.rig else ""
 
 
 @dataclass(frozen=True)
@@ -75,19 +68,19 @@ class Options:
     method: str = option("ldn", "how exposures are restored", choices=METHODS, renamed={"fused": "mfsr"})
     deblur_path: str = option("", "weights of LDN", unused=lambda o: o.method != "ldn" and "by this --method")
     align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=ALIGN,
-                        unused=by_rig)  # fmt: skip
-    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=by_rig)
-    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=by_rig)
-    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=by_rig)
-    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=by_rig)
+                        unused=BY_RIG)  # fmt: skip
+    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
+    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
+    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)
+    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
     gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
-                       unused=lambda o: o.method not in ("ldn", "teacher") and "by this --method")  # fmt: skip
+                       unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
     precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"),
-                            unused=lambda o: o.method not in ("ldn", "teacher") and "by this --method")  # fmt: skip
-    force: bool = option(False, "write over what exists", unused=lambda o: o.missing and "beside --missing")
+                            unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
+    force: bool = option(False, "write over what exists", unused=beside("missing"))
     missing: bool = option(False, "make only the frames that are missing: continues after a stop")
 
 
@@ -95,8 +88,8 @@ def main(o: Options) -> None:
     check(o)
     output = Output(Path(o.out), Path(o.video) if o.video else None)
     check_output(output, picture=o.film, may_exist=o.force or o.missing, is_one_of_many=True)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     device = distributed.start(o.device)
+    distributed.allow_tf32(o.precision)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         recording = recorded(o, device, Path(folder))
         made_with = record(o, recording)
@@ -155,34 +148,31 @@ def clock_of(o: Options, rig: CalibratedRig | None) -> tuple[float, float, float
 
 def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
     """Find how the stream is read by the first picture, and lay the film over it. folder: for frames of a video."""
-    pictures = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder)
-    window, reach = window_and_reach(o.method, short=SHORT, spike_deblur_len=SPIKE_DEBLUR_LEN)
+    pictures, how = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder), restoration(o)
     rig = read_rig(o.rig) if o.rig else None
     clock = clock_of(o, rig)
-    reading = reading_of_rig(Path(o.spikes), rig) if rig else find_reading(
-        o.spikes, pictures.read(0), geometry=o.geometry or None, rows=o.rows, bits=o.bits, align=o.align,
-        orientation=o.orientation,
+    known = Acquisition(
+        geometry=o.geometry, rows=o.rows, bits=o.bits, orientation=rig.orientation if rig else o.orientation,
+        align=o.align or "none", repair=o.repair, gamma=o.gamma, rig=rig,
     )  # fmt: skip
+    reading = reading_of(Pair(pictures[0], Path(o.spikes)), pictures.read(0), replace(known, align=o.align))
 
     def prepared(picture: Path, exposure: tuple[int, int], times: list[int], reach: int, is_first: bool) -> Recording:
-        return prepare(
-            picture, Path(o.spikes), exposure=exposure, frames=1, times=tuple(times), window=window, reach=reach,
-            # Only the first pair is refused if it shows two scenes: a dark moment does not end a film.
-            geometry=o.geometry if is_first else (reading.height, reading.width), rows=o.rows, bits=o.bits,
-            align_by=o.align or "none", orientation=o.orientation, must_be_consistent=False, is_repaired=o.repair,
-            gamma=o.gamma, rig=rig,
-        )  # fmt: skip
+        # Only the first pair is refused if it shows two scenes: a dark moment does not end a film.
+        geometry = o.geometry if is_first else (reading.height, reading.width)
+        exposed = replace(known, exposure=tuple(map(str, exposure)), geometry=geometry)
+        pair = Pair(picture, Path(o.spikes))
+        return prepare(pair, exposed, frames=1, times=tuple(times), window=how.window, reach=reach)
 
-    restore = restorer(
-        o.method, device=device, deblur_path=o.deblur_path, bsn_path="", sr_path="", spike_deblur_len=SPIKE_DEBLUR_LEN,
-        short=SHORT, spike_input="", consistency="", iterations=0, center_weight=0.0, tile=o.tile, is_compiled=False,
-    )  # fmt: skip
-    if o.method in COLOURED:
-        restore = with_colour_along_motion(restore, window)
     return FilmRecording(
-        pictures, prepare=prepared, restore=restore, clock=clock, total=reading.frames,
-        step=o.spike_rate / o.fps_out, window=window, reach=reach, device=device,
+        pictures, prepare=prepared, restore=restorer(how, device=device), clock=clock, total=reading.frames,
+        step=o.spike_rate / o.fps_out, window=how.window, reach=how.reach, device=device,
     )  # fmt: skip
+
+
+def restoration(o: Options) -> Restoration:
+    """Return how exposures are restored."""
+    return Restoration(method=o.method, deblur_path=o.deblur_path, tile=o.tile)
 
 
 def record(o: Options, recording: FilmRecording) -> dict[str, object]:
@@ -191,8 +181,7 @@ def record(o: Options, recording: FilmRecording) -> dict[str, object]:
              "precision")  # fmt: skip
     given = {f"--{name}": getattr(o, name) for name in named}
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    weights = weights_of(o.method, deblur_path=o.deblur_path, bsn_path="", sr_path="")
-    files = {"spike file": o.spikes} | {f"--{flag}": path for flag, path in weights.items()}
+    files = {"spike file": o.spikes} | {f"--{flag}": path for flag, path in restoration(o).weights().items()}
     if o.rig:
         files["--rig"] = o.rig
     return options | {"film": combined(fingerprint(recording.pictures.footage.files()))} | fingerprint(files)
@@ -202,10 +191,8 @@ def describe_film(o: Options, recording: FilmRecording) -> None:
     """Print how the film lies in the stream, and how its first pair was read."""
     first, count = recording.first, len(recording.plan.starts)
     print(f"{o.film}: pictures {first + 1} to {first + count} lie in the stream")
-    pair = recording.prepared(0, [recording.plan.starts[0]], is_first=True)
-    is_consistent = has_consistency(o.method, deblur_path=o.deblur_path, consistency="")
-    has_colour = o.method in COLOURED
-    describe(pair, recording.picture(0), Path(o.spikes), has_consistency=is_consistent, has_colour=has_colour)
+    pair, how = recording.prepared(0, [recording.plan.starts[0]], is_first=True), restoration(o)
+    describe(pair, pair.load(), has_consistency=how.is_consistent(), has_colour=how.has_colour)
 
 
 def write_pictures(o: Options, recording: FilmRecording, paths: dict[int, Path]) -> None:

@@ -29,7 +29,7 @@ from codes.errors import InputError
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.resampling import at_pace, largest_inside, picture_on_spike_grid
 from codes.registration.rig_file import CalibratedRig, read_rig
-from codes.restoration.pairs import find_pairs, pictures_of_stream
+from codes.restoration.pairs import Pair, find_pairs, pictures_of_stream
 from codes.restoration.placement import check_picture_size, defects_of_rig, reading_of_rig
 from codes.restoration.spike_file import Reading, read
 
@@ -50,9 +50,9 @@ def main(o: Options) -> None:
     used = crop(rig)
     claimed = {"pictures": o.pictures, "stream": o.stream, "rig": fingerprint({"rig": Path(o.rig)})["rig"]}
     manifest.claim(Path(o.output), claimed, {}, name="manifest.json")
-    readings = {path: reading_of_rig(path, rig) for path in {stream for _, stream in pairs.values()}}
+    readings = {path: reading_of_rig(path, rig) for path in {pair.spikes for pair in pairs.values()}}
     left_out = 0
-    for number, (name, (picture, stream)) in enumerate(tqdm(pairs.items(), desc=o.output, unit="picture")):
+    for number, (name, (picture, stream, _)) in enumerate(tqdm(pairs.items(), desc=o.output, unit="picture")):
         blur, spikes = (
             Path(o.output, kind, SEQUENCE, f"{name}{suffix}")
             for kind, suffix in (("blur_data", ".png"), ("spike_data", ".dat"))
@@ -70,7 +70,7 @@ def main(o: Options) -> None:
         print(f"{left_out} pictures left out: the stream has no {Exposure().margin} spike frames around their exposure")
 
 
-def sources(o: Options) -> dict[str, tuple[Path, Path]]:
+def sources(o: Options) -> dict[str, Pair]:
     """Return picture and spike file by name, in the order of the pictures."""
     if Path(o.stream).is_dir():
         return find_pairs(o.pictures, o.stream)

@@ -1,5 +1,8 @@
 """deblur.py registers a pair itself, restores in the view of the picture, and says what it found."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +11,12 @@ from codes.data.images import read_image, write_image
 from codes.data.spikes import write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import corner_error
-from codes.restoration.placement import find_in_stream, place
+from codes.registration.homography import Registration
+from codes.registration.synchronisation import FoundExposure
+from codes.restoration import description, preparation, timing
+from codes.restoration.outputs import check_record
+from codes.restoration.placement import Placement, find_in_stream, place
+from codes.restoration.view import View
 from codes.simulation.demo_scenes import EXPOSED, PHOTOGRAPHS, blurry, film
 from scripts.deblur import Options, main
 from scripts.make_demo import record
@@ -42,6 +50,10 @@ def test_a_part_of_the_view_is_restored_where_it_lies(o, pair, capsys):
     restored = read_image(f"{folder}/068.png")
     assert cv2.PSNR(restored, sharp) > cv2.PSNR(blur, sharp) + 1
     assert read_image(f"{folder}/mask.png").min() == 255
+    record = json.loads(Path(folder, "deblur.json").read_text())
+    assert corner_error(np.array(record["registration"]["homography"]), TRUE, blur.shape) < 1
+    assert record["registration"]["is_used"] and record["exposure"] == [20, 97]
+    check_record(Path(folder), record | {"registration": {}})  # of another processor: it is not compared
 
 
 def test_the_exposure_is_found_and_another_one_is_named(o, capsys):
@@ -51,6 +63,23 @@ def test_the_exposure_is_found_and_another_one_is_named(o, capsys):
         main(Options(**{**vars(o), "align": "crop", "exposure": ("auto",), "force": True}))
     with pytest.raises(InputError, match="first spike frame and length are accepted, or auto"):
         main(Options(**{**vars(o), "align": "crop", "exposure": ("now",), "force": True}))
+
+
+@pytest.mark.parametrize(("exposure", "wanted"), [(("20", "97"), ["place", "check"]), (("auto",), ["search", "place"])])
+def test_a_pair_is_registered_and_synchronised_once(o, pair, monkeypatch, exposure, wanted):
+    """It is checked before anything is written, and what was found is kept until it is restored."""
+    done = []
+    found = FoundExposure(20, 97, correlation=1.0, deviation=(0.0, 0.0))
+    registration = Registration("upright", TRUE, correlation=1.0, confidence=1.0)
+    placement = Placement(View(TRUE, (192, 184), (56, 56)), registration, displacement=9.0, is_registered=True)
+    for module, name, step, result in (
+        (preparation, "place", "place", placement),
+        (timing, "find_in_stream", "search", (found, placement)),
+        (description, "find_exposure", "check", found),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, step=step, result=result, **__: done.append(step) or result)
+    main(Options(**{**vars(o), "align": "homography", "exposure": exposure, "method": "tfp"}))
+    assert done == wanted
 
 
 def test_exposure_and_view_are_found_together(pair):

@@ -233,6 +233,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def allow_tf32(precision: str) -> None:
+    """Let a GPU round float32 to TF32 where that is faster, unless the precision is "fp32"."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
+
+
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Compute float32 as such on a GPU, whatever a training in another precision has allowed."""

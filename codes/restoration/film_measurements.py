@@ -11,7 +11,7 @@ from codes.errors import InputError
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.homography import brightness
 from codes.restoration.alignment import ALIKE, correlation
-from codes.restoration.preparation import Recording
+from codes.restoration.preparation import Arrays, Recording
 
 FILE = "measured.json"
 
@@ -24,15 +24,15 @@ class Measured(NamedTuple):
     lost: list[int]  # spike frames of the stream around it that the camera did not hand over
 
 
-def measure(recording: Recording) -> Measured:
-    """Measure an exposure that was read."""
-    picture, view = recording.picture, recording.placement.view
+def measure(recording: Recording, arrays: Arrays) -> Measured:
+    """Measure an exposure. arrays: of the recording."""
+    picture, view = arrays.picture, recording.placement.view
     correlated = recording.aligned[0]
     if view:
-        long = recording.spikes[recording.exposure.frames].mean(0, dtype=np.float32)
+        long = arrays.spikes[recording.exposure.frames].mean(0, dtype=np.float32)
         seen, mask = in_view_of_spikes(brightness(picture), view.homography, long.shape)
         correlated = correlation(seen[mask], long[mask])
-    lost = (recording.start + recording.defects.lost).tolist()
+    lost = (recording.start + arrays.defects.lost).tolist()
     return Measured(correlated, float((picture == 255).all(2).mean()), lost)
 
 

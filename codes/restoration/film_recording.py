@@ -50,8 +50,8 @@ class FilmRecording:
         # Of the first picture, for all of them: an estimate of each would make the film flicker.
         first = self.prepared(0, [self.plan.starts[0]], is_first=True)
         self.response, self.view = first.response, first.placement.view
-        self.before: Recording | None = None
-        self.now: Recording | None = None
+        # First spike frame, and spikes, of the exposure before the one that is restored, and of this one.
+        self.before = self.now = (0, np.empty((0, 0, 0), np.uint8))
         self.measured: dict[int, Measured] = {}  # by exposure, of those that were restored
 
     def picture(self, number: int) -> Path:
@@ -65,14 +65,13 @@ class FilmRecording:
 
     def restore(self, number: int, times: list[int]) -> Frames:
         """Restore the frames [H,W,3] float32 of an exposure, intensity in [0,1]."""
-        self.before, self.now = self.now, self.prepared(number, times)
-        recording = self.now
-        self.measured[number] = measure(recording)
+        recording = self.prepared(number, times)
+        arrays = recording.load()
+        self.before, self.now = self.now, (recording.start, arrays.spikes)
+        self.measured[number] = measure(recording, arrays)
         margin = recording.exposure.margin
         first, stop = max(margin - self.reach, 0), margin + self.plan.length + self.reach
-        blur, spikes = tensors(
-            recording.picture, recording.spikes[first:stop], self.device, is_same_view=self.view is None
-        )
+        blur, spikes = tensors(arrays.picture, arrays.spikes[first:stop], self.device, is_same_view=self.view is None)
         blur = self.response.undo(blur)
         restored = self._restore(
             blur,
@@ -81,14 +80,14 @@ class FilmRecording:
             exposure=Exposure(length=self.plan.length, margin=margin - first),
             view=self.view,
         )
-        height, width = recording.picture.shape[:2]
+        height, width = arrays.picture.shape[:2]
         frames = (covered(self.view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1) for frame in restored)
         return {time: frame.permute(1, 2, 0).cpu().numpy() for time, frame in zip(times, frames, strict=True)}
 
     def read(self, first: int, stop: int) -> Tensor:
         """Return the spikes [T,h,w] of a gap, which were read with the exposure before it."""
-        spikes = self.before.spikes[max(first - self.before.start, 0) : stop - self.before.start]
-        return torch.from_numpy(np.ascontiguousarray(spikes)).to(self.device)
+        start, spikes = self.before
+        return torch.from_numpy(np.ascontiguousarray(spikes[max(first - start, 0) : stop - start])).to(self.device)
 
     def as_picture(self, frame: np.ndarray) -> np.ndarray:
         """Return a frame [H,W,3] of intensity as a picture uint8, by the response of the film's camera."""

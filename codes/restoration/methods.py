@@ -23,12 +23,6 @@ MOTION_REACH = 128  # spike frames beyond the exposure that ISI intensity and it
 TFI_REACH = 1000  # spike frames to either side in which TFI searches for the spikes around a time
 
 
-def window_and_reach(method: str, *, short: int, spike_deblur_len: int) -> tuple[int, int]:
-    """Return the spike frames that a method needs around a target time, and those that it uses beyond the exposure."""
-    window = {"ldn": max(spike_deblur_len, short), "tfi": 1, "mfsr": 1}.get(method, short)
-    return window, {"tfi": TFI_REACH, "tfp": window, "teacher": window}.get(method, max(window, MOTION_REACH))
-
-
 def mfsr_frames(
     blur: Tensor,
     spikes: Tensor,

@@ -14,12 +14,14 @@ from codes.data.fingerprint import DIGITS, fingerprint
 from codes.data.images import read_image, write_image
 from codes.errors import InputError
 from codes.restoration.methods import Restore
-from codes.restoration.preparation import Recording
+from codes.restoration.preparation import Arrays, Recording
 from codes.restoration.recording import tensors
-from codes.restoration.video import write_video
+from codes.restoration.restorers import Restoration
+from codes.restoration.video import check_video, write_video
 from codes.restoration.view import covered
 
 RECORD = "deblur.json"
+REGISTRATION = "registration"  # in RECORD: found, and not compared
 MASK = "mask.png"
 
 
@@ -33,12 +35,21 @@ class Output(NamedTuple):
         return [self.folder / f"{time:03d}.png" for time in times]
 
 
-def output_of(out: str, video: str, name: str) -> Output:
-    """Return the output of a pair; the pairs of two folders have a folder each, of their names."""
-    folder = Path(out, name)
-    if not video:
-        return Output(folder, None)
-    return Output(folder, folder / Path(video).name if name else Path(video))
+def outputs_of(names: Iterable[str], out: str, video: str, *, picture: str, may_exist: bool) -> dict[str, Output]:
+    """Return the outputs of pairs by name, each with a folder of its own unless the only pair has no name.
+
+    out: the folder of all; video: its path, or its name in the folder of each; picture: what is restored, a file or a
+    folder.
+    Raises: InputError for an output that cannot be written, or exists and may not.
+    """
+    if video:
+        check_video(video)
+    outputs = {}
+    for name in names:
+        folder = Path(out, name)
+        outputs[name] = Output(folder, (folder / Path(video).name if name else Path(video)) if video else None)
+        check_output(outputs[name], picture=picture, may_exist=may_exist, is_one_of_many=bool(name))
+    return outputs
 
 
 def check_output(output: Output, *, picture: str, may_exist: bool, is_one_of_many: bool) -> None:
@@ -79,7 +90,7 @@ def check_record(folder: Path, record: dict[str, Any]) -> None:
     differences = [
         f"{name}: {_told(held.get(name))} then, {_told(record.get(name))} now"
         for name in {**held, **record}
-        if held.get(name) != record.get(name)
+        if name != REGISTRATION and held.get(name) != record.get(name)
     ]
     if differences:
         raise InputError(
@@ -88,11 +99,41 @@ def check_record(folder: Path, record: dict[str, Any]) -> None:
         )
 
 
-def record_of(options: dict[str, object], recording: Recording, files: dict[str, str | Path]) -> dict[str, object]:
-    """Return what the frames of a pair depend on: options by flag, times, and the content of inputs and weights."""
-    exposure = [recording.start + recording.exposure.margin, recording.exposure.length]
-    reading = {"reading": str(recording.reading), "exposure": exposure}
-    return options | reading | {"times": recording.times} | fingerprint(files)
+def record_of(recording: Recording, how: Restoration, *, compare: bool, precision: str, rig: str) -> dict[str, object]:
+    """Return what the frames of a pair depend on: options by flag, times, the content of inputs and weights.
+
+    rig: its file, if there is one. What was found of the registration is added.
+    """
+    known, placement = recording.known, recording.placement
+    record = {
+        "--method": how.method,
+        "--compare": compare,
+        "--align": known.align,
+        "--orientation": known.orientation,
+        "--repair": known.repair,
+        "--gamma": known.gamma,
+        "--spike_input": how.spike_input,
+        "--consistency": how.consistency,
+        "--colour": how.colour,
+        "--iterations": how.iterations,
+        "--center_weight": how.center_weight,
+        "--bsn_len": how.bsn_len,
+        "--spike_deblur_len": how.spike_deblur_len,
+        "--flow": how.flow,
+        "--precision": precision,
+        "reading": str(recording.reading),
+        "exposure": [recording.start + recording.exposure.margin, recording.exposure.length],
+        "times": recording.times,
+        REGISTRATION: {
+            "model": "rig" if known.rig else known.model or "homography",
+            "homography": placement.registration.homography.tolist(),  # picture pixel (x, y) -> pixel of upright spikes
+            "confidence": placement.registration.confidence,
+            "is_used": placement.view is not None,
+        },
+    }
+    files = {"picture": recording.pair.picture, "spike file": recording.pair.spikes}
+    files |= {f"--{flag}": path for flag, path in how.weights().items()} | ({"--rig": rig} if rig else {})
+    return record | fingerprint(files)
 
 
 def begin(output: Output, paths: Iterable[Path], record: dict[str, Any]) -> None:
@@ -107,6 +148,7 @@ def begin(output: Output, paths: Iterable[Path], record: dict[str, Any]) -> None
 @torch.inference_mode()
 def write_frames(
     recording: Recording,
+    arrays: Arrays,
     restore: Restore,
     output: Output,
     *,
@@ -118,23 +160,23 @@ def write_frames(
 ) -> None:
     """Write the frames of a recording, and the video of them.
 
-    compare: the blurry picture to the left of each frame. rate: frames a second of the video. is_tiled: whether the
-    method restores tiles, of which smaller ones need less memory. has_mask: MASK is written, white where the spikes
-    show the picture; beyond it, the blurry picture stays.
+    arrays: of the recording. compare: the blurry picture to the left of each frame. rate: frames a second of the video.
+    is_tiled: whether the method restores tiles, of which smaller ones need less memory. has_mask: MASK is written,
+    white where the spikes show the picture; beyond it, the blurry picture stays.
     Raises: InputError if memory does not suffice.
     """
     view = recording.placement.view
-    blur, spikes = tensors(recording.picture, recording.spikes, device, is_same_view=view is None)
+    blur, spikes = tensors(arrays.picture, arrays.spikes, device, is_same_view=view is None)
     blur = recording.response.undo(blur)
     times = [time - recording.start for time in recording.times]
-    paths, (height, width) = output.frames(recording.times), recording.picture.shape[:2]
+    paths, (height, width) = output.frames(recording.times), arrays.picture.shape[:2]
     try:
         waiting = tqdm(paths, unit="frame")  # shown now: the first frame may take minutes
         frames = restore(blur, spikes, times, exposure=recording.exposure, view=view)
         for path, frame in zip(waiting, frames, strict=True):
             image = covered(view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1)
             image = recording.response.apply(image).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-            write_image(path, np.hstack((recording.picture, image)) if compare else image)
+            write_image(path, np.hstack((arrays.picture, image)) if compare else image)
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and "allocate memory" not in str(error):
             raise

@@ -1,22 +1,33 @@
 """Pairs of blurry pictures and spike files that are named on the command line."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from codes.data.listing import PICTURES, SPIKES, files_in
 from codes.errors import InputError
 
-Pair = tuple[Path, Path]  # picture, spike file
 SHOWN = 3  # names in a message
 
 
-def find_pairs(picture: str | Path, spikes: str | Path = "") -> dict[str, Pair]:
+class Pair(NamedTuple):
+    """A blurry picture and the file of its spikes."""
+
+    picture: Path
+    spikes: Path
+    number: int | None = None  # of the picture among those of a folder, from 0, in the order of their names
+
+
+def find_pairs(picture: str | Path, spikes: str | Path = "", *, is_recording: bool = False) -> dict[str, Pair]:
     """Return the pairs by name: one of two files, whose name is empty, or those of equal names in two folders.
 
     spikes: empty: in the folder of the pictures, or beside it in the layout of a data set. Pictures without spikes and
-    spikes without a picture are named on standard output and left out, as in training.
+    spikes without a picture are named on standard output and left out, as in training. is_recording: the pictures of a
+    folder may have one stream.
     Raises: InputError if there is no pair.
     """
     pictures, streams = Path(picture), Path(spikes or picture)
+    if is_recording and pictures.is_dir() and not streams.is_dir():
+        return pictures_of_stream(pictures, streams)
     for given, kind in ((pictures, "picture"), (streams, "spike file")):
         if not given.exists():
             raise InputError(f"{given}: no such {kind} or folder")
@@ -25,7 +36,7 @@ def find_pairs(picture: str | Path, spikes: str | Path = "") -> dict[str, Pair]:
             raise InputError(f"{pictures}: name the spike file of this picture after it")
         if streams.is_dir():
             raise InputError(f"{streams}: is a folder, {pictures} is none; two files or two folders are accepted")
-        return {"": (pictures, streams)}
+        return {"": Pair(pictures, streams)}
     if not spikes and (pictures / "blur_data").is_dir():
         pictures, streams = pictures / "blur_data", streams / "spike_data"
     splits = [pictures / name for name in ("test", "train") if (pictures / name / "blur_data").is_dir()]
@@ -39,7 +50,7 @@ def find_pairs(picture: str | Path, spikes: str | Path = "") -> dict[str, Pair]:
         raise InputError(f"{next(iter(found.values()))}: no spike file of the same name in {streams}, nor of any other")
     _report(found.keys() - recorded.keys(), found, "pictures without spikes")
     _report(recorded.keys() - found.keys(), recorded, "spike files without a picture")
-    return {name: (found[name], recorded[name]) for name in names}
+    return {name: Pair(found[name], recorded[name], number) for number, name in enumerate(names)}
 
 
 def pictures_of_stream(pictures: str | Path, stream: str | Path) -> dict[str, Pair]:
@@ -50,7 +61,7 @@ def pictures_of_stream(pictures: str | Path, stream: str | Path) -> dict[str, Pa
     found = files_in(pictures, PICTURES)
     if not found:
         raise InputError(f"{pictures}: no pictures in it ({', '.join(PICTURES)})")
-    return {name: (path, Path(stream)) for name, path in found.items()}
+    return {name: Pair(path, Path(stream), number) for number, (name, path) in enumerate(found.items())}
 
 
 def _report(names: set[str], files: dict[str, Path], kind: str) -> None:

@@ -1,4 +1,4 @@
-"""Where and when a picture lies in the spikes beside it: found, compared with what is given, and told."""
+"""Where and when a picture lies in the spikes beside it: found, or as a calibrated rig says."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,6 @@ from codes.restoration.view import View
 MODELS = ("none", "shift", "affine", "homography")
 DISPLACED = 1.0  # picture pixels at a corner: less is no reason to leave the view that is expected
 ROUNDS, TRIED = 4, 2  # of registration and synchronisation, from as many windows
-APART = 3  # spike frames between a given exposure and the one that is found, which are reported
 
 
 class Placement(NamedTuple):
@@ -130,41 +129,3 @@ def _likely_windows(read: Callable[[int, int], np.ndarray], total: int, picture:
 def homography_of(placement: Placement) -> np.ndarray:
     """Return the [3,3] from picture to spikes that is used."""
     return placement.view.homography if placement.view else enlargement((UPSCALE, UPSCALE), (1, 1))
-
-
-def describe_placement(placement: Placement) -> None:
-    """Print how the picture lies in the spikes, and how sure that is."""
-    view, found, displacement, _ = placement
-    if not found.is_sure:
-        print(f"  registration is not sure: {found.reason}; both are taken to show the same view")
-    elif view is None and displacement > DISPLACED:
-        print(f"  registered {displacement:.1f} pixels away at a corner: --align homography corrects it")
-    elif view is not None:
-        x, y, degrees, scale = _motion(view)
-        print(
-            f"  registered (confidence {found.confidence:.2f}): the spikes show the picture moved by {x:+.1f} {y:+.1f} "
-            f"pixels (right, down), turned by {degrees:+.2f} degrees, enlarged by {scale:.3f}; "
-            f"{displacement:.1f} pixels at a corner"
-        )
-
-
-def describe_exposure(found: FoundExposure, *, offset: int, first: int, length: int) -> None:
-    """Print an exposure, found from spike frame `offset` on, that fits clearly better than the given one."""
-    start = offset + found.start
-    apart = max(abs(start - first), abs(start + found.length - first - length))
-    if found.is_sure and apart > APART:
-        print(
-            f"  NOT ALIGNED IN TIME: the picture was exposed over {found.length} frames from {start} on, not "
-            f"{length} from {first} on (correlation {found.correlation:.3f}): --exposure {start} {found.length}"
-        )
-
-
-def _motion(view: View) -> tuple[float, float, float, float]:
-    """Return shift in picture pixels, rotation in degrees and enlargement at the middle of the picture."""
-    motion = np.linalg.inv(enlargement(view.picture, view.spikes)) @ view.homography
-    x, y = ((side - 1) / 2 for side in view.picture[::-1])
-    u, v, w = motion @ (x, y, 1)
-    # The derivative at the middle.
-    derivative = (motion[:2, :2] - np.outer((u / w, v / w), motion[2, :2])) / w
-    degrees = np.degrees(np.arctan2(derivative[1, 0] - derivative[0, 1], derivative[0, 0] + derivative[1, 1]))
-    return u / w - x, v / w - y, float(degrees), float(np.sqrt(abs(np.linalg.det(derivative))))

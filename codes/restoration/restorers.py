@@ -1,5 +1,6 @@
-"""Restorers: the methods of restoration by name, with the weights of their networks loaded."""
+"""Methods of restoration by name, with the weights of their networks loaded."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,124 +14,139 @@ from codes.networks import BSN, EDSR, LDN, load, read_recipe
 from codes.networks.tiling import TiledBSN, TiledEDSR, compiled
 from codes.recipe import PUBLISHED, check_bsn_len, in_model, no_weights, settle
 from codes.restoration import methods, refinement
+from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.reconstruction import Student
 
 METHODS = ("ldn", "mfsr", "teacher", "sdm", "tfi", "tfp")
-AVERAGING = ("ldn", "teacher", "sdm", "tfp")  # methods that average `short` spike frames
+AVERAGING = ("ldn", "teacher", "sdm", "tfp")  # methods that average `bsn_len` spike frames
 COLOURED = ("ldn", "mfsr", "teacher", "sdm")  # methods that restore colours
+TILED = ("ldn", "teacher")  # methods that restore large pictures in tiles
 WEIGHTS = {"ldn": ("deblur_path",), "teacher": ("bsn_path", "sr_path")}  # flags that name weights, by method
 SHORT = 9  # spike frames averaged by default
 
 
-def restorer(
-    method: str,
-    *,
-    device: torch.device,
-    deblur_path: str,
-    bsn_path: str,
-    sr_path: str,
-    spike_deblur_len: int,
-    short: int,
-    spike_input: str,
-    consistency: str,
-    iterations: int,
-    center_weight: float,
-    tile: int,
-    is_compiled: bool,
-    flow: str = "dis",
-    raft_path: str = "",
-) -> methods.Restore:
-    """Return the function (blur, spikes, times, exposure=) of one of METHODS. Arguments are those of scripts/deblur.py.
+@dataclass(frozen=True)
+class Restoration:
+    """How pictures are restored: one of METHODS, its weights and its settings, which are those of scripts/deblur.py."""
 
-    short: spike frames averaged; tile: side in picture pixels, 0: the whole picture.
-    Raises: InputError for weights that are missing or do not fit the other arguments.
+    method: str = "ldn"
+    deblur_path: str = ""
+    bsn_path: str = ""
+    sr_path: str = ""
+    spike_input: str = ""
+    consistency: str = ""
+    colour: str = "motion"
+    iterations: int = 0
+    center_weight: float = 0.0
+    bsn_len: int = SHORT
+    spike_deblur_len: int = 21
+    flow: str = "dis"
+    raft_path: str = ""
+    tile: int = 2048  # side in picture pixels; 0: the whole picture
+
+    @property
+    def window(self) -> int:
+        """Spike frames that the method needs around a target time."""
+        windows = {"ldn": max(self.spike_deblur_len, self.bsn_len), "tfi": 1, "mfsr": 1}
+        return windows.get(self.method, self.bsn_len)
+
+    @property
+    def reach(self) -> int:
+        """Spike frames beyond the exposure that the method uses."""
+        reaches = {"tfi": methods.TFI_REACH, "tfp": self.window, "teacher": self.window}
+        return reaches.get(self.method, max(self.window, methods.MOTION_REACH))
+
+    @property
+    def has_colour(self) -> bool:
+        """Whether colours are corrected along motion."""
+        return self.method in COLOURED and self.colour == "motion"
+
+    @property
+    def must_be_consistent(self) -> bool:
+        """Whether data consistency is asked for, so that windows have to fit around both ends of the exposure."""
+        return self.consistency == "picture"
+
+    def is_consistent(self) -> bool:
+        """Return whether the data-consistency residual is added: as `consistency` says, or else the weights of LDN."""
+        if self.method != "ldn" or self.consistency:
+            return self.must_be_consistent
+        path = weight_file("deblur_path", self.deblur_path)
+        return settle({}, {path: read_recipe(path)}, PUBLISHED)["consistency"] == "picture"
+
+    def weights(self) -> dict[str, str]:
+        """Return the weight files that the method uses, by flag."""
+        named = {"deblur_path": self.deblur_path, "bsn_path": self.bsn_path, "sr_path": self.sr_path}
+        files = {flag: weight_file(flag, named[flag]) for flag in WEIGHTS.get(self.method, ())}
+        return files | ({"raft_path": self.raft_path} if self.raft_path else {})
+
+
+def restorer(how: Restoration, *, device: torch.device, is_compiled: bool = False) -> methods.Restore:
+    """Return the function (blur, spikes, times, exposure=, view=) that restores so.
+
+    Raises: InputError for weights that are missing or do not fit the settings.
     """
-    if tile % UPSCALE**2:
-        raise InputError(f"--tile {tile}: a multiple of {UPSCALE**2} is accepted, or 0")
-    if method == "ldn":
-        student = load_student(
-            deblur_path,
-            device=device,
-            spike_deblur_len=spike_deblur_len,
-            short=short,
-            spike_input=spike_input,
-            consistency=consistency,
-            iterations=iterations,
-            tile=tile // UPSCALE,
-        )
-        if flow != "dis" and student.recipe["input"] != "mfsr":
-            path = weight_file("deblur_path", deblur_path)
-            raise InputError(f"--flow {flow}: {path} is not fed super-resolved input, it uses no flow")
-        student = student._replace(flow=flow_by_name(flow, raft_path=raft_path, device=device))
+    if how.tile % UPSCALE**2:
+        raise InputError(f"--tile {how.tile}: a multiple of {UPSCALE**2} is accepted, or 0")
+    restore = _method(how, device, is_compiled)
+    return with_colour_along_motion(restore, how.window) if how.has_colour else restore
+
+
+def _method(how: Restoration, device: torch.device, is_compiled: bool) -> methods.Restore:
+    if how.method == "ldn":
+        student = load_student(how, device=device)
         if is_compiled:
             compiled(student.net)
-        return partial(refinement.restore, student, iterations=iterations)
-    if method == "teacher":
-        teacher = load_teacher(
-            bsn_path,
-            sr_path,
-            device=device,
-            short=short,
-            spike_input=spike_input,
-            center_weight=center_weight,
-            tile=tile // UPSCALE,
-        )
-        return partial(methods.teacher_frames, teacher)
-    if method == "mfsr":
-        return partial(methods.mfsr_frames, flow=flow_by_name(flow, raft_path=raft_path, device=device))
-    if method == "tfi":
+        return partial(refinement.restore, student, iterations=how.iterations)
+    if how.method == "teacher":
+        return partial(methods.teacher_frames, load_teacher(how, device=device))
+    if how.method == "mfsr":
+        return partial(methods.mfsr_frames, flow=flow_by_name(how.flow, raft_path=how.raft_path, device=device))
+    if how.method == "tfi":
         return methods.tfi_frames
-    if method == "tfp":
-        return partial(methods.tfp_frames, short=short)
-    return partial(methods.sdm_count_frames if spike_input == "counts" else methods.sdm_frames, short=short)
+    if how.method == "tfp":
+        return partial(methods.tfp_frames, short=how.bsn_len)
+    return partial(methods.sdm_count_frames if how.spike_input == "counts" else methods.sdm_frames, short=how.bsn_len)
 
 
-def load_student(
-    path: str,
-    *,
-    device: torch.device,
-    spike_deblur_len: int,
-    short: int,
-    spike_input: str,
-    consistency: str,
-    iterations: int,
-    tile: int,
-) -> Student:
-    """Load LDN with its recipe, for pictures in tiles of a side in spike pixels.
+def load_student(how: Restoration, *, device: torch.device) -> Student:
+    """Load LDN with its recipe.
 
-    Raises: InputError for arguments that its weights do not fit or do not use.
+    Raises: InputError for settings that its weights do not fit or do not use.
     """
-    path = weight_file("deblur_path", path)
-    net = load(LDN(spike_deblur_len), path)
-    recipe = settle({"spike_input": spike_input}, {path: read_recipe(path)}, PUBLISHED)
-    check_bsn_len(recipe, short, path=path)
-    if short != SHORT and (recipe["spike_input"] == "counts" or recipe["input"] == "mfsr"):
-        raise InputError(f"--bsn_len {short}: {path} averages no spike frames; leave it out")
-    if iterations and recipe["input"] != "mfsr":
-        raise InputError(f"--iterations {iterations}: {path} is not fed super-resolved input, it has one iteration")
-    net = net.to(device, memory_format=memory_format(device)).eval()
-    return Student(net, recipe | ({"consistency": consistency} if consistency else {}), short, tile)
+    path = weight_file("deblur_path", how.deblur_path)
+    net = load(LDN(how.spike_deblur_len), path)
+    recipe = settle({"spike_input": how.spike_input}, {path: read_recipe(path)}, PUBLISHED)
+    check_bsn_len(recipe, how.bsn_len, path=path)
+    is_super_resolved = recipe["input"] == "mfsr"
+    if how.bsn_len != SHORT and (recipe["spike_input"] == "counts" or is_super_resolved):
+        raise InputError(f"--bsn_len {how.bsn_len}: {path} averages no spike frames; leave it out")
+    if how.iterations and not is_super_resolved:
+        raise InputError(f"--iterations {how.iterations}: {path} is not fed super-resolved input, it has one iteration")
+    if how.flow != "dis" and not is_super_resolved:
+        raise InputError(f"--flow {how.flow}: {path} is not fed super-resolved input, it uses no flow")
+    return Student(
+        net.to(device, memory_format=memory_format(device)).eval(),
+        recipe | ({"consistency": how.consistency} if how.consistency else {}),
+        short=how.bsn_len,
+        tile=how.tile // UPSCALE,
+        flow=flow_by_name(how.flow, raft_path=how.raft_path, device=device),
+    )
 
 
-def load_teacher(
-    bsn_path: str,
-    sr_path: str,
-    *,
-    device: torch.device,
-    short: int,
-    spike_input: str,
-    center_weight: float,
-    tile: int,
-) -> NetworkTeacher:
-    """Load the published teacher, BSN and EDSR, for pictures in tiles of a side in spike pixels."""
-    bsn_path, sr_path = weight_file("bsn_path", bsn_path), weight_file("sr_path", sr_path)
+def load_teacher(how: Restoration, *, device: torch.device) -> NetworkTeacher:
+    """Load the published teacher, BSN and EDSR."""
+    bsn_path, sr_path = weight_file("bsn_path", how.bsn_path), weight_file("sr_path", how.sr_path)
     recipes = {path: read_recipe(path) for path in (bsn_path, sr_path)}
+    bsn, edsr = (
+        load(net, path).to(device, memory_format=memory_format(device)).eval()
+        for net, path in ((BSN(), bsn_path), (EDSR(), sr_path))
+    )
     return NetworkTeacher(
-        TiledBSN(load(BSN(), bsn_path).to(device, memory_format=memory_format(device)).eval(), tile=tile),
-        TiledEDSR(load(EDSR(), sr_path).to(device, memory_format=memory_format(device)).eval(), tile=tile),
-        short=short,
-        center_weight=center_weight,
-        spike_input=settle({"spike_input": spike_input}, recipes, PUBLISHED)["spike_input"],
+        TiledBSN(bsn, tile=how.tile // UPSCALE),
+        TiledEDSR(edsr, tile=how.tile // UPSCALE),
+        short=how.bsn_len,
+        center_weight=how.center_weight,
+        spike_input=settle({"spike_input": how.spike_input}, recipes, PUBLISHED)["spike_input"],
     )
 
 
@@ -139,17 +155,3 @@ def weight_file(flag: str, path: str) -> str:
     if found := path or in_model(flag):
         return found
     raise no_weights(flag)
-
-
-def weights_of(method: str, *, deblur_path: str, bsn_path: str, sr_path: str) -> dict[str, str]:
-    """Return the weight files that a method uses, by flag."""
-    named = {"deblur_path": deblur_path, "bsn_path": bsn_path, "sr_path": sr_path}
-    return {flag: weight_file(flag, named[flag]) for flag in WEIGHTS.get(method, ())}
-
-
-def has_consistency(method: str, *, deblur_path: str, consistency: str) -> bool:
-    """Return whether a method adds the data-consistency residual: as `consistency` says, or else the weights."""
-    if method != "ldn" or consistency:
-        return consistency == "picture"
-    path = weight_file("deblur_path", deblur_path)
-    return settle({}, {path: read_recipe(path)}, PUBLISHED)["consistency"] == "picture"

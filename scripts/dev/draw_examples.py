@@ -10,7 +10,6 @@ A row for each picture, whose spikes and truth lie beside it in the layout of a 
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
@@ -25,11 +24,9 @@ from codes.data.images import read_image, write_image
 from codes.data.spikes import UPSCALE, Exposure, read_spikes
 from codes.errors import InputError
 from codes.reporting.figures import side_by_side
-from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.methods import sdm_count_frames
 from codes.restoration.recording import tensors
-from codes.restoration.refinement import restore
-from codes.restoration.restorers import SHORT, load_student
+from codes.restoration.restorers import SHORT, Restoration, restorer
 
 TIMES = (20, 68, 116)  # of deblur
 CPU = torch.device("cpu")
@@ -92,11 +89,8 @@ def sample(path: Path) -> tuple[np.ndarray, Tensor, Tensor]:
 
 def by_student(weights: str, blur: Tensor, spikes: Tensor, times: list[int]) -> list[np.ndarray]:
     """Restore target times as deblur.py does, by LDN with these weights."""
-    student = load_student(
-        weights, device=CPU, spike_deblur_len=21, short=SHORT, spike_input="", consistency="", iterations=0, tile=0
-    )
-    coloured = with_colour_along_motion(partial(restore, student), student.length)
-    return [as_picture(frame) for frame in coloured(blur, spikes, times, exposure=Exposure())]
+    restore = restorer(Restoration(deblur_path=weights, tile=0), device=CPU)
+    return [as_picture(frame) for frame in restore(blur, spikes, times, exposure=Exposure())]
 
 
 def beside(path: Path, part: str) -> Path:

@@ -24,7 +24,7 @@ from codes.data.spikes import UPSCALE, Exposure, read_spikes
 from codes.evaluation.metrics import measure
 from codes.motion.colour import correct_colour
 from codes.physics.data_consistency import consistency_times
-from codes.restoration.restorers import restorer
+from codes.restoration.restorers import Restoration, restorer
 
 HEADER = "| sample | | middle | first | last |\n|---|---|---|---|---|"
 
@@ -40,10 +40,8 @@ class Options:
 def main(o: Options) -> None:
     check_used(o)
     check_range(o, "every", 1)
-    restore = restorer(
-        o.method, device=torch.device("cpu"), deblur_path=o.deblur_path, bsn_path="", sr_path="", spike_deblur_len=21,
-        short=9, spike_input="", consistency="", iterations=0, center_weight=0.0, tile=0, is_compiled=False,
-    )  # fmt: skip
+    how = Restoration(method=o.method, deblur_path=o.deblur_path, colour="picture", tile=0)
+    restore = restorer(how, device=torch.device("cpu"))
     exposure, root = Exposure(), Path(o.base_folder, "test")
     print(HEADER)
     for path in sorted((root / "blur_data").glob("*/*.png"))[:: o.every]:

@@ -30,7 +30,7 @@ from codes.registration.geometry import corner_error
 from codes.registration.homography import register
 from codes.restoration.placement import find_in_stream
 from codes.restoration.recording import tensors
-from codes.restoration.restorers import restorer
+from codes.restoration.restorers import Restoration, restorer
 from codes.restoration.view import View, covered
 
 RIGHT = 1.5  # picture pixels that a corner may be off in a registration that is sure
@@ -101,10 +101,8 @@ def measure(o: Options, folder: Path, name: str, truth: dict) -> dict[str, float
 def restored(o: Options, sharp: Path, truth: dict, picture: np.ndarray, spikes: np.ndarray,
              true_exposure: tuple[int, int], cases: dict) -> dict[str, float]:  # fmt: skip
     """Return the PSNR of the middle of the exposure where both cameras look, for each case and the blurry picture."""
-    restore = restorer(
-        o.restore, device=torch.device("cpu"), deblur_path=o.deblur_path, bsn_path="", sr_path="", spike_deblur_len=21,
-        short=9, spike_input="", consistency="", iterations=0, center_weight=0.0, tile=0, is_compiled=False,
-    )  # fmt: skip
+    how = Restoration(method=o.restore, deblur_path=o.deblur_path, colour="picture", tile=0)
+    restore = restorer(how, device=torch.device("cpu"))
     start, length = true_exposure
     target = start + length // 2
     path = min(sharp.glob("*.png"), key=lambda path: abs(int(path.stem) - target))
