@@ -1,6 +1,7 @@
 """Damaged pictures are refused wherever the damage lies; intact ones decode as OpenCV does, bit for bit."""
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -98,6 +99,30 @@ def test_64_missing_bytes_leave_blocks_that_no_encoder_writes(tmp_path, encoding
         except InputError:
             refused += 1
     assert refused >= least
+
+
+@pytest.mark.parametrize(("quality", "least"), [(97, 34), (100, 36)])
+def test_missing_bytes_are_found_at_the_highest_qualities(tmp_path, quality, least):
+    """Quantisation steps of 1 cannot be halved: libjpeg refuses 12 and 30 of the 40 places, and clips the rest."""
+    file, refused = io.BytesIO(), 0
+    Image.fromarray(SCENE[..., ::-1]).save(file, "JPEG", quality=quality)
+    data = file.getvalue()
+    for at in places(data, 64):
+        try:
+            read_image(write(tmp_path / "a.jpg", missing(data, at, 64)))
+        except InputError:
+            refused += 1
+    assert refused >= least
+
+
+@pytest.mark.parametrize("scans", [1, 4, 7, 9])
+def test_a_progressive_jpeg_without_its_last_scans_is_refused(tmp_path, scans):
+    """Its end marker may have been added by a tool that repairs files: what is there is a valid, blurry picture."""
+    data = jpeg("progressive")
+    starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    assert len(starts) == 10
+    with pytest.raises(InputError, match=r"a\.jpg: the data of the JPEG are damaged \(scans are missing\)"):
+        read_image(write(tmp_path / "a.jpg", data[: starts[scans]] + b"\xff\xd9"))
 
 
 def test_pictures_of_extreme_contrast_are_intact(tmp_path):
@@ -198,3 +223,17 @@ def test_a_jpeg_of_printing_colours_is_refused(tmp_path):
     Image.new("CMYK", (16, 16)).save(tmp_path / "a.jpg")
     with pytest.raises(InputError, match=r"a\.jpg: a JPEG in CMYK; RGB and gray are accepted: convert it"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("bits, mode", [(1, "1"), (1, "P"), (4, "P")])
+def test_a_png_of_less_than_8_bits_is_refused(tmp_path, bits, mode):
+    Image.fromarray(SCENE).convert("L").convert(mode).save(tmp_path / "a.png", bits=bits)
+    with pytest.raises(InputError, match=rf"a\.png: a picture of {bits} bits? a channel; 8 or 16 are accepted"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_png_of_several_pictures_is_refused(tmp_path):
+    one, other = Image.fromarray(SCENE), Image.fromarray(255 - SCENE)
+    one.save(tmp_path / "a.png", save_all=True, append_images=[other])
+    with pytest.raises(InputError, match=r"a\.png: an animated PNG; save one picture"):
+        read_image(tmp_path / "a.png")

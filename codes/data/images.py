@@ -89,7 +89,10 @@ def read_image(path: str | Path, *, white: int = 0) -> np.ndarray:
     if kind != "PNG":
         return decode_jpeg(path, data, mode)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    has_16_bits = _bits(io.BytesIO(data)) == 16
+    bits = _bits(io.BytesIO(data))
+    if bits < 8:
+        raise InputError(f"{path}: a picture of {bits} bit{'s' * (bits > 1)} a channel; 8 or 16 are accepted")
+    has_16_bits = bits == 16
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | (cv2.IMREAD_ANYDEPTH if has_16_bits else 0))
     if image is None:
         raise InputError(f"{path}: the data of the PNG are damaged; copy it or make it again")
@@ -131,7 +134,7 @@ def _bits(file: BinaryIO) -> int:
 def _check_structure(path: str | Path, kind: str, data: bytes) -> None:
     """Walk through the chunks of a PNG or the segments of a JPEG up to its end; bytes behind that are ignored.
 
-    Raises: InputError if the end is missing, or a chunk of a PNG does not have its checksum.
+    Raises: InputError if the end is missing, a chunk of a PNG does not have its checksum, or it is animated.
     """
     is_whole = _png_is_whole(path, data) if kind == "PNG" else segments(data)[-1][0] == JPEG_END[1]
     if not is_whole:
@@ -143,6 +146,8 @@ def _png_is_whole(path: str | Path, data: bytes) -> bool:
     while (end := at + 12 + int.from_bytes(data[at : at + 4], "big")) <= len(data):
         if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
             raise InputError(f"{path}: damaged at byte {at} (checksum of a PNG chunk); copy it or make it again")
+        if data[at + 4 : at + 8] == b"acTL":
+            raise InputError(f"{path}: an animated PNG; save one picture")
         if data[at + 4 : at + 8] == b"IEND":
             return True
         at = end
