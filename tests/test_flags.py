@@ -168,6 +168,7 @@ FLAGS = {
         **dict.fromkeys(("pictures", "stream", "output"), USED),
         "rig": refused("data a.dat --rig none.json --output set", "none.json: rig cannot be read"),
     },
+    "scripts.quickstart": {"pretrained": USED},
     "scripts.resimulate": {
         "base_folder": refused("--base_folder data ./data --output set", "names a data set twice"),
         "data_type": refused("--base_folder real --output set", "give --data_type real"),
