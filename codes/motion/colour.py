@@ -28,6 +28,7 @@ VARIANCE = 0.002  # of the picture's chroma, relative to the prior variance of a
 OCCLUDED = 30.0  # times as much more where no reference frame shows what the picture does
 WINDOW, EDGE = 5, 1e-3  # pixels along a side, and variance of luminance that is an edge: of the guided filter
 CONSISTENT = 1.5  # pixels between forward and backward flow at which the weight of a reference frame is 1/e
+NEAR = 0.1  # of the exposure: frames as close to its middle show hardly anything that the middle does not
 TINY = 1e-20  # below it the solution is exact
 SATURATED = 0.995  # of the picture: what is brighter was cut off
 # Flow and linear system are of pictures of half the size.
@@ -121,8 +122,11 @@ def align(luminance: Tensor, references: Tensor, position: float) -> list[Link]:
 
     The end is used where the middle does not show what the frame does.
     """
+    to_middle, seen = _positions_and_weight(luminance, references[0])
+    if abs(position - 0.5) < NEAR:
+        return [Link(0, to_middle, seen)]
     end = 1 if position < 0.5 else 2
-    (to_middle, seen), (to_end, seen_at_end) = (_positions_and_weight(luminance, references[k]) for k in (0, end))
+    to_end, seen_at_end = _positions_and_weight(luminance, references[end])
     return [Link(0, to_middle, seen), Link(end, to_end, (1 - seen) * seen_at_end)]
 
 
@@ -205,7 +209,8 @@ def _window_means(x: Tensor) -> Tensor:
     x = F.pad(x, (reach, reach, reach, reach))
     for axis in (-2, -1):
         length = x.shape[axis] - 2 * reach
-        x = sum(x.narrow(axis, first, length) for first in range(WINDOW))
+        pairs = x.narrow(axis, 0, length + 3) + x.narrow(axis, 1, length + 3)  # two pairs and one: WINDOW is 5
+        x = pairs.narrow(axis, 0, length) + pairs.narrow(axis, 2, length) + x.narrow(axis, 4, length)
     return x / WINDOW**2
 
 
@@ -218,11 +223,13 @@ def _positions_and_weight(frame: Tensor, reference: Tensor) -> tuple[Tensor, Ten
 
     The weight is the consistency of forward and backward flow.
     """
+    height, width = frame.shape
+    if torch.equal(frame, reference):
+        return _grid(height, width, like=frame), torch.ones_like(frame)[None, None]
     pair = [x.float().cpu().numpy() for x in (frame, reference)]
     forward, backward = (
         torch.from_numpy(fine_flow(a, b, refinements=1)).to(frame).unsqueeze(0) for a, b in (pair, pair[::-1])
     )
-    height, width = frame.shape
     positions = _grid(height, width, like=frame) + forward * forward.new_tensor((2 / width, 2 / height))
     returned = F.grid_sample(backward.movedim(-1, 1), positions, padding_mode="border", align_corners=False)
     distance = (forward.movedim(-1, 1) + returned).square().sum(1, keepdim=True)
