@@ -33,7 +33,7 @@ def test_each_later_training_reads_what_an_earlier_one_writes():
 
 
 def test_steps_of_an_epoch_are_those_of_32_scenes():
-    targets = len(stage.frames(PUBLISHED, margin=4).centers(24))
+    targets = len(stage.exposure_read(PUBLISHED, margin=4).centers(24))
     batches = {"bsn": 32 * targets, "sr": 32, "published": 32 / 2, "default": 32 / 2}
     assert batches == EPOCH
 
