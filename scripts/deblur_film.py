@@ -106,6 +106,8 @@ def main(o: Options) -> None:
                 write_measured(output.folder, recording.measured)  # before the frame: it is not made again
                 write_image(paths[time], recording.as_picture(frame))
         print(f"  {len(missing)} frames made in {output.folder}, which holds {len(paths)}")
+        for name, value in recording.facts().items():
+            print(f"  {name}: {value}")
         write_pictures(o, recording, paths)
 
 
@@ -190,7 +192,8 @@ def record(o: Options, recording: FilmRecording) -> dict[str, object]:
 def describe_film(o: Options, recording: FilmRecording) -> None:
     """Print how the film lies in the stream, and how its first pair was read."""
     first, count = recording.first, len(recording.plan.starts)
-    print(f"{o.film}: pictures {first + 1} to {first + count} lie in the stream")
+    total = recording.pictures.footage.count()
+    print(f"{o.film}: pictures {first + 1} to {first + count} of {total} lie in the stream")
     pair, how = recording.prepared(0, [recording.plan.starts[0]], is_first=True), restoration(o)
     describe(pair, pair.load(), has_consistency=how.is_consistent(), has_colour=how.has_colour)
 

@@ -185,6 +185,34 @@ def test_what_cannot_be_meant_is_refused(recording, tmp_path, change, message):
     assert not (tmp_path / "frames").exists()
 
 
+def test_a_folder_that_is_no_film_is_refused(recording, tmp_path):
+    _, frames = recording
+    o = replace(options(recording, tmp_path / "frames"), film=str(tmp_path / "film"))
+    (tmp_path / "film").mkdir()
+    with pytest.raises(InputError, match=r"film: no pictures in it"):
+        main(o)
+    for number, picture in ((1, frames[0]), (2, frames[0][:-4])):
+        write_image(tmp_path / f"film/{number}.png", picture)
+    with pytest.raises(InputError, match=r"2\.png: a picture of 60x96 in a film of 64x96"):
+        main(o)
+    write_image(tmp_path / "film/2.png", frames[0])
+    write_image(tmp_path / "film/4.png", frames[0])
+    with pytest.raises(InputError, match=r"2\.png and 4\.png: the frames between them are missing"):
+        main(o)
+
+
+def test_a_stream_that_ends_early_leaves_pictures_out(recording, tmp_path, capsys):
+    folder, _ = recording
+    size = HEIGHT // 4 * WIDTH // 4 // 8
+    (tmp_path / "early.dat").write_bytes((folder / "spikes.dat").read_bytes()[: 150 * size])
+    main(o := replace(options(recording, tmp_path / "frames"), spikes=str(tmp_path / "early.dat"), method="tfp"))
+    assert list(frames_of(o)) == list(range(20, 81, 10))
+    assert "pictures 1 to 1 of 2 lie in the stream" in capsys.readouterr().out
+    (tmp_path / "torn.dat").write_bytes((folder / "spikes.dat").read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"torn\.dat: .* are not whole frames of 16x24"):
+        main(replace(o, spikes=str(tmp_path / "torn.dat"), out=str(tmp_path / "other")))
+
+
 def test_deblur_py_makes_films_too():
     command = [sys.executable, "scripts/deblur.py", "--fps_out", "1000", "--help"]
     assert "--clock" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout

@@ -51,6 +51,15 @@ def test_colour_follows_motion(scene):
         assert error(frame, scene(time)) < 0.2 * error(faded, scene(time))
 
 
+def test_what_comes_into_view_is_that_of_the_side_that_shows_it(scene):
+    """The left comes into view after the first exposure, the right is out of view at the second."""
+    before, after = ({time: scene(time)} for time in (50, 110))
+    times = [60, 80, 100]
+    for time, frame in zip(times, filled(scene, before, after, times), strict=True):
+        borders = np.abs(frame - scene(time))[4:-4, [*range(2, 12), *range(-12, -2)]]
+        assert borders.mean() < 0.004, time
+
+
 def test_brightness_follows_the_spikes(scene):
     """A flash that only the spikes saw: both frames beside it are dark."""
 

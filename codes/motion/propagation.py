@@ -137,8 +137,15 @@ def _carried(
     change = here - sample(intensity, positions)
     credible = change**3 / (change**2 + np.float32(CREDIBLE**2))
     different = cv2.GaussianBlur(change, (0, 0), 1.0) / DIFFERENT
-    weight = cv2.resize(carrier.consistency, (width, height)) * np.exp(-(different**2)) + LEAST
+    weight = cv2.resize(carrier.consistency, (width, height)) * np.exp(-(different**2)) * _inside(positions) + LEAST
     return sample(frame, positions) + np.float32(gain) * credible[..., None], weight
+
+
+def _inside(positions: np.ndarray) -> np.ndarray:
+    """Return the weight [H,W] of positions [H,W,2] in a frame of that size: 0 from a pixel beyond its borders on."""
+    height, width = positions.shape[:2]
+    last = np.array((width - 1, height - 1), np.float32)
+    return (1 + np.minimum(positions, last - positions).min(-1)).clip(0, 1)
 
 
 def _eight_bit(intensity: np.ndarray) -> np.ndarray:

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codes.data.images import read_image, write_image
+from codes.data.images import image_size, read_image, write_image
+from codes.data.listing import PICTURES
 from codes.data.spikes import Exposure
+from codes.errors import InputError
 from codes.restoration.film import REACH, Frames, schedule
 from codes.restoration.film_measurements import Measured, facts_of, measure
 from codes.restoration.methods import Restore
@@ -105,9 +107,14 @@ class Pictures:
     """The files of the pictures of a film by their number; a frame of a video is written when it is asked for."""
 
     def __init__(self, footage: Footage, folder: Path):
-        """folder: where frames of a video are put, one at a time."""
+        """folder: where frames of a video are put, one at a time.
+
+        Raises: InputError if there are no pictures, or one has another size than the first.
+        """
         self.footage, self.folder = footage, folder
         self.paths = list(footage.files().values()) if footage.path.is_dir() else None
+        if self.paths is not None:
+            _check_sizes(footage.path, self.paths)
         self.following, self.number = iter(()), 0  # frames of the video, and how many of them were read
 
     def __getitem__(self, number: int) -> Path:
@@ -130,3 +137,12 @@ class Pictures:
     def read(self, number: int) -> np.ndarray:
         """Return a picture [H,W,3] uint8."""
         return read_image(self[number])
+
+
+def _check_sizes(folder: Path, paths: list[Path]) -> None:
+    if not paths:
+        raise InputError(f"{folder}: no pictures in it ({', '.join(PICTURES)})")
+    height, width = image_size(paths[0])
+    for path in paths:
+        if (found := image_size(path)) != (height, width):
+            raise InputError(f"{path}: a picture of {found[0]}x{found[1]} in a film of {height}x{width}")
