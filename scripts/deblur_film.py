@@ -211,8 +211,8 @@ def write_pictures(o: Options, recording: FilmRecording, paths: dict[int, Path])
         page = html_film(
             Path(o.film).name,
             [(f"{1000 * (time - starts[0]) / o.spike_rate:.1f} ms", path) for time, path in paths.items()],
-            [recording.pictures.read(first + number) for number in range(len(starts))],
-            [bisect_right(starts, time) - 1 for time in paths],
+            recording.pictures.read,
+            [first + bisect_right(starts, time) - 1 for time in paths],
             recording.facts(),
             rate=o.fps_out / slower,
         )

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -22,7 +23,7 @@ from codes.data.spikes import read_spikes, write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import enlargement
 from codes.registration.rig_file import CalibratedRig, write_rig
-from codes.reporting.film_page import html_film
+from codes.reporting.film_page import html_film, strip_and_slice
 from codes.restoration.film_measurements import Measured, facts_of
 from codes.restoration.video import write_video
 from codes.simulation.camera import integrate, sense
@@ -166,6 +167,25 @@ def test_the_slice_holds_a_row_of_every_frame(made):
         assert (line == read_image(path)[HEIGHT // 2]).all()
 
 
+def test_a_long_film_does_not_fill_memory(monkeypatch):
+    """Pages and slices read one picture after the other; a page shows some of them."""
+    alive, most = set(), [0]
+
+    def read(number):
+        picture = np.zeros((16, 16, 3), np.uint8)
+        alive.add(id(picture))
+        weakref.finalize(picture, alive.discard, id(picture))
+        most[0] = max(most[0], len(alive))
+        return picture
+
+    monkeypatch.setattr("codes.reporting.film_page.read_image", read)
+    strip_and_slice(range(500))
+    page = html_film("film", [("", number) for number in range(500)], read, range(500), {}, rate=25)
+    assert most[0] < 12  # a strip has eight
+    content = json.loads(re.search(r'id="film">(.*?)</script>', page, re.DOTALL)[1])
+    assert len(content["frames"]) == len(content["blurry"]) == 240 and content["picture"] == list(range(240))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -259,7 +279,7 @@ def test_the_page_shows_large_frames(tmp_path):
     frames = [(f"{number} ms", tmp_path / f"{number}.png") for number in range(24)]
     for number, (_, path) in enumerate(frames):
         write_image(path, np.roll(picture, 9 * number, 1))
-    page = html_film("film", frames, [picture], [0] * 24, {}, rate=25)
+    page = html_film("film", frames, lambda _: picture, [0] * 24, {}, rate=25)
     assert 'data-ready="yes"' in shown_in_browser(page, tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -120,7 +120,7 @@ Promise.all([Promise.all(film.frames.map(load)), Promise.all(film.blurry.map(loa
 def html_film(
     title: str,
     frames: Sequence[tuple[str, Path]],
-    blurry: Sequence[np.ndarray],
+    blurry: Callable[[int], np.ndarray],
     picture: Sequence[int],
     facts: Mapping[str, str],
     *,
@@ -128,16 +128,17 @@ def html_film(
 ) -> str:
     """Return a page that plays a film and shows the slice of a row over time; all content is in it.
 
-    frames: label and file of each frame, in their order; MOST_FRAMES of them at most are shown. blurry: pictures
-    [H,W,3] uint8; picture: for each frame the one that is shown beside it. facts: what was measured. rate: frames
-    a second.
+    frames: label and file of each frame, in their order; MOST_FRAMES of them at most are shown. picture: for each frame
+    the number of the picture that is shown beside it, ascending; blurry: from a number to the picture [H,W,3] uint8.
+    facts: what was measured. rate: frames a second.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MOST_FRAMES)).round().astype(int)).tolist()
+    beside = sorted({picture[index] for index in chosen})
     content = {
         "frames": [_inline(read_image(frames[index][1])) for index in chosen],
         "labels": [frames[index][0] for index in chosen],
-        "blurry": [_inline(one) for one in blurry],
-        "picture": [picture[index] for index in chosen],
+        "blurry": [_inline(blurry(number)) for number in beside],
+        "picture": [beside.index(picture[index]) for index in chosen],
         "rate": rate * len(chosen) / len(frames),
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
@@ -173,7 +174,7 @@ def strip_and_slice(frames: Sequence[Path], *, row: int | None = None) -> np.nda
     first = read_image(frames[0])
     height, width = first.shape[:2]
     row = height // 2 if row is None else row
-    lines = np.repeat([read_image(path)[row] for path in frames], -(-LOWEST // len(frames)), 0)
+    lines = np.repeat([read_image(path)[row].copy() for path in frames], -(-LOWEST // len(frames)), 0)
     chosen = [frames[round(at)] for at in np.linspace(0, len(frames) - 1, STRIP)]
     small = [
         cv2.resize(read_image(path), None, fx=2 / STRIP, fy=2 / STRIP, interpolation=cv2.INTER_AREA) for path in chosen
