@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 from importlib import import_module
 from itertools import product
@@ -21,6 +22,7 @@ from codes.engine import Journal
 from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN
 from codes.recipe import ISI, PUBLISHED
+from codes.stage.student_options import without_use
 
 ROOT = Path(__file__).resolve().parent.parent
 USED = ()  # in every mode
@@ -374,7 +376,7 @@ def test_every_program_is_accounted_for():
     programs = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in sources
-        if "class Options" in path.read_text(encoding="utf-8")
+        if re.search("(class|import) Options", path.read_text(encoding="utf-8"))
     }
     assert programs - {"scripts.deblur"} == FLAGS.keys()
 
@@ -418,9 +420,9 @@ def test_a_flag_that_changes_nothing_is_named_in_one_line(program, flag, kind, w
 def test_what_a_recipe_has_no_use_for_is_named(words, recipe, line):
     """The recipe may be that of a weight file, which the command line does not know."""
     o = parse(train_deblur.Options, "", words.split())
-    assert [told.partition(":")[0] for told in train_deblur.without_use(o, recipe)] == [line]
-    assert not train_deblur.without_use(dataclasses.replace(o, test_mode=True), recipe)
-    assert not train_deblur.without_use(o, PUBLISHED)
+    assert [told.partition(":")[0] for told in without_use(o, recipe)] == [line]
+    assert not without_use(dataclasses.replace(o, test_mode=True), recipe)
+    assert not without_use(o, PUBLISHED)
 
 
 def test_published_commands_carry_flags_without_effect(monkeypatch, capsys):

@@ -19,6 +19,7 @@ from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
 from codes.physics.data_consistency import data_consistency_residual, mean_over_exposure
 from codes.recipe import ISI, PUBLISHED, RESIM, settle
+from codes.stage import student
 
 
 @pytest.fixture
@@ -124,9 +125,7 @@ def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monke
     assert rising(0.05) == pytest.approx(plain(0.05) / 4) and rising(0.15) == pytest.approx(plain(0.15) * 3 / 4)
     assert all(rising(progress) == plain(progress) for progress in (0.2, 0.5, 1.0))
     risen = []
-    monkeypatch.setattr(
-        train_deblur, "cosine", lambda *lr, **how: [risen.append(how["warm_up"]), cosine(*lr, **how)][1]
-    )
+    monkeypatch.setattr(student, "cosine", lambda *lr, **how: [risen.append(how["warm_up"]), cosine(*lr, **how)][1])
     quick = {"teacher": "sdm", "steps": 1}
     for name, more in {"rates": {}, "asked": {"warm_up": 0.5}, "not": {"warm_up": 0.0}}.items():
         train_deblur.main(train_deblur.Options(**options | {"tea_loss": "ssim", "exp_name": name} | quick | more))

@@ -1,6 +1,6 @@
 """From the options of a training script to its run: what the three stages share, and the parts of stage 3."""
 
-from codes.stage.loaders import exposure_read, labels
+from codes.stage.loaders import exposure_read, keep_labels
 from codes.stage.networks import initial_network, network
 from codes.stage.options import (
     StageOptions,
@@ -22,7 +22,7 @@ __all__ = [
     "exposure_read",
     "in_test_mode",
     "initial_network",
-    "labels",
+    "keep_labels",
     "need",
     "network",
     "open_run",

@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -58,17 +57,17 @@ def dataset(
     )
 
 
-def labels(
-    o: StageOptions, run: Run, teacher: NetworkTeacher | ClosedFormTeacher, times: list[int]
-) -> dict[str, np.ndarray]:
-    """Compute the labels of the training split by `cache_labels`, shared by all processes."""
-    samples = dataset(o, o.train_split, fields=("spikes",))
-    found = cache_labels(
+def keep_labels(
+    o: StageOptions, run: Run, teacher: NetworkTeacher | ClosedFormTeacher, times: list[int], samples: SpikeDataset
+) -> None:
+    """Compute the labels of the training split by `cache_labels`, shared by all processes; `samples` then have them."""
+    whole = dataset(o, o.train_split, fields=("spikes",))
+    samples.ratios = cache_labels(
         teacher,
-        samples,
+        whole,
         centers=times,
         device=run.device,
-        read=lambda indices: _loader(o, Subset(samples, indices)),
+        read=lambda indices: _loader(o, Subset(whole, indices)),
         precision=run.precision,
         rank=distributed.rank(),
         world=distributed.world(),
@@ -76,7 +75,6 @@ def labels(
         log=run.journal.log,
     )
     distributed.wait()
-    return found
 
 
 def check_data(o: StageOptions, run: Run, *, train_fields: tuple[str, ...], test_fields: tuple[str, ...]) -> None:
