@@ -1,5 +1,7 @@
 """A simulated rig is calibrated: what was found is its truth; rig.json is read as it was written."""
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +91,18 @@ def test_a_rig_is_read_as_it_was_written(tmp_path):
     assert rig.exposure(2) == (1039, 97)
     with pytest.raises(InputError, match="no clock"):
         replace(rig, clock=None).exposure(0)
+
+
+@pytest.mark.parametrize(
+    "field, value", [("homography", [[1, 2], [3, 4]]), ("homography", [[math.nan] * 3] * 3), ("orientation", "upwards")]
+)
+def test_a_rig_whose_geometry_is_none_is_refused(tmp_path, field, value):
+    rig = CalibratedRig((240, 320), (80, 60), "as it is", "upright", np.eye(3), 4.0, None, Response(), (), ())
+    write_rig(tmp_path / "rig.json", rig, found_by={})
+    content = json.loads((tmp_path / "rig.json").read_text())
+    (tmp_path / "rig.json").write_text(json.dumps(content | {field: value}))
+    with pytest.raises(InputError, match=r"rig\.json: no rig of scripts/calibrate\.py .*homography and orientation"):
+        read_rig(tmp_path / "rig.json")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"homography": [[1, 2], [3, 4]], "orientation": "upright"}'])

@@ -111,6 +111,10 @@ def test_another_scene_is_a_cut(seed):
     assert is_cut(view(texture(0), 0), view(texture(seed), 0))
 
 
+def test_black_after_black_is_no_cut():
+    assert not is_cut(np.zeros((96, 128, 3), np.uint8), np.full((96, 128, 3), 3, np.uint8))
+
+
 def test_black_after_a_picture_is_a_cut():
     assert is_cut(view(texture(0), 0), np.zeros((*SIZE, 3), np.uint8))
 

@@ -190,6 +190,26 @@ def test_weights_of_another_window_are_named(tmp_path):
     assert str(told.value).endswith("--spike_deblur_len 41")
 
 
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda value: 0 * value, "all weights are 0"),
+        (lambda value: value.int(), "weights that are no floating-point numbers, in .*: converted wrongly"),
+    ],
+)
+def test_weights_that_were_lost_in_a_conversion_are_named(tmp_path, change, told):
+    torch.save({name: change(value) for name, value in filled(LDN()).state_dict().items()}, tmp_path / "model.pth")
+    with pytest.raises(InputError, match=rf"model\.pth: {told}"):
+        load(LDN(), tmp_path / "model.pth")
+
+
+def test_weights_that_are_not_all_there_are_named(tmp_path):
+    state = dict(list(LDN().state_dict().items())[1:])
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"model\.pth: weights of LDN, but not all of them: 1 missing: \w+"):
+        load(LDN(), tmp_path / "model.pth")
+
+
 def test_weights_of_a_training_that_failed_are_named(tmp_path):
     state = filled(LDN()).state_dict()
     state["pred.weight"][0, 0, 0, 0] = math.nan

@@ -11,7 +11,7 @@ from codes.motion.normal_equations import NormalEquations
 from codes.motion.smoothing import gaussian_blur, separable_blur
 from codes.motion.super_resolution import STEP, super_resolve, super_resolved_intensity
 from codes.motion.warping import dis_flows, warp
-from codes.motion.window_means import window_means
+from codes.motion.window_means import WindowMeans, window_means
 from codes.simulation.demo_scenes import photograph
 
 
@@ -162,3 +162,6 @@ def test_window_means_are_means_of_what_lies_in_the_stream():
     for length in (5, 9):
         expected = [stream[:, max(time - length // 2, 0) : time + length // 2 + 1].mean(1) for time in range(12)]
         torch.testing.assert_close(window_means(stream, length), torch.stack(expected, 1))
+        means = WindowMeans(stream[0].numpy())
+        found = np.stack([means(time, length) for time in range(len(means))])
+        np.testing.assert_allclose(found, torch.stack(expected, 1)[0], rtol=1e-6)

@@ -97,6 +97,13 @@ def test_a_clock_is_fitted_in_spite_of_outliers():
     np.testing.assert_allclose(starts, [30 + 160.25 * number for number in range(12)], atol=1)
 
 
+def test_a_clock_counts_from_the_first_picture_though_that_one_is_not_sure():
+    found = exposures([30 + 160.25 * number for number in range(8)])
+    found[:3] = [replace(one, start=5, reason="the scene hardly moves") for one in found[:3]]
+    clock = fit_clock(found)
+    assert clock.agreeing == 5 and clock.exposure(0) == (30, 97) and clock.exposure(8) == (1312, 97)
+
+
 def test_without_two_sure_pictures_that_agree_there_is_no_clock():
     unsure = [replace(one, reason="the scene hardly moves") for one in exposures([10, 170, 330])]
     assert fit_clock(unsure) is None

@@ -37,11 +37,17 @@ def load(net: nn.Module, path: str | Path) -> nn.Module:
     if missing or unexpected or misshapen:
         faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
         listed = "; ".join(f"{len(names)} {fault}: {_few(names)}" for fault, names in faults.items() if names)
-        if missing or unexpected:
+        if unexpected or (missing and _stage(found) != _stage(wanted)):
             raise InputError(f"{path}: not weights of {_stage(wanted)}; it seems to hold {_stage(found)}. {listed}")
+        if missing:
+            raise InputError(f"{path}: weights of {_stage(wanted)}, but not all of them: {listed}")
         raise InputError(f"{path}: weights of {_stage(wanted)}, but built otherwise: {listed}{_window(net, found)}")
     if broken := {name for name, value in found.items() if not value.isfinite().all()}:
         raise InputError(f"{path}: weights that are not finite, in {_few(broken)}: of a training that failed")
+    if whole := {name for name, value in found.items() if not value.is_floating_point()}:
+        raise InputError(f"{path}: weights that are no floating-point numbers, in {_few(whole)}: converted wrongly")
+    if not any(value.any() for value in found.values()):
+        raise InputError(f"{path}: all weights are 0; copy the file again, or train again")
     net.load_state_dict(found)
     return net
 
