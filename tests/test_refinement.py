@@ -111,6 +111,38 @@ def test_an_iteration_before_the_last_is_coarser(student, monkeypatch):
 
 
 @torch.inference_mode()
+def test_a_spike_stream_passes_each_stage_once_in_order(student, monkeypatch):
+    """The refinement is a loop around them. A stage that runs for each target time counts once."""
+    blur, spikes = torch.rand(1, 3, 32, 48), (torch.rand(1, 137, 8, 12) < 0.1).to(torch.uint8)
+    walk: list[list[str]] = [[]]
+
+    def watch(module, name, result=None):
+        function = getattr(module, name)
+
+        def entered(*given, **named):
+            if name == "motion_compensated_intensity":
+                walk.append([])
+            if name not in walk[-1]:
+                walk[-1].append(name)
+            return function(*given, **named) if result is None else result
+
+        monkeypatch.setattr(module, name, entered)
+
+    watch(refinement, "isi_intensity")
+    watch(refinement, "motion_compensated_intensity", result=isi_intensity(spikes))
+    for name in ("super_resolved_intensity", "closed_form", "match_picture_scale", "windows"):
+        watch(reconstruction, name)
+    watch(reconstruction.tiling, "ldn")
+    watch(reconstruction, "data_consistency_residual")
+    list(restore(student, blur, spikes, [68], exposure=EXPOSURE, iterations=2))
+    motion = ["motion_compensated_intensity", "super_resolved_intensity"]
+    closed_form, network = {"closed_form", "match_picture_scale", "windows"}, ["ldn", "data_consistency_residual"]
+    assert walk[0] == ["isi_intensity"] and len(walk) == 3
+    for one in walk[1:]:  # physics.sdm makes both inputs of LDN, in any order
+        assert (one[:2], set(one[2:5]), one[5:]) == (motion, closed_form, network)
+
+
+@torch.inference_mode()
 def test_samples_of_a_batch_do_not_mix(student):
     one, other = recording(4)[:2], recording(3)[:2]
     blur, spikes = (torch.cat(pair) for pair in zip(one, other, strict=True))

@@ -18,6 +18,7 @@ from codes.motion.smoothing import gaussian_blur
 from codes.motion.warping import Flows, combine, dis_flows, pixel_positions, warp
 from codes.motion.window_means import window_means
 from codes.parallel import in_threads
+from codes.physics.sdm import at_spike_size, gray
 
 STEP = 4  # spike frames between the predicted times; intensity between them is interpolated
 REACH = (8, 16, 24, 32)  # spike frames to either side that are aligned with a time
@@ -99,6 +100,11 @@ def _average_along_motion(
         sums[here].addcmul_(weight, aligned)
         weights[here] += weight
     return sums.div_(weights)
+
+
+def seen_by_spikes(restored: Tensor, like: Tensor) -> Tensor:
+    """Return restored frames [B,3,H,W] as the spike camera sees them: [B,1,h,w], of the size of `like`."""
+    return at_spike_size(gray(restored.clamp(0, 1)), like)
 
 
 def predict_from_restored(

@@ -23,7 +23,7 @@ from codes.networks import LDN, tiling
 from codes.physics.data_consistency import consistency_times, data_consistency_residual
 from codes.physics.sdm import bicubic_intensity, closed_form, match_picture_scale, windows
 from codes.recipe import Recipe
-from codes.restoration.view import View, to_picture, to_quarter
+from codes.restoration.view import View
 
 
 class Student(NamedTuple):
@@ -71,9 +71,9 @@ def reconstruct(
     show the same.
     """
     averaged = averaged_times(student, exposure, intensity.shape[1])
-    others = [time for time in times if time not in averaged]
-    starts, scaled = _closed_forms(student, blur, intensity, [*averaged, *others], exposure, step, view)
-    restored = _student_frames(student, blur, scaled, [*averaged, *others], starts)
+    distinct = [*averaged, *(time for time in times if time not in averaged)]
+    starts = _closed_forms(student, blur, intensity, distinct, exposure, step, view)
+    restored = _student_frames(student, blur, _shown(student, blur, intensity, exposure, view), distinct, starts)
     kept = dict(zip(averaged, restored, strict=False))  # the frames of the other times are computed when asked for
     if averaged:
         residual = data_consistency_residual(torch.stack([kept[time][1] for time in averaged], 1), blur)
@@ -100,19 +100,29 @@ def _closed_forms(
     exposure: Exposure,
     step: int,
     view: View | None,
-) -> tuple[Iterator[Tensor | None], Tensor]:
-    """Return what LDN starts from at each time, one after the other, and the intensity that its windows show."""
+) -> Iterator[Tensor | None]:
+    """Return what LDN starts from at each time, one after the other: None where it is fed spike counts."""
     if student.recipe["spike_input"] == "counts":
-        return repeat(None), to_quarter(view, intensity)
-    scaled = match_picture_scale(intensity, blur, exposure)
+        return repeat(None)
     if student.recipe["input"] == "mfsr":
         fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, step=step, flow=student.flow)
     else:
+        scaled = match_picture_scale(intensity, blur, exposure)
         fine, mean = bicubic_intensity(scaled, times, exposure=exposure, short=student.short)
+    at_times = iter(fine.unbind(1))
+    if view:
+        at_times, mean = map(view.to_picture, at_times), view.to_picture(mean)
+    return (closed_form(blur, at_time, mean) for at_time in at_times)
+
+
+def _shown(student: Student, blur: Tensor, intensity: Tensor, exposure: Exposure, view: View | None) -> Tensor:
+    """Return the intensity that LDN's windows show: in the scale of the picture, unless it is fed spike counts."""
+    if student.recipe["spike_input"] == "counts":
+        return view.to_quarter(intensity) if view else intensity
+    scaled = match_picture_scale(intensity, blur, exposure)
     if view:  # the mean of what the picture shows
         scaled = match_picture_scale(view.to_quarter(scaled), blur, exposure)
-    mean = to_picture(view, mean)
-    return (closed_form(blur, to_picture(view, at_time), mean) for at_time in fine.unbind(1)), scaled
+    return scaled
 
 
 def _student_frames(
@@ -122,5 +132,6 @@ def _student_frames(
     is_shared = student.recipe["input"] == "blurry"  # the picture is encoded once for all times
     ldn = tiling.ldn(student.net, blur, tile=student.tile) if is_shared else None
     for time, start in zip(times, starts, strict=False):
+        shown = windows(intensity, [time], student.length)
         apply = ldn or tiling.ldn(student.net, start, tile=student.tile)
-        yield start, apply(windows(intensity, [time], student.length), start).float()
+        yield start, apply(shown, start).float()

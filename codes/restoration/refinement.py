@@ -15,10 +15,11 @@ from torch import Tensor
 
 from codes.data.spikes import Exposure
 from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.prediction import seen_by_spikes
 from codes.physics.intensity import estimate_intensity, isi_intensity
 from codes.physics.sdm import gray, match_picture_scale, tfp
 from codes.restoration.reconstruction import Student, reconstruct
-from codes.restoration.view import View, to_spikes
+from codes.restoration.view import View
 
 FEW_SPIKES = 0.2  # a spike frame, in the mean of an exposure: with more, another iteration gains little
 MANY_SPIKES = 0.35  # the same: with more, compensation for motion gains 0.04 dB and takes a quarter of the time
@@ -79,15 +80,15 @@ def refine(
         if not times:
             return
         frames = reconstruct(student, blur, intensity, times, exposure=exposure, step=RESTORED_STEP, view=view)
-        shown = intensity if view is None else match_picture_scale(intensity, blur, exposure)
-        restored = torch.cat(
-            [
-                to_spikes(view, gray(frame.sharp.clamp(0, 1)), tfp(shown, time, AVERAGED))
+        if view:
+            scaled = match_picture_scale(intensity, blur, exposure)
+            seen = [
+                view.to_spikes(gray(frame.sharp.clamp(0, 1)), tfp(scaled, time, AVERAGED))
                 for time, frame in zip(times, frames, strict=True)
-            ],
-            1,
-        )
-        intensity = motion_compensated_intensity(spikes, intensity, restored, times, flow=student.flow)
+            ]
+        else:
+            seen = [seen_by_spikes(frame.sharp, intensity) for frame in frames]
+        intensity = motion_compensated_intensity(spikes, intensity, torch.cat(seen, 1), times, flow=student.flow)
         yield intensity
 
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codes.data.spikes import UPSCALE
-from codes.physics.sdm import at_spike_size
 from codes.registration.geometry import enlargement
 
 FADED = 2.0  # spike pixels from the border of the spikes over which the restored picture fades in
@@ -59,11 +58,6 @@ def to_picture(view: View | None, fine: Tensor) -> Tensor:
 def to_quarter(view: View | None, intensity: Tensor) -> Tensor:
     """Return what `View.to_quarter` does; without a view both cameras show the same."""
     return intensity if view is None else view.to_quarter(intensity)
-
-
-def to_spikes(view: View | None, frames: Tensor, fill: Tensor) -> Tensor:
-    """Return what `View.to_spikes` does; without a view both cameras show the same."""
-    return at_spike_size(frames, fill) if view is None else view.to_spikes(frames, fill)
 
 
 def covered(view: View | None, sharp: Tensor, blur: Tensor) -> Tensor:
