@@ -72,6 +72,16 @@ def test_only_what_is_missing_is_made(recording):
             assert np.allclose(frame, whole[time], atol=1e-5), time
 
 
+def test_frames_are_averaged_with_those_beside_them_whatever_is_missing(recording):
+    at, read = recording
+    whole = dict(film(plan(), set(plan().times), restore=Restore(at), read=read))
+    restore = Restore(at)
+    ((time, frame),) = film(plan(), {170}, restore=restore, read=read)  # beside 160, which lies in the gap
+    assert time == 170 and restore.asked == [0, 1]
+    assert np.allclose(frame, whole[170], atol=1e-5)
+    assert np.abs(frame - at(170) / 255)[8:-8, 36:-36].max() > 1e-4  # the true frame was given
+
+
 def test_exposures_that_touch_are_blended(recording):
     at, read = recording
     touching = Schedule(starts=(20, 80), length=60, times=tuple(range(20, 140, 4)))

@@ -101,8 +101,8 @@ def _carriers(seen: dict[int, np.ndarray], anchor: int, *, reverse: bool = False
     there = back = np.zeros((height, width, 2), np.float32)
     yield anchor, Carrier(there, np.ones((height, width), np.float32))
     for previous, time in pairwise(order):
-        there = _flow(seen[time], seen[anchor], _compose(_flow(seen[time], seen[previous]), there, grid))
-        back = _flow(seen[anchor], seen[time], _compose(back, _flow(seen[previous], seen[time]), grid))
+        there = dense_flow(seen[time], seen[anchor], _compose(dense_flow(seen[time], seen[previous]), there, grid))
+        back = dense_flow(seen[anchor], seen[time], _compose(back, dense_flow(seen[previous], seen[time]), grid))
         difference = 2 * _compose(there, back, grid) / INCONSISTENT
         yield time, Carrier(there, np.exp(-0.5 * np.einsum("hwc,hwc->hw", difference, difference)))
 
@@ -112,7 +112,7 @@ def _compose(first: np.ndarray, second: np.ndarray, grid: np.ndarray) -> np.ndar
     return first + sample(second, grid + first)
 
 
-def _flow(start: np.ndarray, end: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
+def dense_flow(start: np.ndarray, end: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
     """Compute the flow [H,W,2] between two frames [H,W] uint8 by dense inverse search, from a guess on."""
     height, width = start.shape
     below, right = max(SMALLEST - height, 0), max(SMALLEST - width, 0)
@@ -137,11 +137,11 @@ def _carried(
     change = here - sample(intensity, positions)
     credible = change**3 / (change**2 + np.float32(CREDIBLE**2))
     different = cv2.GaussianBlur(change, (0, 0), 1.0) / DIFFERENT
-    weight = cv2.resize(carrier.consistency, (width, height)) * np.exp(-(different**2)) * _inside(positions) + LEAST
+    weight = cv2.resize(carrier.consistency, (width, height)) * np.exp(-(different**2)) * inside(positions) + LEAST
     return sample(frame, positions) + np.float32(gain) * credible[..., None], weight
 
 
-def _inside(positions: np.ndarray) -> np.ndarray:
+def inside(positions: np.ndarray) -> np.ndarray:
     """Return the weight [H,W] of positions [H,W,2] in a frame of that size: 0 from a pixel beyond its borders on."""
     height, width = positions.shape[:2]
     last = np.array((width - 1, height - 1), np.float32)

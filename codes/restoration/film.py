@@ -4,8 +4,10 @@ Inside an exposure frames are restored from its picture. Between exposures they 
 both sides.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.propagation import blended_times, fill_between
 from codes.motion.super_resolution import super_resolve
+from codes.motion.temporal_average import average_along_motion
 from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import isi_intensity
 from codes.restoration.refinement import MANY_SPIKES
@@ -23,6 +26,7 @@ from codes.restoration.view import View, to_picture, to_quarter
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
 AT_ONCE = 32  # frames of a gap that are in memory at the same time
+NEAR = 32  # spike frames at most from a frame to those that it is averaged with
 AVERAGED = 9  # spike frames averaged for the pictures that flow is computed between
 
 Frames = dict[int, np.ndarray]  # time in spike frames -> [H,W,3] float32 in [0,1]
@@ -96,10 +100,39 @@ def film(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, frame [H,W,3] float32 in [0,1]) for every missing time, in ascending order.
 
+    Frames are averaged with their neighbours in time along motion.
     restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the
     device that computes; what lies outside the stream is cut off. view: of the pictures in the spikes. Memory does not
     depend on the length of the film. Exposures that no missing frame needs are not restored.
     """
+    needed = missing.union(*(_neighbours(plan.times, time) for time in missing))
+    before = now = None
+    for after in chain(_separate_frames(plan, needed, restore, read, view), [None]):
+        if now and now[0] in missing:
+            near = _neighbours(plan.times, now[0])
+            others = [other[1] for other in (before, after) if other and other[0] in near]
+            yield now[0], average_along_motion(now[1], others)
+        before, now = now, after
+
+
+def _neighbours(times: Sequence[int], time: int) -> list[int]:
+    """List the times before and after one of ascending times, if they are near."""
+    place = bisect_left(times, time)
+    return [
+        other
+        for other in (*times[max(place - 1, 0) : place], *times[place + 1 : place + 2])
+        if abs(other - time) <= NEAR
+    ]
+
+
+def _separate_frames(
+    plan: Schedule,
+    missing: set[int],
+    restore: Callable[[int, list[int]], Frames],
+    read: Callable[[int, int], Tensor],
+    view: View | None,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield what `film` does before frames are averaged."""
     before: Frames = {}
     for number in range(len(plan.starts)):
         into, onward = plan.between(number - 1), plan.between(number)

@@ -1,0 +1,35 @@
+"""Averages along motion: noise goes, what moves stays sharp, what a neighbour does not show is left alone."""
+
+import cv2
+import numpy as np
+import pytest
+
+from codes.motion.temporal_average import average_along_motion
+
+HEIGHT, WIDTH, MOVED = 64, 96, 3  # pixels from one frame to the next
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """A coloured texture that moves to the right, three frames [H,W,3] in [0,1]."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.random((HEIGHT, 2 * WIDTH, 3), np.float32), (0, 0), 2)
+    texture = 0.2 + 0.6 * (texture - texture.min()) / (texture.max() - texture.min())
+    return [np.ascontiguousarray(texture[:, WIDTH // 2 - MOVED * number :][:, :WIDTH]) for number in range(3)]
+
+
+def test_noise_is_averaged(frames):
+    """Weights of 1/2, 1 and 1/2 leave sqrt(3/8) = 0.61 of independent noise."""
+    rng = np.random.default_rng(1)
+    noisy = [frame + 0.02 * rng.standard_normal(frame.shape, np.float32) for frame in frames]
+    averaged = average_along_motion(noisy[1], [noisy[0], noisy[2]])
+    error, before = (np.sqrt(((one - frames[1])[4:-4, 8:-8] ** 2).mean()) for one in (averaged, noisy[1]))
+    assert 0.55 * before < error < 0.75 * before
+
+
+def test_what_neighbours_do_not_show_stays(frames):
+    """Brighter neighbours, and the borders, which one of the neighbours does not show."""
+    brighter = [frame + np.float32(0.3) for frame in frames]
+    assert np.abs(average_along_motion(frames[1], [brighter[0], brighter[2]]) - frames[1]).max() < 0.005
+    averaged = average_along_motion(frames[1], [frames[0], frames[2]])
+    assert np.abs(averaged - frames[1])[:, [0, 1, -2, -1]].mean() < 0.005
