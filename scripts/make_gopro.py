@@ -8,13 +8,11 @@
 The same command again makes what is missing and nothing else. See scripts/GOPRO_dataset.md.
 """
 
-import glob
 import math
 import platform
 import shutil
 import sys
 from dataclasses import MISSING, asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -26,19 +24,18 @@ from tqdm import tqdm
 from codes import parallel
 from codes.cli import check_range, option, program, shown
 from codes.data import manifest
-from codes.data.fingerprint import changes, fingerprint
 from codes.errors import InputError
 from codes.motion.flow import raft_flow
 from codes.motion.interpolation import INTERPOLATORS
-from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, THRESHOLDS, Window
-from codes.simulation.film import DUTIES, LONGEST, Film, bytes_of_film, folder_of, plan, record
+from codes.simulation.camera import NOISE_GAP_MEAN, NOISE_GAP_STD, THRESHOLDS
+from codes.simulation.conversion import Conversion, FilmTiming, Work
+from codes.simulation.film import DUTIES, LONGEST
 from codes.simulation.footage import Footage, find
-from codes.simulation.gopro import EXPOSURE, FACTORS, bytes_needed, convert, cropped, files, samples, spans
+from codes.simulation.frames import Interpolation, cropped
+from codes.simulation.gopro import EXPOSURE, FACTORS, spans
 
 CHANGES_NOTHING = ("output", "workers", "shard", "device")  # options that the data do not depend on
 OF_FILMS = ("film", "exposure", "truth_step", "spike_rate")
-
-Work = list[Window] | list[Film]  # of one sequence: its samples, or its film
 
 
 def without_film(o: "Options") -> str:
@@ -104,12 +101,13 @@ def main(o: Options) -> None:
     if o.interpolator == "raft":
         raft_flow(o.weights, "cpu")  # weights that are missing are named before anything is written
     begin(o)
-    unfinished, failures = list_unfinished(o, footage[share - 1 :: shares])
+    conversion = conversion_of(o)
+    unfinished, failures = list_unfinished(conversion, footage[share - 1 :: shares])
     jobs = split(unfinished, o.workers)
     count = sum(len(windows) for _, windows in jobs)
     print(f"{len(unfinished)} sequences, {count} {'films' if o.film else 'samples'} to make")
-    check_space(o, jobs)
-    failures |= run(o, unfinished, jobs)
+    check_space(conversion, jobs)
+    failures |= run(conversion, unfinished, jobs, o.workers)
     print(f"{o.output}: {len(unfinished.keys() - failures.keys())} sequences complete")
     if failures:
         print(f"{len(failures)} incomplete; repair them and run the same command again:", file=sys.stderr)
@@ -118,46 +116,52 @@ def main(o: Options) -> None:
         sys.exit(2 if all(isinstance(error, InputError) for error in failures.values()) else 1)
 
 
-def list_unfinished(o: Options, footage: list[Footage]) -> tuple[dict[Footage, Work], dict[Footage, Exception]]:
+def conversion_of(o: Options) -> Conversion:
+    """Return what the options ask for."""
+    return Conversion(
+        output=Path(o.output),
+        thresholds=o.threshold,
+        interpolation=Interpolation(
+            factor=o.factor, method=o.interpolator, weights=o.weights, device=o.device, white=o.white
+        ),
+        noise=(o.noise_mean, o.noise_std) if o.noise else None,
+        seed=o.seed,
+        spike_full=o.spike_full,
+        sequence=o.sequence,
+        film=FilmTiming(o.film, o.exposure, o.truth_step, o.spike_rate) if o.film else None,
+    )
+
+
+def list_unfinished(
+    conversion: Conversion, footage: list[Footage]
+) -> tuple[dict[Footage, Work], dict[Footage, Exception]]:
     """List the samples to make of each sequence, and the sequences that cannot be read."""
     unfinished, failures = {}, {}
     for sequence in footage:
         try:
-            size, windows = sequence.size(), missing(o, sequence)
+            size, missing = sequence.size(), conversion.missing(sequence)
             if (kept := cropped(*size)) != size:
                 print(f"{label(sequence)}: {size[0]}x{size[1]} is cropped to its middle, {kept[0]}x{kept[1]}")
-            unfinished[sequence] = windows
+            if not (conversion.film or conversion.windows(sequence)):
+                print(f"{label(sequence)}: {sequence.count()} frames are too few for one sample of 97 spike frames")
+            unfinished[sequence] = missing
         except InputError as error:
             failures[sequence] = error
     return unfinished, failures
 
 
-def run(o: Options, unfinished: dict[Footage, Work], jobs: list[tuple[Footage, Work]]) -> dict[Footage, Exception]:
+def run(
+    conversion: Conversion, unfinished: dict[Footage, Work], jobs: list[tuple[Footage, Work]], workers: int
+) -> dict[Footage, Exception]:
     """Make the samples in several processes and record each finished sequence; return the sequences that failed."""
-    kind = (
-        partial(record, spike_rate=o.spike_rate)
-        if o.film
-        else partial(convert, spike_full=o.spike_full, sequence=o.sequence)
-    )
-    task = partial(
-        kind,
-        folders=folders(o),
-        factor=o.factor,
-        interpolation=o.interpolator,
-        weights=o.weights,
-        device=o.device,
-        noise=(o.noise_mean, o.noise_std) if o.noise else None,
-        seed=o.seed,
-        white=o.white,
-    )
     failures: dict[Footage, Exception] = {}
     left_out: dict[Footage, dict[int, str]] = {sequence: {} for sequence in unfinished}
     open_jobs = [sequence for sequence, _ in jobs]
     for sequence in unfinished.keys() - set(open_jobs):
-        finish(o, sequence, {})
+        conversion.finish(sequence, {})
     total = sum(last - first + 1 for _, windows in jobs for first, last in spans(windows))
     with tqdm(total=total, unit="frame", mininterval=1, smoothing=0.05, disable=not jobs) as bar:
-        ended = parallel.run(task, jobs, workers=o.workers, progress=lambda done: bar.update(done - bar.n))
+        ended = parallel.run(conversion.make, jobs, workers=workers, progress=lambda done: bar.update(done - bar.n))
         for (sequence, _), result in ended:
             open_jobs.remove(sequence)
             if isinstance(result, Exception):
@@ -168,7 +172,7 @@ def run(o: Options, unfinished: dict[Footage, Work], jobs: list[tuple[Footage, W
             for name, why in result.items():
                 bar.write(f"{label(sequence)}: sample {name:06d} left out: {why}")
             if sequence not in failures and sequence not in open_jobs:
-                finish(o, sequence, left_out[sequence])
+                conversion.finish(sequence, left_out[sequence])
     return failures
 
 
@@ -219,54 +223,6 @@ def begin(o: Options) -> None:
         print(f"note: the set was begun with {name} {version}, this is {versions[name]}; bytes may differ")
 
 
-def folders(o: Options) -> dict[float, Path]:
-    """Return the set's folder for each threshold."""
-    if len(o.threshold) == 1:
-        return {o.threshold[0]: Path(o.output)}
-    return {threshold: Path(o.output) / f"threshold_{threshold:g}" for threshold in o.threshold}
-
-
-def missing(o: Options, sequence: Footage) -> Work:
-    """List the samples of a sequence of which a file is missing, but those that a scene cut leaves out, or its film."""
-    before = manifest.read(record_path(o, sequence))
-    left_out, content = before.get("left_out", {}), fingerprint(sequence.files())
-    if changed := changes(before.get("content", content), content):
-        raise InputError(
-            f"{sequence.path}: changed since samples of {o.output} were made from it ({changed}); choose another "
-            "--output, or remove these samples and their record in manifest/"
-        )
-    frames = sequence.count()
-    if o.film:
-        film = film_of(o, frames)
-        places = [folder_of(folder, sequence) for folder in folders(o).values()]
-        return [] if all((place / name).exists() for place in places for name in film.files()) else [film]
-    windows = samples(frames, factor=o.factor, interpolated=o.interpolator == "none")
-    if not windows:
-        print(f"{label(sequence)}: {frames} frames are too few for one sample of 97 spike frames")
-    return [
-        window
-        for window in windows
-        if f"{window.name:06d}" not in left_out
-        and not all(
-            (folder / path).exists()
-            for folder in folders(o).values()
-            for path in files(window, sequence, spike_full=o.spike_full, sequence=o.sequence)
-        )
-    ]
-
-
-def film_of(o: Options, raw_frames: int) -> Film:
-    """Return the film of a sequence of `raw_frames` frames."""
-    return plan(
-        raw_frames,
-        factor=o.factor,
-        interpolated=o.interpolator == "none",
-        duty=o.film,
-        exposure=o.exposure,
-        step=o.truth_step,
-    )
-
-
 def split(unfinished: dict[Footage, Work], workers: int) -> list[tuple[Footage, Work]]:
     """Make a job of each sequence, or several where there are fewer sequences than workers."""
     unfinished = {sequence: windows for sequence, windows in unfinished.items() if windows}
@@ -277,47 +233,15 @@ def split(unfinished: dict[Footage, Work], workers: int) -> list[tuple[Footage, 
     return sorted(jobs, key=lambda job: -len(job[1]))  # the longest first, so that none is left alone at the end
 
 
-def check_space(o: Options, jobs: list[tuple[Footage, Work]]) -> None:
+def check_space(conversion: Conversion, jobs: list[tuple[Footage, Work]]) -> None:
     """Estimate what will be written, and refuse if the disk cannot hold it."""
-    size = (
-        partial(bytes_of_film, thresholds=len(o.threshold))
-        if o.film
-        else partial(bytes_needed, thresholds=len(o.threshold), spike_full=o.spike_full, sequence=o.sequence)
-    )
-    needed = sum(size(part, sequence) for sequence, work in jobs for part in work)
-    free = shutil.disk_usage(o.output).free
+    needed = sum(conversion.bytes_of(part, sequence) for sequence, work in jobs for part in work)
+    free = shutil.disk_usage(conversion.output).free
     print(f"about {needed / 1e9:.2f} GB to write, {free / 1e9:.1f} GB free")
     if needed > free:
         raise InputError(
-            f"{o.output}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free; make room and start again"
+            f"{conversion.output}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free; make room and start again"
         )
-
-
-def finish(o: Options, sequence: Footage, left_out: dict[int, str]) -> None:
-    """Write the record of a finished sequence, and remove what a killed process may have left half written."""
-    below = glob.escape(sequence.name)
-    for folder in folders(o).values():
-        for partial_file in folder.glob(f"{sequence.split}/{below if o.film else f'*/{below}'}/**/.*.partial"):
-            partial_file.unlink()
-    path = record_path(o, sequence)
-    height, width = sequence.size()
-    made = {
-        "source": str(sequence.path.resolve()),
-        "content": fingerprint(sequence.files()),
-        "raw_frames": sequence.count(),
-        "raw_size": [height, width],
-        "size": cropped(height, width),
-    }
-    if not o.film:
-        windows = samples(sequence.count(), factor=o.factor, interpolated=o.interpolator == "none")
-        left = manifest.read(path).get("left_out", {}) | {f"{name:06d}": why for name, why in left_out.items()}
-        made["samples"] = {f"{w.name:06d}": asdict(w) for w in windows if f"{w.name:06d}" not in left}
-        made["left_out"] = dict(sorted(left.items()))
-    manifest.write(path, made)
-
-
-def record_path(o: Options, sequence: Footage) -> Path:
-    return Path(o.output) / "manifest" / sequence.split / f"{sequence.name}.json"
 
 
 def label(sequence: Footage) -> str:

@@ -34,8 +34,8 @@ from codes.motion.interpolation import INTERPOLATORS
 from codes.simulation.camera import THRESHOLDS
 from codes.simulation.demo_scenes import PHOTOGRAPHS, amplitude_for, draw, endless
 from codes.simulation.footage import Footage, find
-from codes.simulation.gopro import FACTORS, cropped
-from codes.simulation.gopro import frames as interpolated
+from codes.simulation.frames import Interpolation, cropped
+from codes.simulation.gopro import FACTORS
 from codes.simulation.rig import PARTS, Picture, Rig, SpikeCamera, Views, largest_views, random_rig, record, views
 
 WITHOUT_VIDEO = "without a video"
@@ -166,7 +166,8 @@ def video(o: Options, sequence: Footage, first: int, total: int) -> Iterator[np.
     Raises: InputError if a scene ends among them.
     """
     last = first + total - 1
-    for index, frame, is_cut in interpolated(sequence, first, last, factor=o.factor, interpolation=o.interpolator):
+    interpolation = Interpolation(o.factor, o.interpolator)
+    for index, frame, is_cut in interpolation.frames(sequence, first, last):
         if is_cut:
             raise InputError(f"{sequence.path}: a scene cut at spike frame {index}; cut the video there")
         if first <= index <= last:

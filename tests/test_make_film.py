@@ -17,6 +17,7 @@ from codes.data.spikes import read_spikes
 from codes.errors import InputError
 from codes.simulation.film import Film, plan, record
 from codes.simulation.footage import Footage
+from codes.simulation.frames import Interpolation
 from scripts import make_gopro
 
 HEIGHT, WIDTH, FRAMES = 16, 32, 330
@@ -34,7 +35,7 @@ def make(
     raw: Footage, root: Path, *, film: Film = FILM, noise: tuple | None = None, advance=lambda amount: None
 ) -> Path:
     folders = {1.0: root / "1", 4.0: root / "4"}
-    record(raw, [film], advance, folders=folders, factor=1, interpolation="none", noise=noise)
+    record(raw, [film], advance, folders=folders, interpolation=Interpolation(method="none"), noise=noise)
     return root
 
 

@@ -19,7 +19,9 @@ from codes.data.spikes import read_spikes
 from codes.errors import InputError
 from codes.simulation.camera import Window, integrate, noise_places, sense
 from codes.simulation.footage import Footage, find
-from codes.simulation.gopro import Stream, convert, samples
+from codes.simulation.frames import Interpolation
+from codes.simulation.gopro import convert, samples
+from codes.simulation.stream import Stream
 
 HEIGHT, WIDTH = 48, 64
 OPTIONS = ("--factor", "32", "--threshold", "1", "2", "--sequence")
@@ -329,7 +331,7 @@ def sums_and_spikes(tmp_path):
     frames = scene(221, 3, speed=0.2)
     folder = write(tmp_path / "frames", frames)
     windows = samples(221, factor=8, interpolated=True)
-    options = {"interpolation": "none", "noise": None, "seed": 5, "spike_full": True}
+    options = {"interpolation": Interpolation(method="none"), "noise": None, "seed": 5, "spike_full": True}
     left_out = convert(
         Footage("train", "frames", folder), windows, lambda amount: None, folders={1.0: tmp_path / "set"}, **options
     )

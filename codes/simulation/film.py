@@ -18,7 +18,9 @@ from codes.errors import InputError
 from codes.files import replacing
 from codes.simulation.camera import sense
 from codes.simulation.footage import Footage
-from codes.simulation.gopro import EXPOSURE, PNG_BYTES_A_PIXEL, Stream, cropped, frames, write_or_link
+from codes.simulation.frames import Interpolation, cropped
+from codes.simulation.gopro import EXPOSURE, PNG_BYTES_A_PIXEL, write_or_link
+from codes.simulation.stream import Stream
 
 STREAM, FACTS = "spikes.dat", "film.json"
 DUTIES = (20, 100)  # per cent of the time that is exposed
@@ -99,13 +101,9 @@ def record(
     advance: Callable[[int], None],
     *,
     folders: dict[float, Path],
-    factor: int,
-    interpolation: str = "dis",
-    weights: str = "",
-    device: str = "",
+    interpolation: Interpolation,
     noise: tuple[float, float] | None = (140.0, 50.0),
     seed: int = 0,
-    white: int = 0,
     spike_rate: float = 20_000,
 ) -> dict[int, str]:
     """Write what is missing of the film of one sequence, `film.json` last, by the arguments of `gopro.convert`.
@@ -127,19 +125,10 @@ def record(
             for threshold, place in places.items()
             if not (place / STREAM).exists()
         ]
-        passing = frames(
-            footage,
-            film.begin,
-            film.end,
-            factor=factor,
-            interpolation=interpolation,
-            weights=weights,
-            device=device,
-            white=white,
-        )
+        passing = interpolation.frames(footage, film.begin, film.end)
         for index, frame, cut in passing if missing - {FACTS} else ():
             if cut:
-                number = index if interpolation == "none" else index // factor
+                number = index // interpolation.step
                 raise InputError(f"{footage.path}: a scene cut before raw frame {number}; make a sequence of each part")
             into_exposure = (index - EXPOSURE.margin) % film.period
             if into_exposure == 0:
@@ -156,7 +145,7 @@ def record(
                 file.write(stream.step(intensity))
             advance(1)
     for threshold, place in places.items():
-        facts = _facts(film, footage, threshold, factor=1 if interpolation == "none" else factor, rate=spike_rate)
+        facts = _facts(film, footage, threshold, factor=interpolation.step, rate=spike_rate)
         with replacing(place / FACTS) as file:
             file.write(facts.encode())
     return {}

@@ -7,23 +7,22 @@ import os
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from codes.data.images import write_image
-from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, pack
-from codes.errors import InputError
+from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure
 from codes.files import replacing
-from codes.motion.interpolation import interpolator, is_cut
-from codes.simulation.camera import Integrator, Window, draw_noise, exposures, sense
+from codes.simulation.camera import Window, exposures, sense
 from codes.simulation.footage import Footage
+from codes.simulation.frames import Interpolation, cropped
+from codes.simulation.stream import Stream
 
 EXPOSURE = Exposure()
-INSTANTS = EXPOSURE.centers(SEQUENCE_STEP)  # of the 7-frame protocol, in spike frames: 20, 36, ..., 116
+TARGET_TIMES = EXPOSURE.centers(SEQUENCE_STEP)  # of the 7-frame protocol, in spike frames: 20, 36, ..., 116
 PNG_BYTES_A_PIXEL = 1.6  # of a photograph in colour
-SMALLEST = 16  # pixels along a side of a frame
 FACTORS = tuple(factor for factor in range(1, EXPOSURE.length) if (EXPOSURE.length - 1) % factor == 0)
 
 
@@ -34,22 +33,12 @@ def samples(raw_frames: int, *, factor: int, interpolated: bool) -> list[Window]
     return exposures(frames, raw_per_blur=raw_per_blur, interpolated=factor - 1, overlap=factor - 1)
 
 
-def cropped(height: int, width: int) -> tuple[int, int]:
-    """Return the largest (height, width) whose spike frames are whole bytes: multiples of 8 and 16.
-
-    Raises: InputError if frames are smaller than optical flow needs.
-    """
-    if min(height, width) < SMALLEST:
-        raise InputError(f"frames of {height}x{width}: at least {SMALLEST}x{SMALLEST} are needed")
-    return height // 8 * 8, width // 16 * 16
-
-
 def pictures(window: Window, footage: Footage, *, sequence: bool = False) -> dict[str, int | None]:
     """List the pictures of a sample: path in the data set -> interpolated frame, None for the blurry one."""
     split, name = footage.split, f"{footage.name}/{window.name:06d}"
     paths = {f"{split}/blur_data/{name}.png": None, f"{split}/sharp_data/{name}.png": window.sharp}
     if sequence and split == "test" and window.spike_first is not None:
-        paths |= {f"{split}/sharp_sequence/{name}/{at:03d}.png": window.spike_first + at for at in INSTANTS}
+        paths |= {f"{split}/sharp_sequence/{name}/{at:03d}.png": window.spike_first + at for at in TARGET_TIMES}
     return paths
 
 
@@ -86,60 +75,38 @@ def convert(
     advance: Callable[[int], None],
     *,
     folders: dict[float, Path],
-    factor: int = 8,
-    interpolation: str = "dis",
-    weights: str = "",
-    device: str = "",
+    interpolation: Interpolation,
     noise: tuple[float, float] | None = (140.0, 50.0),
     seed: int = 0,
     spike_full: bool = False,
     sequence: bool = False,
-    white: int = 0,
 ) -> dict[int, str]:
     """Write what is missing of the samples `windows` of one sequence.
 
     folders: V_th -> folder of the data set. noise: mean and standard deviation of the gaps between noise spikes.
-    white: value of white in 16-bit pictures, as in `read_image`. `advance` is called with numbers of interpolated
-    frames that are done. Returns the samples that a scene cut leaves out: name -> why. The bytes of a sample depend on
-    its frames, the options and the seed alone.
+    `advance` is called with numbers of interpolated frames that are done. Returns the samples that a scene cut leaves
+    out: name -> why. The bytes of a sample depend on its frames, the options and the seed alone.
     Raises: InputError naming a damaged frame.
     """
     left_out, filling = {}, []
     for first, last in spans(windows):
         waiting = deque(window for window in windows if first <= window.begin <= last)
         behind = first
-        for index, frame, cut in frames(
-            footage,
-            first,
-            last,
-            factor=factor,
-            interpolation=interpolation,
-            weights=weights,
-            device=device,
-            white=white,
-        ):
+        for index, frame, cut in interpolation.frames(footage, first, last):
             if cut:
-                why = f"a scene cut before raw frame {index if interpolation == 'none' else index // factor}"
+                why = f"a scene cut before raw frame {index // interpolation.step}"
                 left_out |= {sample.window.name: why for sample in filling}
                 filling = []
             while waiting and waiting[0].begin <= index:
                 window = waiting.popleft()
                 if window.begin < index:
                     left_out[window.name] = why  # it would begin among the frames that the cut leaves out
-                else:
-                    size = frame.shape[:2]
-                    filling.append(
-                        Sample(
-                            window,
-                            footage,
-                            folders,
-                            size,
-                            noise=noise,
-                            seed=seed,
-                            spike_full=spike_full,
-                            sequence=sequence,
-                        )
-                    )
+                    continue
+                size = frame.shape[:2]
+                sample = Sample(
+                    window, footage, folders, size, noise=noise, seed=seed, spike_full=spike_full, sequence=sequence
+                )
+                filling.append(sample)
             intensities: dict[bool, np.ndarray] = {}
             for sample in filling:
                 sample.add(index, frame, intensities)
@@ -158,38 +125,6 @@ def spans(windows: Iterable[Window]) -> list[tuple[int, int]]:
         else:
             spans.append((window.begin, window.end))
     return spans
-
-
-def frames(
-    footage: Footage,
-    first: int,
-    last: int,
-    *,
-    factor: int,
-    interpolation: str,
-    weights: str = "",
-    device: str = "",
-    white: int = 0,
-) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Yield the interpolated frames first..last, cropped, and the raw ones around them: (index, frame, cut).
-
-    cut: a new scene begins with this raw frame; the frames between the last one and this are left out.
-    """
-    between = None if interpolation == "none" else interpolator(interpolation, weights=weights, device=device)
-    step = factor if between else 1
-    before = None
-    for number, after in enumerate(footage.read(first // step, -(-last // step), white=white), first // step):
-        after = _crop(after)
-        cut = before is not None and is_cut(before, after)
-        if between and before is not None and not cut:
-            start = (number - 1) * step
-            places = [place for place in range(start + 1, start + step) if first <= place <= last]
-            for place, frame in zip(
-                places, between(before, after, [(place - start) / step for place in places]), strict=True
-            ):
-                yield place, frame, False
-        yield number * step, after, cut
-        before = after
 
 
 class Sample:
@@ -237,7 +172,7 @@ class Sample:
             packed.append(stream.step(intensities[stream.full]))
 
     def write_if_full(self, index: int) -> bool:
-        """Write the files if the frame `index` is the last one; say whether it is."""
+        """Write the files if the frame `index` is the last one; return whether it is."""
         if index < self.window.end:
             return False
         for path, place in self.pictures.items():
@@ -249,43 +184,6 @@ class Sample:
             with replacing(path) as file:
                 file.writelines(packed)
         return True
-
-
-class Stream:
-    """The spikes of one sample or recording at one size and threshold; charge is carried from frame to frame."""
-
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        full: bool,
-        threshold: float,
-        noise: tuple[float, float] | None,
-        rng: np.random.Generator,
-    ):
-        """Draw the phases. shape (T,h,w): noise spikes are drawn for T frames at a time."""
-        self.full, self.shape, self.gaps, self.rng = full, shape, noise, rng
-        self.integrator = Integrator(rng.random(shape[1:], np.float32), threshold=threshold)
-        self.noise: list[np.ndarray] = []  # pixels of the noise spikes in each of the next frames, the last one first
-
-    def step(self, intensity: np.ndarray) -> bytes:
-        """Fire for one frame of intensity [h,w], and add its noise spikes; return the packed spike frame."""
-        spikes = self.integrator.step(intensity)
-        if self.gaps:
-            self.noise = self.noise or self._draw_noise(*self.gaps)
-            spikes.reshape(-1)[self.noise.pop()] = 1
-        return pack(spikes).tobytes()
-
-    def _draw_noise(self, mean: float, std: float) -> list[np.ndarray]:
-        times, pixels = draw_noise(self.shape, self.rng, mean=mean, std=std)
-        order = np.argsort(times, kind="stable")
-        return np.split(pixels[order], np.searchsorted(times[order], np.arange(1, self.shape[0])))[::-1]
-
-
-def _crop(frame: np.ndarray) -> np.ndarray:
-    """Cut the middle out of a frame, so that a spike frame of it is whole bytes."""
-    height, width = cropped(*frame.shape[:2])
-    top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
-    return np.ascontiguousarray(frame[top : top + height, left : left + width])
 
 
 def write_or_link(paths: list[Path], image: np.ndarray) -> None:
