@@ -26,7 +26,7 @@ def flags(program: Path) -> set[str]:
     sources = [program, *(program.parent / f"{program.stem}s").glob("*.py")]
     found = {"help"}
     for source in sources:
-        if "class Options" in source.read_text(encoding="utf-8"):
+        if re.search("(class|import) Options", source.read_text(encoding="utf-8")):
             options = import_module(".".join(source.relative_to(ROOT).with_suffix("").parts)).Options
             for field in dataclasses.fields(options):
                 found |= {field.name, *field.metadata.get("aliases", ())}
