@@ -27,8 +27,8 @@ from codes.data.sensor import Defects, defective_pixels, lost_frames, repair
 from codes.errors import InputError
 from codes.files import replacing
 from codes.registration.calibration import Calibrated, Shot, calibrate
+from codes.registration.intensity import Read
 from codes.registration.rig_file import CalibratedRig, write_rig
-from codes.registration.synchronisation import Read
 from codes.reporting.calibration_report import calibration_report
 from codes.restoration.pairs import find_pairs
 from codes.restoration.spike_file import Reading, guess, read

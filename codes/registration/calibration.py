@@ -6,16 +6,15 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 
 from codes.data.orientation import upright
 from codes.data.response import Response
-from codes.physics.intensity import isi_intensity
 from codes.registration.clock import Clock, fit_clock
 from codes.registration.geometry import corner_error, corners, in_view_of_spikes, transform
 from codes.registration.homography import Registration, register
+from codes.registration.intensity import Read, exposure_intensity
 from codes.registration.response import estimate_response
-from codes.registration.synchronisation import LEAST_CORRELATION, FoundExposure, Read, find_exposure
+from codes.registration.synchronisation import LEAST_CORRELATION, FoundExposure, find_exposure
 
 WINDOW, STEP = 97, 48  # spike frames of the windows that a picture is first registered to, and from one to the next
 AROUND = 300  # spike frames on either side of an expected exposure that are searched
@@ -130,8 +129,8 @@ def _relocate(shot: Shot, registration: Registration, ratio: float) -> Located:
 
     exposure = find_exposure(read, stop - first, shot.picture, registration.homography)
     exposure = replace(exposure, start=first + exposure.start)
-    long = shot.read(exposure.start, exposure.start + exposure.length).mean(0)
-    return Located(register(long, shot.picture, orientation=orientation, ratio=ratio), exposure)
+    intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length)
+    return Located(register(intensity, shot.picture, orientation=orientation, ratio=ratio), exposure)
 
 
 def _joint(shots: Sequence[Shot], located: Sequence[Located | None]) -> Registration | None:
@@ -166,8 +165,8 @@ def _response(shots: Sequence[Shot], located: Sequence[Located], registration: R
     views = []
     for number in sure[:: -(-len(sure) // SEEDS**2)]:
         shot, exposure = shots[number], located[number].exposure
-        spikes = upright(shot.read(exposure.start, exposure.start + exposure.length), registration.orientation)
-        intensity = isi_intensity(torch.from_numpy(np.ascontiguousarray(spikes))[None])[0].mean(0).numpy()
+        intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length)
+        intensity = np.ascontiguousarray(upright(intensity, registration.orientation))
         seen, mask = in_view_of_spikes(shot.picture / np.float32(255), registration.homography, intensity.shape)
         views.append((seen, intensity, mask))
     return estimate_response(*map(np.concatenate, zip(*views, strict=True))) if views else Response()

@@ -12,6 +12,7 @@ from codes.data.orientation import ORIENTATIONS, upright
 from codes.registration.geometry import enlargement, size_ratio
 from codes.registration.least_squares import Fit, fit
 from codes.registration.search import candidates, self_similarity
+from codes.registration.spike_grid import fit_on_spike_grid
 
 SIDES = (64, 128, 256)  # of the longer side of the picture, in the levels before the finest
 FINEST = 2.0  # pixels of the finest level per spike pixel, at most
@@ -65,6 +66,7 @@ def register(
     fitted, name = max(fits, key=lambda one: one[0].correlation)
     fitted = _fit_levels(gray, turned[name], fitted.homography, first, levels[2:3])
     fitted = _fit_levels(gray, turned[name], fitted.homography, model, levels[2:])
+    fitted = fit_on_spike_grid(picture, turned[name], fitted, model)
     return _judged(gray, fitted, name, names)
 
 

@@ -37,10 +37,10 @@ def fit(image: np.ndarray, other: np.ndarray, homography: np.ndarray, model: str
     """
     best = Fit(homography, -1.0, np.inf)
     for _ in range(ITERATIONS):
-        equations = _normal_equations(image, other, homography, PARAMETERS[model])
+        equations = _linearised(image, other, homography, PARAMETERS[model])
         if equations is None:
             return best
-        step, best = _solve(equations, homography, image.shape)
+        step, best = solve(equations, homography, image.shape)
         homography = homography @ np.linalg.inv(step)
         homography /= homography[2, 2]
         places = corners(image.shape)
@@ -49,7 +49,7 @@ def fit(image: np.ndarray, other: np.ndarray, homography: np.ndarray, model: str
     return best
 
 
-class _Equations(NamedTuple):
+class Equations(NamedTuple):
     """Linear least squares for the parameters of the motion, gain and offset."""
 
     design: np.ndarray  # [P,N] of the pixels that overlap
@@ -58,9 +58,7 @@ class _Equations(NamedTuple):
     correlation: float
 
 
-def _normal_equations(
-    image: np.ndarray, other: np.ndarray, homography: np.ndarray, parameters: int
-) -> _Equations | None:
+def _linearised(image: np.ndarray, other: np.ndarray, homography: np.ndarray, parameters: int) -> Equations | None:
     """Linearise the registration at a homography; None if the images hardly overlap."""
     height, width = image.shape
     sampled, mask = warp(other, homography, image.shape)
@@ -69,19 +67,35 @@ def _normal_equations(
     sampled = match_brightness(sampled, image, mask)
     reference, sampled = normalised(image, sampled, mask)
     rows, columns = np.nonzero(mask)
-    half = np.hypot(height, width) / 2
-    u, v = (((at - (side - 1) / 2) / half).astype(np.float32) for at, side in ((columns, width), (rows, height)))
-    gradient_x = cv2.Sobel(reference, cv2.CV_32F, 1, 0, ksize=3, scale=1 / 8)[mask] * half
-    gradient_y = cv2.Sobel(reference, cv2.CV_32F, 0, 1, ksize=3, scale=1 / 8)[mask] * half
-    along = gradient_x * u + gradient_y * v
-    motion = (gradient_x, gradient_y, gradient_x * u, gradient_x * v, gradient_y * u, gradient_y * v, along * u,
-              along * v)[:parameters]  # fmt: skip
-    design = np.stack([*motion, reference[mask], np.ones_like(u)])
+    gradients = (cv2.Sobel(reference, cv2.CV_32F, *order, ksize=3, scale=1 / 8)[mask] for order in ((1, 0), (0, 1)))
+    x, y = columns.astype(np.float32), rows.astype(np.float32)
+    motion = motion_columns(*gradients, x, y, image.shape)[:parameters]
+    design = np.stack([*motion, reference[mask], np.ones_like(x)])
     block = rows * BLOCKS // height * BLOCKS + columns * BLOCKS // width
-    return _Equations(design, sampled[mask], block, correlation(reference[mask], sampled[mask]))
+    return Equations(design, sampled[mask], block, correlation(reference[mask], sampled[mask]))
 
 
-def _solve(equations: _Equations, homography: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, Fit]:
+def motion_columns(
+    gradient_x: np.ndarray, gradient_y: np.ndarray, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]
+) -> list[np.ndarray]:
+    """Return the derivatives of brightness [N] at pixels (x, y) of an image by the 8 parameters of a homography."""
+    half = np.hypot(*shape[:2]) / 2
+    u, v = (x - (shape[1] - 1) / 2) / half, (y - (shape[0] - 1) / 2) / half
+    gradient_x, gradient_y = gradient_x * half, gradient_y * half
+    along = gradient_x * u + gradient_y * v
+    return [
+        gradient_x,
+        gradient_y,
+        gradient_x * u,
+        gradient_x * v,
+        gradient_y * u,
+        gradient_y * v,
+        along * u,
+        along * v,
+    ]
+
+
+def solve(equations: Equations, homography: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, Fit]:
     """Return the step [3,3] of the image's pixels, and the fit before it with the uncertainty of its corners.
 
     The covariance is that of clustered errors (sandwich estimator), as the noise of neighbours is correlated.

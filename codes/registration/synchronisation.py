@@ -8,16 +8,15 @@ has; the correlation with the picture is normalised by it.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
-from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import enlargement
 from codes.registration.homography import brightness
+from codes.registration.intensity import Read, cumulative_intensity
 
 LENGTHS = (17, 257)  # spike frames of an exposure that is searched for
 BLOCK = 2  # spike pixels along a side
@@ -28,8 +27,6 @@ SMOOTH = 0.5  # blocks, standard deviation: texture finer than a block differs b
 GROUPS = 6  # of pixels; halves of them are compared with each other
 SURE = 0.8  # spike frames of standard deviation, at most, of an exposure that is sure
 LEAST_CORRELATION = 0.5  # of a window that shows the picture
-
-Read = Callable[[int, int], np.ndarray]  # (first, stop) -> spike frames [n,h,w] of 0 and 1, upright
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class FoundExposure:
 
 
 def find_exposure(
-    read: Read,
+    read: Read,  # upright
     total: int,
     picture: np.ndarray,
     homography: np.ndarray,
@@ -130,12 +127,8 @@ def _search(read: Read, total: int, view: _View, *, least: int, largest: int) ->
 def _refine(spikes: np.ndarray, view: _View, *, first: int, least: int, largest: int) -> FoundExposure:
     """Compare all windows of spikes [T,h,w], which start at frame `first` of the stream."""
     ends = np.arange(len(spikes) + 1)
-    # Intervals leave less noise at the ends of a window than spikes. A spike fires half a frame before its frame ends,
-    # on average, so that intensity of intervals is late by half a frame.
-    intensity = isi_intensity(torch.from_numpy(np.ascontiguousarray(spikes))[None])[0].numpy()
-    total = _cumulative(np.concatenate((intensity, intensity[-1:])), np.arange(len(spikes) + 2))
-    total = (total[:-1] + total[1:]) / 2
-    products = _products(total, view, BLOCK)
+    # Intervals leave less noise at the ends of a window than spikes.
+    products = _products(cumulative_intensity(spikes), view, BLOCK)
     admitted = _admitted(ends, least, largest)
 
     def best(groups: Sequence[int]) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Where and when a picture lies in the spikes beside it: found, or as a calibrated rig says."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from codes.data.spikes import UPSCALE, Exposure
 from codes.errors import InputError
 from codes.registration.geometry import corner_error, enlargement
 from codes.registration.homography import Registration, brightness, register
+from codes.registration.intensity import Read, exposure_intensity
 from codes.registration.rig_file import CalibratedRig
 from codes.registration.search import candidates
 from codes.registration.synchronisation import FoundExposure, find_exposure
@@ -32,21 +32,21 @@ class Placement(NamedTuple):
     is_registered: bool  # without doubt
 
 
-def place(picture: np.ndarray, long: np.ndarray, *, model: str) -> Placement:
-    """Register a picture [H,W,3] uint8 to the mean of upright spikes over its exposure [h,w].
+def place(picture: np.ndarray, intensity: np.ndarray, *, model: str) -> Placement:
+    """Register a picture [H,W,3] uint8 to the mean intensity of upright spikes over its exposure [h,w].
 
     model: one of MODELS, or "": by a homography, which is used where it is sure and differs from the expected view.
     A registration that is not sure is not used: both are taken to show the same view.
     """
     shape = picture.shape[:2]
-    sizes = tuple(-(-side // UPSCALE) * UPSCALE for side in shape), long.shape
-    expected = enlargement(shape, long.shape)
+    sizes = tuple(-(-side // UPSCALE) * UPSCALE for side in shape), intensity.shape
+    expected = enlargement(shape, intensity.shape)
     is_quarter = all(
-        side in (full // UPSCALE, -(-full // UPSCALE)) for side, full in zip(long.shape, shape, strict=True)
+        side in (full // UPSCALE, -(-full // UPSCALE)) for side, full in zip(intensity.shape, shape, strict=True)
     )
     if is_quarter:
         expected = enlargement((UPSCALE, UPSCALE), (1, 1))  # a rest below 4 is no other scale
-    found = register(long, picture, model=model or "homography", orientation="upright")
+    found = register(intensity, picture, model=model or "homography", orientation="upright")
     if model == "none":
         return Placement(None if is_quarter else View(expected, *sizes), found, 0.0, False)
     displacement = corner_error(found.homography, expected, shape)
@@ -92,9 +92,7 @@ def defects_of_rig(rig: CalibratedRig, spikes: np.ndarray) -> Defects:
     return Defects(hot, dead, lost_frames(spikes.sum((1, 2), dtype=np.int64)))
 
 
-def find_in_stream(
-    read: Callable[[int, int], np.ndarray], total: int, picture: np.ndarray, *, model: str
-) -> tuple[FoundExposure, Placement]:
+def find_in_stream(read: Read, total: int, picture: np.ndarray, *, model: str) -> tuple[FoundExposure, Placement]:
     """Find the exposure of a picture in a stream of `total` upright spike frames, and register it.
 
     Both depend on each other, as the scene moves: they alternate until the exposure stays, from each of the windows
@@ -103,7 +101,7 @@ def find_in_stream(
     tried = []
     for first, length in _likely_windows(read, total, picture):
         for _ in range(ROUNDS):
-            placement = place(picture, read(first, first + length).mean(0, dtype=np.float32), model=model)
+            placement = place(picture, exposure_intensity(read, total, first, length), model=model)
             found = find_exposure(read, total, picture, placement.registration.homography)
             if (found.start, found.length) == (first, length):
                 break
@@ -115,7 +113,7 @@ def find_in_stream(
     return found, placement
 
 
-def _likely_windows(read: Callable[[int, int], np.ndarray], total: int, picture: np.ndarray) -> list[tuple[int, int]]:
+def _likely_windows(read: Read, total: int, picture: np.ndarray) -> list[tuple[int, int]]:
     """Return start and length of the TRIED windows, half a length apart, that resemble a picture most, best first."""
     length = min(Exposure().length, total)
     gray, scored = brightness(picture), []

@@ -16,6 +16,7 @@ from codes.data.spikes import Exposure
 from codes.errors import InputError
 from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import in_view_of_spikes
+from codes.registration.intensity import exposure_intensity
 from codes.registration.response import estimate_response
 from codes.registration.rig_file import CalibratedRig
 from codes.restoration.alignment import align, is_flat
@@ -127,7 +128,7 @@ def prepare(
     picture, spikes = _fitted(picture, spikes, known)
     long = _long_tfp(pair.spikes, reading, spikes[exposure.frames])
     aligned = align(long, picture)
-    placement = placed_by_rig(known.rig, picture) if known.rig else place(picture, long, model=known.model)
+    placement = _placed(picture, spikes, exposure, known)
     if aligned[0] < SAME_SCENE and not known.geometry and not placement.is_registered:
         raise InputError(
             f"{pair.spikes}: as {reading} it does not show what {pair.picture} shows (correlation {aligned[0]:.2f}): "
@@ -209,6 +210,18 @@ def _long_tfp(path: Path, reading: Reading, exposed: np.ndarray) -> np.ndarray:
             "frame): the lens was covered, the light too strong, or this is no spike file"
         )
     return long
+
+
+def _placed(picture: np.ndarray, spikes: np.ndarray, exposure: Exposure, known: Acquisition) -> Placement:
+    """Tell how a picture lies in upright spikes [T,h,w]: as a rig says, or as it is found."""
+    if known.rig:
+        return placed_by_rig(known.rig, picture)
+
+    def read_part(first: int, stop: int) -> np.ndarray:
+        return spikes[first:stop]
+
+    intensity = exposure_intensity(read_part, len(spikes), exposure.margin, exposure.length)
+    return place(picture, intensity, model=known.model)
 
 
 def _response(

@@ -24,10 +24,12 @@ from codes.cli import check_range, check_used, option, program
 from codes.data.images import read_image
 from codes.data.orientation import upright
 from codes.data.response import Response
+from codes.data.sensor import find_defects, repair
 from codes.data.spikes import Exposure, read_spikes
 from codes.errors import InputError
 from codes.registration.geometry import corner_error
 from codes.registration.homography import register
+from codes.registration.intensity import exposure_intensity
 from codes.restoration.placement import find_in_stream
 from codes.restoration.recording import tensors
 from codes.restoration.restorers import Restoration, restorer
@@ -64,10 +66,11 @@ def measure(o: Options, folder: Path, name: str, truth: dict) -> dict[str, float
     picture = read_image(folder / "blur_data" / f"{name}.png")
     total, height, width = truth["spikes"]
     stored = read_spikes(folder / "spike_data" / f"{name}.dat", height, width)
+    stored = repair(stored, find_defects(stored))
     start, length = truth["exposures"][name]
     homography = np.array(truth["homography"])
     begin = time.process_time()
-    found = register(stored[start : start + length].mean(0, dtype=np.float32), picture)
+    found = register(exposure_intensity(lambda first, stop: stored[first:stop], total, start, length), picture)
     seconds = time.process_time() - begin
     spikes = upright(stored, truth["orientation"])
     begin = time.process_time()
