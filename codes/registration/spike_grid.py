@@ -40,11 +40,10 @@ def fit_on_spike_grid(picture: np.ndarray, intensity: np.ndarray, fitted: Fit, m
 def _as_intensity(picture: np.ndarray, intensity: np.ndarray, homography: np.ndarray) -> np.ndarray:
     """Return what the spike camera would see of each picture pixel, [H,W].
 
-    A cubic polynomial of the brightness undoes the response; blue and red allow for another spectral sensitivity.
+    A cubic polynomial of each colour undoes the response, for any spectral sensitivity of the spike camera.
     """
-    values = picture.astype(np.float32) / 255
-    colours = [values] if values.ndim == 2 else [values[..., 1], values[..., 0], values[..., 2]]
-    terms = np.stack([np.ones_like(colours[0]), *colours, colours[0] ** 2, colours[0] ** 3])
+    values = picture.reshape(*picture.shape[:2], -1).transpose(2, 0, 1).astype(np.float32) / 255
+    terms = np.concatenate((np.ones_like(values[:1]), values, values**2, values**3))
     seen, masks = zip(*(in_view_of_spikes(term, homography, intensity.shape) for term in terms), strict=True)
     mask = masks[0]
     coefficients = np.linalg.lstsq(np.stack([term[mask] for term in seen], 1), intensity[mask], rcond=None)[0]
