@@ -1,4 +1,4 @@
-"""Safe loading of .pth, .npz and .npy files: nothing in them is executed, and none takes more memory than it holds."""
+"""Safe reading of weights and arrays (.pth, .npz, .npy): nothing in them is executed, their size is checked first."""
 
 import io
 import pickletools

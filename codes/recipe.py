@@ -1,4 +1,4 @@
-"""Recipe of a network: its input specification and its teacher, stored in its weight file."""
+"""Recipes (published, reference, isi, resim): inputs and teacher of LDN, stored in the weight file of a network."""
 
 from collections.abc import Mapping
 from pathlib import Path

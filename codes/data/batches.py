@@ -1,4 +1,4 @@
-"""Batches: their fields, their packed form on the way to the device, and the order of samples."""
+"""Batches: their fields, spikes packed 8 to a byte on the way to the device, and the order of the samples of a run."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the decoders of FFmpeg report."""
+"""Messages of FFmpeg's decoders about damaged data, collected while frames are decoded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""JPEG, decoded strictly: data that no encoder writes are refused.
+"""Strict decoding of JPEG, for `codes.data.images`: data that no encoder writes are refused.
 
 Where bytes are missing in the middle, Huffman codes soon fall into step again, and only four things can tell: too few
 or too many blocks (libjpeg), a block of too many coefficients, a block or pixel that is darker than black or brighter

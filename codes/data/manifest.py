@@ -1,4 +1,4 @@
-"""Records of how a data set was made: options, versions, sources, and the samples of each finished sequence."""
+"""Record of how a data set was made, in its folder: options, versions, sources, and the sequences that are finished."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Response of a picture camera: which values intensity becomes."""
+"""Response curve of a picture camera, applied to intensity and undone."""
 
 from typing import NamedTuple, TypeVar
 

@@ -1,4 +1,4 @@
-"""Defects of a spike sensor, found in a recording itself, and their repair: hot and dead pixels, lost spike frames."""
+"""Defects of a spike sensor, hot and dead pixels and lost spike frames: found in a recording, and repaired."""
 
 from itertools import product
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Teachers of the student: the closed form on an intensity of spikes.
+"""Teachers of LDN: the closed form on the outputs of BSN and EDSR, as published, or on ISI intensity without a network.
 
 `NetworkTeacher` is the published one, with BSN and EDSR frozen (SpikeReveal, arXiv 2403.09486, section 4.2);
 `ClosedFormTeacher` uses inter-spike intervals and needs no network.

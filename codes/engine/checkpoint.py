@@ -1,4 +1,4 @@
-"""A checkpoint: a named set of things with `state_dict`, and how far the run had come.
+"""Checkpoint files: weights, and the state of a training, written with a checksum and read back.
 
 The newest two states of a run are kept, state.pth and state.before.pth: if the newest is damaged, the one before it is
 what the run goes on from.

@@ -1,4 +1,4 @@
-"""What training asks of a GPU: how cuDNN chooses its algorithms, deterministic kernels, the memory of a step."""
+"""GPU settings of a training: cuDNN's choice of algorithms, deterministic kernels, the measured memory of a step."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Outcome of a training at a step: its state, its weights and its table."""
+"""What a training writes at a step: the state that it resumes from, the weights, and the table of the test samples."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A network in training: its optimiser, how far it has come, and the files that it resumes from."""
+"""State of a training in memory: network, optimiser and position in the run, filled from a checkpoint on resume."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training losses: scalars of images [B,C,H,W] in the default dtype (float32), which are not clipped."""
+"""Distances that training losses are made of: scalars of images [B,C,H,W] in float32, which are not clipped."""
 
 from collections.abc import Callable
 

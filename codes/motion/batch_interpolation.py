@@ -1,4 +1,4 @@
-"""Interpolation of many pairs of frames at once, on the device that they are on.
+"""Interpolation of many pairs of gray frames at once (PyTorch), on the device that they are on.
 
 The method is that of `codes.motion.interpolation`, which interpolates colour frames one by one on the CPU.
 """

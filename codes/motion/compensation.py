@@ -1,4 +1,4 @@
-"""Motion-compensated intensity: predicted along motion, then by spike labelling and charge redistribution."""
+"""Motion-compensated intensity of a spike stream: prediction along motion, spike labelling, charge redistribution."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Optical flow between two frames, looking frames up along it, and its interpolation over time.
+"""Optical flow between two frames (NumPy, OpenCV), looking frames up along it, and its interpolation over time.
 
 Source: DIS: Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016; RAFT: Teed and Deng, "RAFT:
 recurrent all-pairs field transforms for optical flow", ECCV 2020.

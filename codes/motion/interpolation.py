@@ -1,4 +1,4 @@
-"""Frame interpolation: optical flow both ways, and a blend weighted by where the two flows agree.
+"""Interpolation of colour frames one by one (OpenCV): optical flow both ways, and a blend weighted by where both agree.
 
 A pixel of an intermediate frame is looked up in both neighbours along the flow. Where one of them does not show it,
 because it is occluded there or outside, the other alone is used.

@@ -1,4 +1,4 @@
-"""Normal equations of samples that lie between the pixels of a picture, accumulated on its device."""
+"""Normal equations of the super-resolution, accumulated from weighted samples between the pixels of a picture."""
 
 import torch
 from torch import Tensor

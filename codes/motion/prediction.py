@@ -1,4 +1,4 @@
-"""Motion-compensated prediction: the intensity of each spike frame from those before and after it, along motion.
+"""Prediction of intensity in each spike frame from those before and after it along motion, or from restored frames.
 
 A pixel alone tells only how long it took to collect a charge. The intensity along its motion path some spike frames
 before and after predicts its intensity in every spike frame, and restored frames predict it better still. Nothing is

@@ -1,4 +1,4 @@
-"""Frames between two exposures: the restored frames on both sides carried along motion and corrected by the spikes.
+"""Frames in the gap between two exposures: those on both sides carried along motion and corrected by the spikes.
 
 No picture was exposed between two exposures, but the spikes tell the intensity at every time. Flow between neighbouring
 times, composed to the last frame before and the first frame after, carries colour and detail; what the intensity says

@@ -1,4 +1,4 @@
-"""Gaussian smoothing on the device of a picture."""
+"""Gaussian smoothing of pictures on their device, for the motion-compensated methods."""
 
 import cv2
 import torch

@@ -1,4 +1,4 @@
-"""Optical flow and warping of many pictures at once, on the device that they are on."""
+"""Optical flow and warping of many pictures at once (PyTorch), on the device that they are on."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Averages of intensity over windows of spike frames."""
+"""Averages of intensity over windows of spike frames (short TFP at any length)."""
 
 import numpy as np
 import torch

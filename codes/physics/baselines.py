@@ -1,4 +1,4 @@
-"""Intensity from spikes alone, to compare with: TFI. The other baseline, TFP at any length, is `codes.physics.sdm.tfp`.
+"""Published baseline TFI: intensity from the last interval between spikes. The baseline TFP is `codes.physics.sdm.tfp`.
 
 Source: Zhu et al., "A retina-inspired sampling method for visual texture reconstruction", ICME 2019.
 """

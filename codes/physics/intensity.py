@@ -1,4 +1,4 @@
-"""Intensity from the intervals between spikes, which is far more accurate than the number of spikes in a window.
+"""ISI intensity: intensity from inter-spike intervals, far more accurate than the number of spikes in a window.
 
 A pixel fires when it has collected a fixed charge, so its intensity over each inter-spike interval (ISI) is 1/interval.
 A window of 9 spike frames resolves ninths; the intervals that it cuts resolve fractions.

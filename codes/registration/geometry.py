@@ -1,4 +1,4 @@
-"""Homographies between pixel coordinates (x, y); the centres of pixels lie at integers."""
+"""Arithmetic of homographies between pixel coordinates (x, y); the centres of pixels lie at integers."""
 
 import cv2
 import numpy as np

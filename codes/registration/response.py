@@ -1,4 +1,4 @@
-"""Response of the picture camera, from a picture and the intensity that its spikes tell."""
+"""Estimate the response of the picture camera from a picture and the intensity of its spikes."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Speed of this machine: timing of calls, and the measured rates of matrix products and of copies."""
+"""Speed of this machine, for benchmarks: timing of calls, measured rates of matrix products and of copies."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping

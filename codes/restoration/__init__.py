@@ -1,1 +1,1 @@
-"""One's own recordings: from a picture and a spike file to sharp pictures."""
+"""The restoration: methods from spikes and a blurry picture to sharp frames; reading and writing of recordings."""

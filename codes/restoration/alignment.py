@@ -1,4 +1,4 @@
-"""Spikes and picture of one scene compared: whether they are aligned, oriented alike, and exposed at the same time."""
+"""Check whether spikes and picture are aligned, oriented alike and exposed at the same time; nothing is estimated."""
 
 import itertools
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Motion-compensated colour correction as the last stage of any method that restores colours."""
+"""Add `codes.motion.colour` to a method of restoration, as its last stage."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

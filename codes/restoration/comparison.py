@@ -1,4 +1,4 @@
-"""Outputs of all methods on one batch, side by side: what the tables of stage 3 measure."""
+"""Outputs of all methods on one batch of a data set, for the tables of stage 3."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""What is measured of the exposures of a film, kept beside its frames so that a continued film tells the same."""
+"""Alignment, saturation and lost spike frames of each exposure of a film, for its page and to continue it."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path

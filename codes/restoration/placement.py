@@ -1,4 +1,4 @@
-"""Where and when a picture lies in the spikes beside it: found, or as a calibrated rig says."""
+"""Registration and synchronisation of a recording: found by `codes.registration`, or as a calibrated rig says."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A recording that is ready to be restored: how its pair is read, where and when both lie, and its target times."""
+"""Prepare a recording: reading of its spike file, registration, exposure, target times, and repaired arrays."""
 
 from dataclasses import dataclass
 from functools import partial

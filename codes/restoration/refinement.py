@@ -1,4 +1,4 @@
-"""Restoration from a spike stream, in refinement iterations where spikes are few.
+"""LDN's restoration from a spike stream: one pass, or several refinement iterations where spikes are few.
 
     spikes -> intensity                                                codes.physics.intensity
            -> noise spikes removed, charge redistributed               codes.motion.compensation, unless spikes are many

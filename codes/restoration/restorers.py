@@ -1,4 +1,4 @@
-"""Methods of restoration by name, with the weights of their networks loaded."""
+"""Choose a method of restoration by its name, and load the weights of its networks."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""When a picture was exposed and which times are restored: given, or found in the stream; all in its spike frames."""
+"""Exposure and target times of a recording, in its spike frames: given, of a rig, or found in the stream."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

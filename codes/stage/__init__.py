@@ -1,4 +1,4 @@
-"""From the options of a training script to its run: what the three stages share, and the parts of stage 3."""
+"""From the options of a training script to its run: what all three stages share; `student*` are parts of stage 3."""
 
 from codes.stage.loaders import exposure_read, keep_labels
 from codes.stage.networks import initial_network, network

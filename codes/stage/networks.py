@@ -1,4 +1,4 @@
-"""Networks of a stage, filled from weight files."""
+"""Fill the network of a stage from a weight file, to evaluate it or to start training from it."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Options of all three stages: their defaults by recipe, and checks of their values."""
+"""Options that all three stages have: their defaults by recipe, and checks of their values."""
 
 import dataclasses
 import functools

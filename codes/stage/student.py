@@ -1,4 +1,4 @@
-"""Parts of stage 3 that its options decide: the published teacher, the learning rate, the record of the training."""
+"""Stage 3: the published teacher, the learning rate and the record of the training, as its options say."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Options of stage 3, and its recipe: chosen by flags, weight files and data."""
+"""Stage 3: its options, such as the learning rate, and its recipe as chosen by flags, weight files and data."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Train or evaluate a network, as the options of its stage say."""
+"""Train a network by `codes.engine.fit` or evaluate it, as the options of its stage say."""
 
 from collections.abc import Callable
 from functools import partial
