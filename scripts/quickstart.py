@@ -120,7 +120,7 @@ def all_steps(epochs: Mapping[str, int]) -> list[Step]:
              f"{test} --times {MIDDLE} --force --out {OUT}/trained --deblur_path {ldn}"),
         Step("restore them by model/LDN.pth", 27, "scripts/deblur.py",
              f"{test} --times {MIDDLE} --force --out {OUT}/shipped --deblur_path model/LDN.pth"),
-        Step("restore a sequence", 10, "scripts/deblur.py",
+        Step("restore a sequence", 18, "scripts/deblur.py",
              f"{picture} {spikes} --compare --force --deblur_path {ldn} --out {OUT}/sequence "
              f"--video {OUT}/sequence.gif"),
         Step("draw the report", 8, "scripts/figures.py", f"log/deblur/quickstart_default --better_by 4 --output {OUT}"),
