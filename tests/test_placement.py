@@ -82,6 +82,13 @@ def test_a_pair_is_registered_and_synchronised_once(o, pair, monkeypatch, exposu
     assert done == wanted
 
 
+def test_spikes_that_show_another_view_turned_are_refused_with_their_orientation(o, pair):
+    """The correlation of whole images does not tell it, as it does where both show the same view."""
+    write_spikes(o.spikes, np.ascontiguousarray(pair[2][:, :, ::-1]))
+    with pytest.raises(InputError, match=r"show the picture mirrored .*--orientation mirrored corrects it"):
+        main(Options(**{**vars(o), "align": "homography", "method": "tfp"}))
+
+
 def test_exposure_and_view_are_found_together(pair):
     blur, _, spikes = pair
     found, placement = find_in_stream(lambda first, stop: spikes[first:stop], 137, blur, model="homography")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codes.data.orientation import upright
+from codes.data.orientation import DESCRIBED, upright
 from codes.data.sensor import Defects, lost_frames
 from codes.data.spikes import UPSCALE, Exposure
 from codes.errors import InputError
@@ -54,6 +54,19 @@ def place(picture: np.ndarray, intensity: np.ndarray, *, model: str) -> Placemen
     if is_used or not is_quarter:
         return Placement(View(found.homography if is_used else expected, *sizes), found, displacement, found.is_sure)
     return Placement(None, found, displacement, found.is_sure)
+
+
+def refuse_other_orientation(path: Path, long: np.ndarray, picture: np.ndarray) -> None:
+    """Raise InputError if spikes surely show a picture [H,W,3] uint8 turned or mirrored, naming the orientation.
+
+    long: mean of the spikes over the exposure [h,w]; path: of their file.
+    """
+    found = register(long, picture)
+    if found.is_sure and found.orientation != "upright":
+        raise InputError(
+            f"{path}: the spikes show the picture {DESCRIBED[found.orientation]} (registered with confidence "
+            f"{found.confidence:.2f}); --orientation {found.orientation} corrects it"
+        )
 
 
 def placed_by_rig(rig: CalibratedRig, picture: np.ndarray) -> Placement:

@@ -30,6 +30,7 @@ from codes.restoration.placement import (
     place,
     placed_by_rig,
     reading_of_rig,
+    refuse_other_orientation,
 )
 from codes.restoration.recording import find_reading, fit
 from codes.restoration.spike_file import Reading, read
@@ -129,6 +130,8 @@ def prepare(
     long = _long_tfp(pair.spikes, reading, spikes[exposure.frames])
     aligned = align(long, picture)
     placement = _placed(picture, spikes, exposure, known)
+    if not placement.registration.is_sure and known.model != "none" and known.orientation == "upright":
+        refuse_other_orientation(pair.spikes, long, picture)
     if aligned[0] < SAME_SCENE and not known.geometry and not placement.is_registered:
         raise InputError(
             f"{pair.spikes}: as {reading} it does not show what {pair.picture} shows (correlation {aligned[0]:.2f}): "

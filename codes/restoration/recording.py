@@ -35,29 +35,19 @@ def find_reading(
     Raises: InputError if the file holds no whole frames of that size, or its content shows another reading or
     orientation.
     """
-    path = Path(path)
+    path, is_array = Path(path), has_suffix(path, ARRAYS)
     picture = oriented(picture, orientation)
-    if not path.is_file():
-        raise InputError(f"{path}: no such spike file")
-    is_array = has_suffix(path, ARRAYS)
-    if geometry and not is_array:
-        frames_in(path, *geometry)
-    if geometry and not align and geometry not in _quarters(picture):
-        raise InputError(_mismatch(picture, geometry))
-    size = geometry or (None if is_array else _whole(path, picture))
-    if size is None and not is_array and not align:
-        raise InputError(_not_whole(path, picture))
-
-    given: dict[str, int | bool] = dict(zip(("height", "width"), geometry or (), strict=False))
+    size = _size(path, picture, geometry, must_be_quarter=not align)
+    stated: dict[str, int | bool] = dict(zip(("height", "width"), geometry or (), strict=False))
     if rows:
-        given["flip"] = rows == "bottom"
+        stated["flip"] = rows == "bottom"
     if bits:
-        given["low_bit_first"] = bits == "lowest"
-    order = {"flip": not is_array, "low_bit_first": True} | given
+        stated["low_bit_first"] = bits == "lowest"
+    order = {"flip": not is_array, "low_bit_first": True} | stated
     expected = dict(zip(("height", "width"), size or (), strict=False)) | order
 
     found = guess(path, picture=_resized(picture, *size) if size else picture)
-    possible = [reading for reading in found if _agrees(reading, given)]
+    possible = [reading for reading in found if _agrees(reading, stated)]
     chosen = next((reading for reading in possible if _agrees(reading, expected)), None)
     if chosen is None:
         raise InputError(f"{path}: cannot be read as --geometry, --rows and --bits say; it may be {found[0]}")
@@ -74,6 +64,26 @@ def find_reading(
                 "scripts/inspect_spikes.py shows it, --geometry, --rows and --bits say how to read it"
             )
     return chosen
+
+
+def _size(
+    path: Path, picture: np.ndarray, geometry: tuple[int, int] | None, *, must_be_quarter: bool
+) -> tuple[int, int] | None:
+    """Return height and width of the spikes: stated, or else a quarter of the picture; None if neither fits the file.
+
+    Raises: InputError if the file holds no whole frames of them, or they have to be a quarter and are not.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such spike file")
+    is_array = has_suffix(path, ARRAYS)
+    if geometry and not is_array:
+        frames_in(path, *geometry)
+    if geometry and must_be_quarter and geometry not in _quarters(picture):
+        raise InputError(_mismatch(picture, geometry))
+    size = geometry or (None if is_array else _whole(path, picture))
+    if size is None and not is_array and must_be_quarter:
+        raise InputError(_not_whole(path, picture))
+    return size
 
 
 def _refuse_other_orientation(path: Path, picture: np.ndarray, chosen: Reading, found: list[Reading]) -> None:
