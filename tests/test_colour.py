@@ -66,6 +66,19 @@ def test_saturated_pixels_tell_nothing(scene):
     torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
+def test_frames_by_the_middle_take_their_chroma_from_it_alone(scene):
+    """The middle itself is neither moved nor weighed; a frame farther away looks at the nearer end, too."""
+    truth, _, _ = scene
+    luminance = gray(truth)[:, 0]
+    references = luminance[colour.reference_frames(FRAMES)]
+    (itself,) = colour.align(luminance[FRAMES // 2], references, 0.5)
+    assert itself.reference == 0 and (itself.weight == 1).all()
+    chroma = torch.rand(3, 2, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(itself.look_up(chroma)[0], chroma[0], rtol=0, atol=1e-5)
+    used = [[link.reference for link in colour.align(luminance[1], references, at)] for at in (0.2, 0.45, 0.55, 0.8)]
+    assert used == [[0, 1], [0], [0], [0, 2]]
+
+
 def test_adjoint_of_the_warp():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(3, 2, 12, 15, generator=generator), torch.rand(1, 2, 12, 15, generator=generator)
