@@ -1,6 +1,8 @@
 """Safe reading of weights and arrays (.pth, .npz, .npy): nothing in them is executed, their size is checked first."""
 
 import io
+import math
+import os
 import pickletools
 import re
 import warnings
@@ -103,11 +105,13 @@ def read_named_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """
     try:
         if not zipfile.is_zipfile(path):
+            with open(path, "rb") as file:
+                _check(path, "the array", os.path.getsize(path), file, limit=math.inf)  # mapped, not read
             return {"array": np.load(path, mmap_mode="r", allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 with archive.open(entry) as file:
-                    _check(path, entry, file)
+                    _check(path, entry.filename, entry.file_size, file, limit=LARGEST)
         with np.load(path, allow_pickle=False) as held:
             return {name: held[name] for name in held.files}
     except InputError:
@@ -116,16 +120,17 @@ def read_named_arrays(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: no numpy file ({error or type(error).__name__})") from None
 
 
-def _check(path: str | Path, entry: zipfile.ZipInfo, file: Any) -> None:
-    """Compare what an array's header promises with the size of its entry, before numpy makes room for it."""
+def _check(path: str | Path, name: str, size: int, file: Any, *, limit: float) -> None:
+    """Compare what an array's header promises with the bytes that hold it, before numpy computes or allocates."""
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in read_header:
-        raise InputError(f"{path}: {entry.filename} is of the numpy format {version}; 1.0 and 2.0 are read")
+        raise InputError(f"{path}: {name} is of the numpy format {version}; 1.0 and 2.0 are read")
     shape, _, dtype = read_header[version](file)
-    promised = float(np.prod(shape, dtype=np.float64)) * dtype.itemsize
-    if promised > min(entry.file_size, LARGEST):
+    promised = math.prod(shape) * dtype.itemsize  # Python's integers do not overflow
+    if promised > min(size, limit):
+        most = "" if math.isinf(limit) else f", and at most {limit / 1e9:.3g} GB are read"
         raise InputError(
-            f"{path}: {entry.filename} says that it is {list(shape)} {dtype}, {promised / 1e9:.3g} GB; it holds "
-            f"{entry.file_size / 1e9:.3g} GB, and at most {LARGEST / 1e9:.3g} GB are read"
+            f"{path}: {name} says that it is {list(shape)} {dtype}, {promised / 1e9:.3g} GB; it holds "
+            f"{size / 1e9:.3g} GB{most}"
         )

@@ -120,12 +120,13 @@ def array_file(shape: tuple[int, ...], data: bytes) -> bytes:
     return header.getvalue() + data
 
 
+@pytest.mark.filterwarnings("error")  # numpy warns when it multiplies such sides
 def test_an_array_that_says_to_be_larger_than_its_file_is_refused(tmp_path):
     for name, absurd in (("a.npy", (10**6, 10**6, 10**6)), ("b.npy", (100, 100, 100)), ("c.npy", (2**62, 4, 4))):
         (tmp_path / name).write_bytes(array_file(absurd, bytes(64)))
         with zipfile.ZipFile(tmp_path / f"{name}.npz", "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("spikes.npy", array_file(absurd, bytes(64)))
-        with pytest.raises(InputError, match=rf"{name}: no numpy file"):
+        with pytest.raises(InputError, match=rf"{name}: the array says that it is \[\d+, \d+, \d+\] uint8"):
             read_arrays(tmp_path / name)
         with pytest.raises(InputError, match=rf"{name}\.npz: spikes\.npy says that it is \[\d+, \d+, \d+\] uint8"):
             read_arrays(tmp_path / f"{name}.npz")
