@@ -1,8 +1,8 @@
-"""Exceptions for what a user can mend and for interruptions, with the exit codes that they end in."""
+"""Exceptions for what a user can correct and for interruptions, with the exit codes that they end in."""
 
 
 class InputError(ValueError):
-    """What a user can mend: a wrong file, value or option.
+    """What a user can correct: a wrong file, value or option.
 
     Say what was found, where, what is accepted and what to do; programs print it and exit with code 2.
     """

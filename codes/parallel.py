@@ -38,7 +38,7 @@ def run(
 ) -> Iterator[tuple[tuple, Any]]:
     """Call `task(*job, advance)` for each job; yield (job, result) as they end, the exception where one was raised.
 
-    A task tells what it has done by `advance(amount)`; `progress` gets the sum over all of them several times a second.
+    A task reports its progress by `advance(amount)`; `progress` gets the sum over all of them several times a second.
     """
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)

@@ -81,7 +81,7 @@ def main(o: Options) -> None:
     report = Path(o.out).with_suffix(".html")
     with replacing(report) as file:
         file.write(calibration_report(o.pictures, rig, shots, result).encode())
-    tell(o, rig, result, report)
+    print_summary(o, rig, result, report)
 
 
 def check(o: Options) -> None:
@@ -110,7 +110,7 @@ def sources(o: Options) -> tuple[dict[str, Path], dict[Path, list[str]]]:
 
 
 def reading_of(o: Options, path: Path, *, like: Reading | None = None) -> Reading:
-    """Tell how a spike file is to be read: as stated, as the other files of the recording, as the format says."""
+    """Return how a spike file is to be read: as stated, as the other files of the recording, as the format says."""
     found = guess(path) if not o.geometry else guess(path, geometry=(o.geometry[0], o.geometry[1]))
     rows = o.rows or ("bottom" if path.suffix.lower() == ".dat" else "top")
     wanted = {"flip": rows == "bottom", "low_bit_first": (o.bits or "lowest") == "lowest"}
@@ -175,7 +175,7 @@ def rig_of(result: Calibrated, shot: Shot, reading: Reading, hot: np.ndarray, de
     )
 
 
-def tell(o: Options, rig: CalibratedRig, result: Calibrated, report: Path) -> None:
+def print_summary(o: Options, rig: CalibratedRig, result: Calibrated, report: Path) -> None:
     """Print what was found."""
     placed = [one for one in result.located if one.is_placed]
     errors = [one.corner_error for one in placed]
@@ -184,10 +184,10 @@ def tell(o: Options, rig: CalibratedRig, result: Calibrated, report: Path) -> No
     print(f"the spikes are {rig.orientation}, {rig.ratio:.2f} picture pixels a spike pixel")
     print(f"corners agree to {np.median(errors):.2f} picture pixels in the median, {max(errors):.2f} at worst")
     clock = rig.clock
-    told = (
+    described = (
         f"first {clock['first']:.1f}, period {clock['period']:.2f}, length {clock['length']}" if clock else "not found"
     )
-    print(f"clock, in spike frames: {told}")
+    print(f"clock, in spike frames: {described}")
     print(f"response: exponent {rig.response.exponent:.2f}, black level {255 * rig.response.black:.0f} of 255")
     print(f"defective pixels: {len(rig.hot)} hot, {len(rig.dead)} dead")
     print(f"{o.out}, report {report}")

@@ -91,7 +91,7 @@ def crop(rig: CalibratedRig) -> tuple[slice, slice]:
 
 
 def has_margins(exposure: tuple[int, int], total: int) -> bool:
-    """Tell whether the stream goes on for the margins of a sample around an exposure."""
+    """Return whether the stream extends by the margins of a sample around an exposure."""
     start, length = exposure
     margin = round(Exposure().margin * length / Exposure().length)
     return start >= margin and start + length + margin <= total

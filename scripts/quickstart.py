@@ -134,8 +134,8 @@ def made_plan(path: Path) -> dict:
         print("measuring the time of a step", flush=True)
         plan = choose(*measured())
         manifest.write(path, plan)
-    told = ", ".join(f"{name} {plan['epochs'][name] * EPOCH[name]}" for name in EPOCH)
-    print(f"optimiser steps: {told}", flush=True)
+    steps = ", ".join(f"{name} {plan['epochs'][name] * EPOCH[name]}" for name in EPOCH)
+    print(f"optimiser steps: {steps}", flush=True)
     return plan
 
 

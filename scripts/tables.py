@@ -48,7 +48,7 @@ class Options:
         ("GOPRO/",), "data sets, one for each V_th; a folder of threshold_* is several"
     )
     threshold: tuple[float, ...] = option(
-        (), "V_th of each data set, where neither its folder nor the record of its making tells it [unknown]"
+        (), "V_th of each data set, where neither its folder nor its record has it [unknown]"
     )
     bsn_path: tuple[str, ...] = option((), "weights of BSN: one file, or one for each data set [model/, else none]")
     sr_path: tuple[str, ...] = option((), "weights of SR, likewise")
@@ -126,7 +126,7 @@ def write(tables: list[Table], folder: str) -> None:
 
 
 def data_sets(o: Options) -> dict[Threshold, Path]:
-    """Return the data set of each V_th, in order of V_th: as its folder or its record tells, else as --threshold does.
+    """Return the data set of each V_th, in order of V_th: as its folder or its record has it, else as --threshold does.
 
     Raises: InputError if two have the same V_th, or --threshold contradicts a data set.
     """

@@ -1,4 +1,4 @@
-"""Command line: former names and values are accepted and not listed; every script explains its flags."""
+"""Command line: former names and values are accepted and not listed; every script describes its flags."""
 
 from dataclasses import MISSING, dataclass
 

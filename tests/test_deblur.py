@@ -55,8 +55,8 @@ def scene(frames: int, first: int = 20, length: int = 97) -> tuple[np.ndarray, n
         disc = np.hypot(rows - 40, columns - 30 - 90 * t / frames) < 18
         frame = np.stack((150 - rows, 40 + columns / 2, 90 + 60 * np.sin(rows / 9)), 2)
         film.append(np.where(disc[..., None], 0.25 * frame, frame).astype(np.uint8))
-    light = np.stack([sense(frame) for frame in film])
-    spikes = integrate(light, first=np.random.default_rng(0).random(light.shape[1:], np.float32))
+    intensity = np.stack([sense(frame) for frame in film])
+    spikes = integrate(intensity, first=np.random.default_rng(0).random(intensity.shape[1:], np.float32))
     return np.mean(film[first : first + length], 0).round().astype(np.uint8), spikes, np.stack(film)
 
 
@@ -132,9 +132,9 @@ def test_tiled_ldn_is_the_whole(height, width, tile):
 
 @torch.inference_mode()
 def test_tiled_edsr_is_the_whole():
-    net, light = lively(EDSR(features=4)), torch.rand(1, 1, 131, 20)
-    whole = net(light)
-    torch.testing.assert_close(tiling.TiledEDSR(net, tile=24)(light) / whole.std(), whole / whole.std())
+    net, intensity = lively(EDSR(features=4)), torch.rand(1, 1, 131, 20)
+    whole = net(intensity)
+    torch.testing.assert_close(tiling.TiledEDSR(net, tile=24)(intensity) / whole.std(), whole / whole.std())
 
 
 @torch.inference_mode()
@@ -143,9 +143,9 @@ def test_tiled_bsn_is_the_whole():
     net.unet.enc1, net.unet.enc2, net.unet.enc3 = Encoder(1, 2, 2), Encoder(2, 2, 2), Encoder(2, 4, 2)
     net.unet.dec2, net.unet.dec1 = Decoder(4, 4), Decoder(5, 4)
     net.nin_A, net.nin_B, net.nin_C = (nn.Conv2d(16, out, 1) for out in (16, 16, 1))
-    net, light = lively(net), torch.rand(1, 1, 249, 90)  # with fewer channels, for speed
-    tiled = tiling.TiledBSN(net, tile=84)(light)
-    torch.testing.assert_close(tiled, net(light), rtol=0, atol=1e-4)
+    net, intensity = lively(net), torch.rand(1, 1, 249, 90)  # with fewer channels, for speed
+    tiled = tiling.TiledBSN(net, tile=84)(intensity)
+    torch.testing.assert_close(tiled, net(intensity), rtol=0, atol=1e-4)
 
 
 def test_sdm_is_the_closed_form_and_nearer_the_truth(o, filmed):
@@ -173,23 +173,23 @@ def test_rates_are_nearer_the_truth_than_counts_and_fusion_is_no_worse(o, filmed
 @pytest.mark.parametrize("tile", [0, 16])
 def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe):
     torch.manual_seed(0)
-    net, path = LDN().eval(), tmp_path / "rates.pth"
+    net, path = LDN().eval(), tmp_path / "isi.pth"
     torch.save({"net": net.state_dict(), "recipe": recipe}, path)
-    looks = 1 if recipe == RESIM else 0
-    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile, iterations=looks))
+    iterations = 1 if recipe == RESIM else 0
+    main(replace(o, method="ldn", spike_input="", deblur_path=str(path), times=(30,), tile=tile, iterations=iterations))
     with pytest.raises(InputError, match="made for --spike_input isi, asked for is counts"):
         main(replace(o, method="ldn", deblur_path=str(path), times=(30,), out=o.out + "_other"))
     blur = torch.from_numpy(filmed[0]).permute(2, 0, 1)[None].float() / 255
     spikes = torch.from_numpy(filmed[1])[None]
-    instants = [*range(20, 117, 8), 30]
-    light = isi_intensity(spikes)
-    light = motion_compensated_intensity(spikes, light) if recipe == RESIM else light
-    given = closed_form_input(blur, light, instants, length=21, short=9, exposure=Exposure())
+    times = [*range(20, 117, 8), 30]
+    intensity = isi_intensity(spikes)
+    intensity = motion_compensated_intensity(spikes, intensity) if recipe == RESIM else intensity
+    given = closed_form_input(blur, intensity, times, length=21, short=9, exposure=Exposure())
     if recipe == RESIM:
-        given = ClosedFormTeacher()(blur, spikes, instants)[0], given[1]
+        given = ClosedFormTeacher()(blur, spikes, times)[0], given[1]
     with torch.no_grad():
         sharp = net(*given)
-    if recipe == RESIM:  # what the mean of thirteen instants lacks of the picture is added everywhere
+    if recipe == RESIM:  # what the mean of thirteen times lacks of the picture is added everywhere
         sharp = sharp + blur - (sharp[:13].sum(0) - sharp[0] / 2 - sharp[12] / 2) / 12
     wanted = sharp[-1].clamp(0, 1).permute(1, 2, 0).numpy() * 255
     assert np.abs(read_image(Path(o.out, "030.png")) - wanted).max() <= 0.51
@@ -197,15 +197,15 @@ def test_ldn_is_fed_what_its_weight_file_says(o, filmed, tmp_path, tile, recipe)
 
 def test_few_spikes_are_looked_at_as_often_as_is_said(o, tmp_path):
     """At V_th 4, where the default is to look again."""
-    light = np.stack([sense(frame) for frame in scene(137)[2]])
-    first = np.random.default_rng(0).random(light.shape[1:], np.float32)
-    write_spikes(o.spikes, integrate(light, threshold=4, first=first))
-    torch.save({"net": LDN().pass_blur_through().state_dict(), "recipe": RESIM}, tmp_path / "fused.pth")
+    intensity = np.stack([sense(frame) for frame in scene(137)[2]])
+    first = np.random.default_rng(0).random(intensity.shape[1:], np.float32)
+    write_spikes(o.spikes, integrate(intensity, threshold=4, first=first))
+    torch.save({"net": LDN().pass_blur_through().state_dict(), "recipe": RESIM}, tmp_path / "resim.pth")
     found = {}
-    for looks in (0, 1, 3):
-        ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(tmp_path / "fused.pth"), "times": (68,)}
-        main(replace(o, **ldn, iterations=looks, out=f"{o.out}_{looks}"))
-        found[looks] = read_image(Path(f"{o.out}_{looks}", "068.png"))
+    for iterations in (0, 1, 3):
+        ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(tmp_path / "resim.pth"), "times": (68,)}
+        main(replace(o, **ldn, iterations=iterations, out=f"{o.out}_{iterations}"))
+        found[iterations] = read_image(Path(f"{o.out}_{iterations}", "068.png"))
     assert np.array_equal(found[0], found[3]) and not np.array_equal(found[0], found[1])
 
 
@@ -476,13 +476,13 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
         return replace(o, method="ldn", deblur_path=str(Path(o.spikes).with_suffix(".pth"))), r"seems to hold SR"
     if case == "no weights":
         return replace(o, method="teacher"), r"--bsn_path is missing.*BSN\.pth or BSN_1000\.pth"
-    if case == "instant outside":
+    if case == "time outside":
         return replace(o, times=(68, 135)), r"--times 135: .*4\.\.132 are accepted"
     if case == "exposure outside":
         return replace(o, exposure=(50, 97)), r"--exposure 50 97: frames 50\.\.146"
-    if case == "looks of another method":
+    if case == "iterations of another method":
         return replace(o, iterations=2), r"--iterations: not used by --method sdm, only by ldn"
-    if case == "looks of weights that are not fed by fusion":
+    if case == "iterations of weights without MFSR":
         path = Path(o.spikes).with_suffix(".pth")
         torch.save({"net": LDN().state_dict(), "recipe": ISI}, path)
         ldn = {"method": "ldn", "spike_input": "", "deblur_path": str(path)}
@@ -501,7 +501,7 @@ def wrong(o: Options, case: str, filmed: tuple) -> tuple[Options, str]:
     "case",
     ["sizes swapped on the command line", "sizes swapped in the file", "bits reversed", "rows from the top",
      "cut short", "of another size", "picture missing", "spikes missing", "weights of another stage", "no weights",
-     "instant outside", "exposure outside", "looks of another method", "looks of weights that are not fed by fusion",
+     "time outside", "exposure outside", "iterations of another method", "iterations of weights without MFSR",
      "output not empty", "film exists", "film of another kind"],
 )  # fmt: skip
 def test_wrong_input_is_said_in_one_line_and_nothing_is_written(o, case, filmed, monkeypatch, tmp_path):
@@ -533,9 +533,9 @@ def test_the_command_ends_with_one_line_and_code_2(o, monkeypatch, capsys):
 @pytest.mark.parametrize("consistency", ["none", "picture"])
 def test_any_weights_can_be_made_to_agree_with_the_picture(o, weights, consistency):
     """The mean of all that is restored, ends counted half, is the picture but for rounding and clipping."""
-    instants = tuple(range(20, 117, 8))
-    main(replace(o, method="ldn", **weights, times=instants, consistency=consistency))
-    sharp = np.stack([read_image(Path(o.out, f"{t:03d}.png")).astype(float) for t in instants])
+    times = tuple(range(20, 117, 8))
+    main(replace(o, method="ldn", **weights, times=times, consistency=consistency))
+    sharp = np.stack([read_image(Path(o.out, f"{t:03d}.png")).astype(float) for t in times])
     mean = (sharp.sum(0) - (sharp[0] + sharp[-1]) / 2) / 12
     inside = ((sharp > 0) & (sharp < 255)).all(0)
     error = np.abs(mean - read_image(o.picture))[inside].max()

@@ -49,7 +49,7 @@ def dangling(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-def light(bits: int) -> Callable[[Path], None]:
+def constant(bits: int) -> Callable[[Path], None]:
     return lambda path: write_spikes(path, np.full((137, 8, 16), bits, np.uint8))
 
 
@@ -86,13 +86,13 @@ MATRIX = {
                                   "each, 137.06 of them): the file is cut short or its geometry is another one; " + LOOK),
     "spikes too long by a frame": (SPIKES, longer(FRAME), "sr", {}, ": holds 138 frames of 8x16 (1/4 of the picture), "
                                    "expected 137: cut short, or of another picture; copy it again, or where there are no "
-                                   "pictures tell their size by --height and --width"),
+                                   "pictures give their size by --height and --width"),
     "spikes are a folder": (SPIKES, folder, "sr", {}, ": is a folder, not a spike file"),
     "spikes are a link to nothing": (SPIKES, dangling, "sr", {}, ": no such spike file"),
-    "no spike at all": (SPIKES, light(0), "sr", {"check_data": True}, ": not one spike in any frame: no recording of "
-                        "light, make or copy it again"),
-    "nothing but spikes": (SPIKES, light(1), "sr", {"check_data": True}, ": a spike of every pixel in any frame: no "
-                           "recording of light, make or copy it again"),
+    "no spike at all": (SPIKES, constant(0), "sr", {"check_data": True}, ": not one spike in any frame: no recording of "
+                        "a scene, make or copy it again"),
+    "nothing but spikes": (SPIKES, constant(1), "sr", {"check_data": True}, ": a spike of every pixel in any frame: no "
+                           "recording of a scene, make or copy it again"),
     "picture missing": (BLUR, Path.unlink, "sr", {}, ": missing; {root}/train/spike_data/scene/000001.dat needs it "
                         "(.png, .jpg, .jpeg)"),
     "picture truncated": (BLUR, truncated, "sr", {}, ": picture is truncated (no end marker); copy it or make it again"),
@@ -143,7 +143,7 @@ def test_a_fault_is_named_in_one_line(data, weights, capsys, monkeypatch, fault)
     expected = f"{named}{message.replace('{root}', str(data))}"
     if options.get("check_data"):
         assert expected in lines
-        assert lines[-1] == f"error: {data}: 1 fault in the data, listed above; mend or remove these samples"
+        assert lines[-1] == f"error: {data}: 1 fault in the data, listed above; repair or remove these samples"
     else:
         assert lines[-1] == f"error: {expected}"
 
@@ -185,7 +185,7 @@ def test_all_faults_are_told_at_once(data, weights, capsys, monkeypatch):
     content = bytearray(middle.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
     middle.write_bytes(content)
-    light(0)(data / "test/spike_data/scene/000001.dat")
+    constant(0)(data / "test/spike_data/scene/000001.dat")
     lines = told("sr", data, weights, capsys, monkeypatch, check_data=True, evaluate_every=1).splitlines()
     found = [line for line in lines if line.startswith(str(data))]
     assert [line.split(":")[0].removeprefix(f"{data}/") for line in found] == [
@@ -194,12 +194,12 @@ def test_all_faults_are_told_at_once(data, weights, capsys, monkeypatch):
         "train/blur_data/scene/000002.png",
         "test/spike_data/scene/000001.dat",
     ]
-    assert lines[-1].endswith(": 4 faults in the data, listed above; mend or remove these samples")
+    assert lines[-1].endswith(": 4 faults in the data, listed above; repair or remove these samples")
     assert not list(data.parent.glob("log/sr/tiny/checkpoints/*"))
 
 
 PICTURES_WITHOUT_SPIKES = [
-    f"{{root}}/{picture}: left out for want of {{root}}/{SPIKES}; copy that too, or remove the picture"
+    f"{{root}}/{picture}: left out, it has no {{root}}/{SPIKES}; copy that too, or remove the picture"
     for picture in (BLUR, SHARP)
 ]
 
@@ -225,7 +225,7 @@ def test_a_partner_that_is_missing_is_named_by_any_of_the_others(
 def test_pictures_without_spikes_are_not_left_out_silently(data, weights, capsys):
     (data / SPIKES).unlink()
     run("sr", data, weights, steps=1)
-    assert f"WARNING: {data / BLUR}: left out for want of {data / SPIKES}; " in capsys.readouterr().err
+    assert f"WARNING: {data / BLUR}: left out, it has no {data / SPIKES}; " in capsys.readouterr().err
 
 
 def test_whole_data_are_called_whole_and_trained_on(data, weights, capsys):

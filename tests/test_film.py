@@ -25,8 +25,8 @@ def recording():
         moved = cv2.remap(texture, x + WIDTH + np.float32(time / 3), y, cv2.INTER_CUBIC)
         return np.rint(255 * moved.clip(0, 1)).astype(np.uint8)
 
-    light = np.stack([sense(at(time)) for time in range(TOTAL)])
-    spikes = torch.from_numpy(integrate(light, first=rng.random(light.shape[1:], np.float32)))
+    intensity = np.stack([sense(at(time)) for time in range(TOTAL)])
+    spikes = torch.from_numpy(integrate(intensity, first=rng.random(intensity.shape[1:], np.float32)))
     return at, lambda first, stop: spikes[max(first, 0) : stop]
 
 

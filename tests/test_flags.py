@@ -418,7 +418,7 @@ def test_a_flag_that_changes_nothing_is_named_in_one_line(program, flag, kind, w
     ],
 )
 def test_what_a_recipe_has_no_use_for_is_named(words, recipe, line):
-    """The recipe may be that of a weight file, which the command line does not know."""
+    """The recipe may be that of a weight file, which is not part of the command line."""
     o = parse(train_deblur.Options, "", words.split())
     assert [told.partition(":")[0] for told in without_use(o, recipe)] == [line]
     assert not without_use(dataclasses.replace(o, test_mode=True), recipe)

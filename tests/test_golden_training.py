@@ -50,7 +50,7 @@ def precision(request):
 
 @pytest.fixture
 def options(tmp_path, monkeypatch) -> dict:
-    """Write the golden samples as a data set, and the random VGG16 where torchvision looks for it."""
+    """Write the golden samples as a data set, and the random VGG16 where torchvision reads it."""
     with np.load(GOLDEN / "training.npz") as arrays:
         spikes, blur = unpack(torch.from_numpy(arrays["spikes"]), 16).numpy(), arrays["blur"]
     for i in range(2):

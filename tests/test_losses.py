@@ -18,7 +18,7 @@ from codes.memory_format import memory_format
 
 @pytest.fixture
 def trunks(tmp_path, monkeypatch):
-    """Put random trunks where torchvision looks for the pretrained ones."""
+    """Put random trunks where torchvision reads the pretrained ones."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     torch.manual_seed(0)
     folder = tmp_path / "hub/checkpoints"

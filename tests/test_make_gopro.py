@@ -350,11 +350,11 @@ def test_spikes_are_those_of_sense_and_integrate(sums_and_spikes):
     """The phases are unknown here, but all that follows from them is: find them by the bits of each pixel."""
     frames, folder = sums_and_spikes
     spikes = read_spikes(folder / "spike_data/frames/000019.dat", HEIGHT // 4, WIDTH // 4)
-    light = np.stack([sense(frame) for frame in frames[84:221]])
+    intensity = np.stack([sense(frame) for frame in frames[84:221]])
     stream = Stream(spikes.shape, False, 1.0, None, np.random.default_rng((5, zlib.crc32(b"frames"), 19, False)))
     first = np.random.default_rng((5, zlib.crc32(b"frames"), 19, False)).random(spikes.shape[1:], np.float32)
-    np.testing.assert_array_equal(spikes, integrate(light, first=first))
-    assert b"".join(stream.step(one) for one in light) == (folder / "spike_data/frames/000019.dat").read_bytes()
+    np.testing.assert_array_equal(spikes, integrate(intensity, first=first))
+    assert b"".join(stream.step(one) for one in intensity) == (folder / "spike_data/frames/000019.dat").read_bytes()
     full = read_spikes(folder / "spike_full/frames/000019.dat", HEIGHT, WIDTH)
     gray = np.mean([frame @ (0.11, 0.59, 0.30) / 255 for frame in frames[84:221]], 0)
     np.testing.assert_allclose(full.mean(0), gray * 1.98543 / 2, atol=1 / 137)
@@ -372,7 +372,7 @@ def test_the_golden_spikes_come_through_the_stream(golden, monkeypatch):
             return np.resize(golden["noise_gaps"], amount)
 
     stream = Stream(frames.shape, False, 1.0, None, Phases())
-    packed = b"".join(stream.step(light) for light in frames)
+    packed = b"".join(stream.step(intensity) for intensity in frames)
     spikes = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
     np.testing.assert_array_equal(spikes.reshape(frames.shape)[:, ::-1], golden["sim_spikes"])
 

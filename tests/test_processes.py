@@ -51,7 +51,7 @@ def free_port() -> int:
 
 
 def test_a_process_that_does_not_come_is_said_in_one_line():
-    """An error of one process before it joins, for instance for want of a GPU of its own, leaves the others waiting."""
+    """An error of one process before it joins, for instance without a GPU of its own, leaves the others waiting."""
     said = process(0, free_port(), seconds=1).communicate(timeout=120)[1].splitlines()[-1]
     assert said.startswith("error: the 2 processes of this run did not find each other within 1 seconds (")
     assert said.endswith("): see what the others said, then start all again")

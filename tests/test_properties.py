@@ -234,9 +234,9 @@ def test_a_window_is_those_frames_or_refused(total, center, length):
 def test_tfp_counts_spikes(spikes, data):
     length = data.draw(st.integers(1, len(spikes)))
     center = data.draw(st.integers(length // 2, len(spikes) - length + length // 2))
-    light = tfp(torch.from_numpy(spikes)[None], center, length)[0, 0].numpy()
+    intensity = tfp(torch.from_numpy(spikes)[None], center, length)[0, 0].numpy()
     first = center - length // 2
-    np.testing.assert_allclose(light * length, spikes[first : first + length].sum(0), atol=1e-4)
+    np.testing.assert_allclose(intensity * length, spikes[first : first + length].sum(0), atol=1e-4)
 
 
 light_maps = arrays(np.float32, (2, 1, 4, 4), elements=floats(0.0078125, 1, width=32))
@@ -266,7 +266,7 @@ films = arrays(np.float32, (20, 2, 4), elements=unit)
 def test_charge_is_conserved_and_nothing_fires_in_the_dark(film, first, threshold):
     camera = Integrator(first, threshold=threshold)
     before = camera.charge.astype(np.float64)
-    fired = sum(camera.step(light).astype(int) for light in film)
+    fired = sum(camera.step(intensity).astype(int) for intensity in film)
     came = CHARGE_PER_FRAME * film.astype(np.float64).sum(0)
     if threshold >= 1:  # below, a white pixel may owe more than a spike a frame
         limit = CHARGE_AT_THRESHOLD_1 * threshold
@@ -275,9 +275,9 @@ def test_charge_is_conserved_and_nothing_fires_in_the_dark(film, first, threshol
 
 
 @given(unit, st.sampled_from((1.0, 2.0, 4.0)), unit)
-def test_the_rate_is_proportional_to_the_light(light, threshold, phase):
-    spikes = integrate(np.full((97, 1, 8), light), threshold=threshold, first=np.full((1, 8), phase))
-    expected = 97 * CHARGE_PER_FRAME * light / (CHARGE_AT_THRESHOLD_1 * threshold)
+def test_the_rate_is_proportional_to_the_intensity(intensity, threshold, phase):
+    spikes = integrate(np.full((97, 1, 8), intensity), threshold=threshold, first=np.full((1, 8), phase))
+    expected = 97 * CHARGE_PER_FRAME * intensity / (CHARGE_AT_THRESHOLD_1 * threshold)
     assert abs(float(spikes.sum(0)[0, 0]) - expected) <= 1.01
 
 
@@ -316,10 +316,10 @@ def test_tiles_give_what_the_whole_gives(height, width, tile, reach):
     picture = torch.from_numpy(np.random.default_rng(height).random((1, 1, height, width), np.float32))
     kernel = torch.ones(1, 1, 2 * reach + 1, 2 * reach + 1)
 
-    def near(x: torch.Tensor) -> torch.Tensor:
+    def nearest(x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, kernel, padding=reach)
 
-    torch.testing.assert_close(tiled(near, picture, tile=tile, reach=reach), near(picture), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tiled(nearest, picture, tile=tile, reach=reach), nearest(picture), rtol=1e-5, atol=1e-5)
     kept = [index for span in spans(height, tile, reach) for index in range(span.written.start, span.written.stop)]
     assert kept == list(range(height))
 

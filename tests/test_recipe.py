@@ -35,7 +35,7 @@ def trained(options: dict, **more: object) -> str:
     return f"{settings['save_folder']}/deblur/{settings['exp_name']}/checkpoints/LDN_0002.pth"
 
 
-def test_without_bsn_ldn_is_trained_on_rates_and_its_file_says_so(options):
+def test_without_bsn_ldn_is_trained_on_isi_intensity_and_its_file_says_so(options):
     path = trained(options)
     found = read_recipe(path)
     assert found == read_recipe(Path(path).parent / "state.pth") and found.items() >= ISI.items()
@@ -127,7 +127,7 @@ def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monke
     risen = []
     monkeypatch.setattr(student, "cosine", lambda *lr, **how: [risen.append(how["warm_up"]), cosine(*lr, **how)][1])
     quick = {"teacher": "sdm", "steps": 1}
-    for name, more in {"rates": {}, "asked": {"warm_up": 0.5}, "not": {"warm_up": 0.0}}.items():
+    for name, more in {"isi": {}, "asked": {"warm_up": 0.5}, "not": {"warm_up": 0.0}}.items():
         train_deblur.main(train_deblur.Options(**options | {"tea_loss": "ssim", "exp_name": name} | quick | more))
     published = {"spike_input": "counts", "lambda_tea": 0.0, "exp_name": "counts"}
     train_deblur.main(train_deblur.Options(**options | {"tea_loss": "ssim"} | quick | published))
@@ -136,7 +136,7 @@ def test_the_rate_rises_first_where_labels_lie_close_to_the_start(options, monke
         train_deblur.main(train_deblur.Options(**options | {"warm_up": 2.0}))
 
 
-def test_the_mean_of_instants_counts_the_ends_half():
+def test_the_mean_over_the_exposure_counts_the_ends_half():
     """The trapezoid rule: exact for intensity that changes linearly between the times."""
     for values, mean in (([0, 0.25, 0.5, 0.75, 1], 0.5), ([1, 0, 0, 0, 0], 0.125), ([0, 1, 0, 0, 0], 0.25)):
         assert mean_over_exposure(torch.tensor(values, dtype=torch.float32).view(1, 5, 1, 1, 1)).item() == mean
@@ -144,9 +144,9 @@ def test_the_mean_of_instants_counts_the_ends_half():
 
 def test_data_consistency_gives_the_mean_of_what_is_restored_back():
     sharp, blur = torch.rand(2, 7, 3, 8, 8), torch.rand(2, 3, 8, 8)
-    consistent = sharp + data_consistency_residual(sharp, blur).unsqueeze(1)
-    torch.testing.assert_close(mean_over_exposure(consistent), blur)
-    torch.testing.assert_close(data_consistency_residual(consistent, blur), torch.zeros_like(blur))
+    corrected = sharp + data_consistency_residual(sharp, blur).unsqueeze(1)
+    torch.testing.assert_close(mean_over_exposure(corrected), blur)
+    torch.testing.assert_close(data_consistency_residual(corrected, blur), torch.zeros_like(blur))
 
 
 def test_random_times_lie_one_in_each_part_of_the_exposure():

@@ -165,7 +165,7 @@ def test_frames_come_in_the_order_of_their_times(random_student):
 @torch.inference_mode()
 def test_few_spikes_are_refined_unless_told_otherwise(student, threshold, iterations, found):
     blur, spikes, _ = recording(threshold)
-    if iterations == 0:  # as near FEW_SPIKES as that
+    if iterations == 0:  # as close to FEW_SPIKES as that
         mean = tfp(motion_compensated_intensity(spikes, isi_intensity(spikes)), 68, 97).mean()
         assert 1.02 < mean / FEW_SPIKES < 1.2 if found == 1 else 0.8 < mean / FEW_SPIKES < 0.98
     assert len(list(refine(student, blur, spikes, exposure=EXPOSURE, iterations=iterations))) == found
@@ -180,7 +180,7 @@ def test_many_spikes_need_no_compensation_for_motion_unless_it_is_asked_for(
 ):
     blur, spikes, _ = recording(threshold)
     intensity = isi_intensity(spikes)
-    assert 0.8 < intensity[:, EXPOSURE.frames].mean() / MANY_SPIKES < 1.2  # as near as that
+    assert 0.8 < intensity[:, EXPOSURE.frames].mean() / MANY_SPIKES < 1.2  # as close as that
     monkeypatch.setattr(refinement, "motion_compensated_intensity", lambda spikes, intensity, **_: 0.9 * intensity)
     (found,) = refine(student, blur, spikes, exposure=EXPOSURE, iterations=iterations)
     assert torch.equal(found, 0.9 * intensity if is_compensated else intensity)

@@ -29,7 +29,7 @@ from scripts.dev.ablations import train as ablation
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("refilm")
+    folder = tmp_path_factory.mktemp("resimulated")
     # 64 x 128: halved, a spike camera still has 8 x 16 pixels.
     make_data(folder / "data", train=2, test=1, height=64, width=128)
     resimulate.main(resimulate.Options(base_folder=(str(folder / "data"),), output=str(folder / "resimulated/again")))

@@ -60,11 +60,11 @@ def test_a_signal_during_the_evaluation_stops_it_and_the_same_command_makes_the_
     through = run("sr", data, weights, exp_name="through", evaluate_every=1)
     original, calls = train_sr.nearest, []
 
-    def nearest(light):
+    def nearest(intensity):
         calls.append(1)
         if len(calls) == 3:  # in the second evaluation
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(light)
+        return original(intensity)
 
     monkeypatch.setattr(train_sr, "nearest", nearest)
     with pytest.raises(Interrupted, match="SIGTERM during the evaluation"):

@@ -1,4 +1,4 @@
-"""Motion-compensated intensity tells signal from noise spikes and distributes the charge of an interval."""
+"""Spike labelling separates signal from noise spikes, and the charge of an interval is redistributed."""
 
 import math
 from collections.abc import Callable

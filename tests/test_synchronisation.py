@@ -32,9 +32,9 @@ def moving(speed: float, total: int) -> np.ndarray:
 
 def recorded(speed: float, *, start: int, length: int, total: int, threshold: float, gamma: float = 1.0):
     """Return the spikes [T,h,w] and the picture [4h,4w] uint8 of an exposure."""
-    light, rng = moving(speed, total), np.random.default_rng(1)
-    spikes = add_noise(integrate(light, threshold=threshold, first=rng.random(light[0].shape)), rng)
-    blurred = cv2.resize(light[start : start + length].mean(0), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    intensity, rng = moving(speed, total), np.random.default_rng(1)
+    spikes = add_noise(integrate(intensity, threshold=threshold, first=rng.random(intensity[0].shape)), rng)
+    blurred = cv2.resize(intensity[start : start + length].mean(0), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
     return spikes, np.rint(255 * np.clip(blurred, 0, 1) ** (1 / gamma)).astype(np.uint8)
 
 

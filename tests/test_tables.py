@@ -206,8 +206,8 @@ def test_no_flag_is_ignored(options, tmp_path, flag):
 
 def test_weights_of_the_rates_recipe_need_no_bsn(options, tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "MODEL", tmp_path / "nowhere")
-    torch.save({"net": LDN().state_dict(), "recipe": recipe.ISI}, tmp_path / "rates.pth")
-    own = {"bsn_path": (), "sr_path": (), "deblur_path": (str(tmp_path / "rates.pth"),)}
+    torch.save({"net": LDN().state_dict(), "recipe": recipe.ISI}, tmp_path / "isi.pth")
+    own = {"bsn_path": (), "sr_path": (), "deblur_path": (str(tmp_path / "isi.pth"),)}
     _, modules, _, networks = tables.main(tables.Options(**options | own | {"cost_size": (0,)}))
     found = {line[0]: line[1] for line in modules.rows}
     assert found[paper_tables.MODULES["SDM MFSR"]] > found["blurry picture"] and found["SDM + BSN"] is None

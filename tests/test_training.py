@@ -242,7 +242,7 @@ def test_the_sequence_is_measured_where_the_data_have_it(data, weights):
 
 
 def test_an_output_that_is_not_a_number_is_refused(data, weights, monkeypatch):
-    monkeypatch.setattr(train_sr, "nearest", lambda light: F.interpolate(light, scale_factor=4) * float("nan"))
+    monkeypatch.setattr(train_sr, "nearest", lambda intensity: F.interpolate(intensity, scale_factor=4) * float("nan"))
     with pytest.raises(FloatingPointError, match="psnr of TFP_97 nearest, sample scene/000000, is not a number"):
         run("sr", data, weights, steps=1, evaluate_every=1)
 
@@ -463,10 +463,10 @@ def test_tables_are_made_in_evaluation_mode_without_gradients_in_fp32(data, weig
     """Whatever a training computes in, bfloat16 or TF32: it goes on in that after a table."""
     modes, forward = [], EDSR.forward
 
-    def watched(net, light):
+    def watched(net, intensity):
         allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         modes.append((net.training, torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), *allowed))
-        return forward(net, light)
+        return forward(net, intensity)
 
     monkeypatch.setattr(EDSR, "forward", watched)
     folder = run("sr", data, weights, steps=3, evaluate_every=1, precision="bf16")  # 2 batches are an epoch
@@ -477,6 +477,6 @@ def test_tables_are_made_in_evaluation_mode_without_gradients_in_fp32(data, weig
 
 
 def test_an_output_that_is_infinite_is_refused(data, weights, monkeypatch):
-    monkeypatch.setattr(train_sr, "nearest", lambda light: F.interpolate(light, scale_factor=4) + float("inf"))
+    monkeypatch.setattr(train_sr, "nearest", lambda intensity: F.interpolate(intensity, scale_factor=4) + float("inf"))
     with pytest.raises(FloatingPointError, match="TFP_97 nearest, sample scene/000000, holds infinity"):
         run("sr", data, weights, steps=1, evaluate_every=1)

@@ -61,11 +61,11 @@ def test_beyond_the_other_view_the_picture_and_the_fill_stay():
 
 def test_a_shift_of_the_picture_shifts_the_restored_frame():
     rng = np.random.default_rng(0)
-    light = torch.from_numpy(rng.random((1, 137, 16, 24)) < np.linspace(0.2, 0.8, 24)).to(torch.uint8)
+    intensity = torch.from_numpy(rng.random((1, 137, 16, 24)) < np.linspace(0.2, 0.8, 24)).to(torch.uint8)
     blur = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     view = View(enlargement((64, 96), (16, 24)) @ np.array([[1, 0, 8], [0, 1, 4], [0, 0, 1.0]]), (56, 80), (16, 24))
-    (whole,) = sdm_frames(blur, light, [60], exposure=Exposure(), short=9)
+    (whole,) = sdm_frames(blur, intensity, [60], exposure=Exposure(), short=9)
     part = blur[..., 4:60, 8:88]
-    (shifted,) = sdm_frames(part, light, [60], exposure=Exposure(), short=9, view=view)
+    (shifted,) = sdm_frames(part, intensity, [60], exposure=Exposure(), short=9, view=view)
     # The additive part is scaled by the mean of the picture, which differs a little.
     assert (shifted - whole[..., 4:60, 8:88]).abs().mean() < 0.02

@@ -19,6 +19,6 @@ def faults(samples: SpikeDataset) -> Iterator[str]:
             yield str(error)
             continue
         if firing in (0, 1):
-            told = "not one spike" if firing == 0 else "a spike of every pixel"
-            yield f"{samples.split.spikes(name)}: {told} in any frame: no recording of light, make or copy it again"
+            found = "not one spike" if firing == 0 else "a spike of every pixel"
+            yield f"{samples.split.spikes(name)}: {found} in any frame: no recording of a scene, make or copy it again"
     yield from samples.split.unpaired()

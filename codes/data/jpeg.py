@@ -1,6 +1,6 @@
 """Strict decoding of JPEG, for `codes.data.images`: data that no encoder writes are refused.
 
-Where bytes are missing in the middle, Huffman codes soon fall into step again, and only four things can tell: too few
+Where bytes are missing in the middle, Huffman codes soon fall into step again, and only four things show it: too few
 or too many blocks (libjpeg), a block of too many coefficients, a block or pixel that is darker than black or brighter
 than white (FFmpeg), and a scan that is missing. Of pictures of 480x854 (DAVIS) without 1, 8 and 64 bytes at each of 350
 places, libjpeg alone refuses 19, 25 and 78 % at a quality of 75 and 39, 36 and 40 % at 100; all tests refuse 39, 60 and
@@ -67,7 +67,7 @@ def decode_jpeg(path: str | Path, data: bytes, mode: str) -> np.ndarray:
 
 
 def _has_zeroed_data(data: bytes) -> bool:
-    """Tell whether a part of a JPEG was overwritten with zeros, as by a copy that broke off.
+    """Return whether a part of a JPEG was overwritten with zeros, as by a copy that broke off.
 
     Zero bits are the first code of the Huffman table. Unless that ends a block, as it may in a flat picture, they
     would be 20 equal coefficients in a row, which pictures do not have.
@@ -90,7 +90,7 @@ def _has_zeroed_data(data: bytes) -> bool:
 
 
 def _lacks_scans(data: bytes) -> bool:
-    """Tell whether a coefficient of a component is in no scan down to its last bit, as where a copy broke off.
+    """Return whether a coefficient of a component is in no scan down to its last bit, as where a copy broke off.
 
     Progressive pictures have many scans, and decoders show what they have.
     """
@@ -125,7 +125,7 @@ def _impossible_blocks(data: bytes) -> str:
         try:
             frames = decoder.decode(av.Packet(changed)) + decoder.decode(None)
         except av.FFmpegError:
-            frames = []  # of a kind that FFmpeg does not know, unless it says what is broken
+            frames = []  # of a kind that FFmpeg cannot read, unless it says what is broken
     if broken := [message for message in messages if message.startswith(BROKEN_CODES)]:
         return broken[0]
     for frame in frames if len(frames) == 1 and frames[0].format.name.endswith("16le") else ():

@@ -13,7 +13,7 @@ from codes.data.listing import PICTURES, STREAMS, files_in
 from codes.data.spikes import SEQUENCE_STEP, UPSCALE, Exposure, frames_in
 from codes.errors import InputError
 
-SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where no picture tells
+SPIKE_SIZES = {"GOPRO": (180, 320), "real": (250, 400)}  # where there is no picture
 RECORDED = Exposure()  # what a file holds
 
 
@@ -93,12 +93,12 @@ class Split:
         return f"{self.root.name}, {len(self.names)} samples, file list sha256 {listed}, content sha256 {content}"
 
     def unpaired(self) -> Iterator[str]:
-        """Name the pictures that are of no sample, for want of spikes."""
+        """Name the pictures that are of no sample, because spikes are missing."""
         for field in ("blur", "sharp"):
             for name, picture in self.pictures[field].items():
                 if name not in self.streams:
                     missing = self.spike_folder / f"{name}.dat"
-                    yield f"{picture}: left out for want of {missing}; copy that too, or remove the picture"
+                    yield f"{picture}: left out, it has no {missing}; copy that too, or remove the picture"
 
     def check(self, name: str) -> tuple[int, int]:
         """Return the picture size of a sample whose files are there and fit together.
@@ -117,7 +117,7 @@ class Split:
             raise InputError(
                 f"{path}: holds {frames} frames of {height // self.scale}x{width // self.scale} (1/{self.scale} of the "
                 f"picture), expected {RECORDED.total}: cut short, or of another picture; copy it "
-                "again, or where there are no pictures tell their size by --height and --width"
+                "again, or where there are no pictures give their size by --height and --width"
             )
         for picture in self.picture_files(name):
             found = check_image(picture)

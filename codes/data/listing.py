@@ -18,12 +18,12 @@ SYSTEM = {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system
 
 
 def has_suffix(path: str | Path, suffixes: tuple[str, ...]) -> bool:
-    """Tell whether a file has one of the suffixes, in upper or lower case."""
+    """Return whether a file has one of the suffixes, in upper or lower case."""
     return Path(path).suffix.lower() in suffixes
 
 
 def is_ignored(name: str) -> bool:
-    """Tell whether a file or folder of this name is hidden or belongs to the operating system or a storage device."""
+    """Return whether a file or folder of this name is hidden or belongs to the operating system or a storage device."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 

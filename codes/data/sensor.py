@@ -97,7 +97,7 @@ def bridge_frames(spikes: np.ndarray, lost: np.ndarray) -> np.ndarray:
 
 
 def _nearest(spikes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frames that end the compared intervals of each pixel of [T,h,w], far and near: [h,w], NaN for none."""
+    """Return the last and the first end of the compared intervals of each pixel of [T,h,w]: [h,w], NaN for none."""
     fired = np.cumsum(spikes, 0, dtype=np.int32) if len(spikes) else np.zeros((1, *spikes.shape[1:]), np.int32)
     found = [np.where(fired[-1] >= count, (fired >= count).argmax(0), np.nan) for count in (1 + INTERVALS, 1)]
     return found[0], found[1]

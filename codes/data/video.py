@@ -1,6 +1,6 @@
 """Video files, decoded by FFmpeg: frames that are damaged, missing or unevenly spaced in time are refused.
 
-H.264, MPEG-4 and FFV1 tell most damage, HEVC, VP9 and Motion JPEG only some of it.
+Most damage is detected in H.264, MPEG-4 and FFV1, only some of it in HEVC, VP9 and Motion JPEG.
 """
 
 import math
@@ -69,7 +69,7 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
         promised, times = stream.frames, []
         packets = container.demux(stream)
         while (packet := _next(path, packets, len(times), promised)) is not None:
-            promised -= packet.is_discard  # as an edit list wants it
+            promised -= packet.is_discard  # as an edit list says
             with error_messages(stream.codec_context.codec.name) as messages:
                 try:
                     frames = packet.decode()
@@ -88,7 +88,7 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
                 yield frame
     if not times:
         raise InputError(f"{path}: holds no frame of video")
-    # An AVI counts empty packets too: there the time tells whether its end is reached.
+    # An AVI counts empty packets too: there the time shows whether its end is reached.
     span = (stream.duration or math.inf) * (len(times) - 1.5) / len(times)
     if len(times) < promised and times[-1] - times[0] < span:
         raise _shortened(path, len(times), promised)

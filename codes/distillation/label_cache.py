@@ -41,7 +41,7 @@ def cache_labels(
     there are used again if they were computed from the same spikes, by the same teacher and the same code.
 
     `read` yields the samples of these indices, one at a time and in their order. They are shared by `world` processes;
-    `wait` returns as soon as all have called it. `log` is told which labels are computed again.
+    `wait` returns as soon as all have called it. `log` receives which labels are computed again.
     Raises: InputError if the folder holds labels of another teacher, precision, other times, other code or another data
     set, naming what differs; or if without a folder they do not fit into memory.
     """

@@ -1,4 +1,4 @@
-"""Inputs of the student LDN: the picture that it starts from, and windows of spikes around the target times."""
+"""Inputs of the student LDN: the picture that it corrects, and windows of spikes around the target times."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class StudentInput:
         return sharp.to(torch.promote_types(sharp.dtype, torch.float32)).unflatten(0, (-1, len(times)))
 
     def prepare(self, batch: Batch, times: list[int]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the image input, the windows [B*N,length,h,w], and the picture that LDN starts from, if another."""
+        """Return the image input, the windows [B*N,length,h,w], and the picture that LDN corrects, if another."""
         intensity = estimate_intensity(batch.spikes, self.recipe["spike_input"])
         if self.recipe["input"] == "mfsr":
             ratios = self.mfsr.ratios(batch.spikes, times) if batch.ratios is None else batch.ratios
@@ -53,7 +53,7 @@ def closed_form_input(
     """Return the input of LDN on ISI intensity: the picture, windows [B*N,length,h,w] and the closed form [B*N,3,H,W].
 
     blur: pictures [B,3,H,W]; intensity: [B,T,h,w]; N target times. Intensity is scaled to the picture, so that
-    threshold and gain cancel. LDN starts from the closed form and learns its error.
+    threshold and gain cancel. LDN adds a correction to the closed form.
     """
     intensity = match_picture_scale(intensity, blur, exposure)
     ratios = intensity_ratios(*bicubic_intensity(intensity, times, exposure=exposure, short=short))

@@ -24,7 +24,7 @@ READABLE = (1, 2)  # 1: without checksum
 
 def save(path: str | Path, content: Any, *, keep: Path | None = None) -> None:
     """Write tensors, numbers and dicts of them, whole or not at all; what was there is kept as `keep`."""
-    data = io.BytesIO()  # torch tells a full disk from other faults badly, a file does not
+    data = io.BytesIO()  # torch does not report a full disk as such, a file does
     torch.save(content, data)
     with replacing(path, keep=keep) as file:
         file.write(data.getbuffer())
@@ -60,7 +60,7 @@ def is_saved(path: str | Path) -> bool:
 
 
 def load_state(path: str | Path, log: Callable[[str], None] = print, **things: Any) -> dict[str, int] | None:
-    """Bring `things` back to the newest state that is whole, executing nothing; `log` is told if it is not the newest.
+    """Bring `things` back to the newest state that is whole, executing nothing; `log` says if it is not the newest.
 
     Returns the progress, None if nothing was saved yet.
     Raises: InputError naming the file if none can be read, or it is of another version or another network.

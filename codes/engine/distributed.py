@@ -80,7 +80,7 @@ def _patient_group() -> dist.ProcessGroup:
 
 
 def _share_cores() -> None:
-    """Give each process its share of the cores: torchrun sets one thread a process unless it is told a number."""
+    """Give each process its share of the cores: torchrun sets one thread a process unless a number is given."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))

@@ -29,7 +29,7 @@ STATE = "the state"
 class Journal:
     """The folder of a run. Only the process that `writes` touches it; for the others all is silent.
 
-    What cannot be written while a training runs (the disk is full, a drive is gone) does not end it: that is told
+    What cannot be written while a training runs (the disk is full, a drive is gone) does not end it: that is warning
     loudly, tried again the next time, and kept in `unwritten` as long as it lasts.
     """
 
@@ -59,14 +59,14 @@ class Journal:
 
     @contextmanager
     def writing(self, what: str) -> Iterator[None]:
-        """Within, a failure to write `what` is told and kept instead of raised."""
+        """Within, a failure to write `what` is reported and kept instead of raised."""
         try:
             yield
             self.unwritten.pop(what, None)
         except OSError as error:
             if what not in self.unwritten or what == STATE:
-                told = f"WARNING: {what} cannot be written ({error}); it goes on, and tries again"
-                print(f"\n{'!' * 80}\n{told}\n{'!' * 80}", file=sys.stderr, flush=True)
+                warning = f"WARNING: {what} cannot be written ({error}); it goes on, and tries again"
+                print(f"\n{'!' * 80}\n{warning}\n{'!' * 80}", file=sys.stderr, flush=True)
             self.unwritten[what] = error
 
     def complain(self) -> None:

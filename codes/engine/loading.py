@@ -129,14 +129,14 @@ def _answer(answers: queue.SimpleQueue, stop: Callable[[], str], workers: int) -
 
 
 def _named(error: Exception) -> Exception:
-    """Return the error as what a user can mend, if it is of a worker process and not of the data."""
+    """Return the error as what a user can correct, if it is of a worker process and not of the data."""
     said = str(error)
     if "shared memory" in said or "No space left on device" in said or "Bus error" in said:
         return InputError(f"{SHARED} is full: {REMEDY}")
     cut_off = isinstance(error, EOFError | ConnectionError) and "Caught" not in said  # amid a batch
     if cut_off or "exited unexpectedly" in said or "killed by signal" in said:
         return InputError(
-            f"a worker process was killed, perhaps for want of memory or because {SHARED} is full: use fewer --workers,"
+            f"a worker process was killed, perhaps because memory or {SHARED} is full: use fewer --workers,"
             f" or 0; {REMEDY.partition('; ')[2]}"
         )
     return error

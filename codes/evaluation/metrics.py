@@ -71,13 +71,13 @@ def _similarities(x: Tensor, y: Tensor, middle: float) -> tuple[Tensor, Tensor, 
     """
     pixels = SIDE**2
     c1, c2 = 2 * (0.01 * pixels) ** 2, 2 * 0.03**2 * (pixels - 1)  # as of sums: of means 49 times, of variances 48
-    light = torch.empty(4, *x.shape, device=x.device)
-    s, d, both, square = light
+    planes = torch.empty(4, *x.shape, device=x.device)
+    s, d, both, square = planes
     torch.add(x, y, out=s).sub_(middle)
     torch.sub(x, y, out=d)
     torch.mul(d, d, out=square)
     torch.addcmul(square, s, s, out=both)
-    sum_s, sum_d, var_both, var_d = _window_sums(light)
+    sum_s, sum_d, var_both, var_d = _window_sums(planes)
     mean_d = sum_d.square_()
     mean_both = torch.addcmul(mean_d, sum_s, sum_s)
     var_d.sub_(mean_d, alpha=1 / pixels)

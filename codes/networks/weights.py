@@ -103,7 +103,7 @@ def read_recipe(path: str | Path) -> Recipe:
     recipe = translated(recipe) if isinstance(recipe, dict) else recipe
     for name, accepted in known.items():
         if not isinstance(recipe, dict) or recipe.get(name, accepted[0]) not in accepted or "spike_input" not in recipe:
-            raise InputError(f"{path}: of a recipe that this code does not know; {name} is {' or '.join(accepted)}")
+            raise InputError(f"{path}: of a recipe unknown to this code; {name} is {' or '.join(accepted)}")
     return {"input": INPUTS[0], "consistency": CONSISTENCIES[0]} | recipe  # files from before there was another
 
 
@@ -124,10 +124,10 @@ def _stage(names: dict[str, Tensor]) -> str:
 
 
 def _window(net: nn.Module, found: dict[str, Tensor]) -> str:
-    """Say which option fits the weights of an LDN that sees another number of spike frames."""
+    """Return which option fits the weights of an LDN with another number of spike frames."""
     shape = found.get("spike_enc.0.weight", torch.empty(0)).shape
     if isinstance(net, LDN) and len(shape) == 4:
-        return f"; they see {shape[1]} spike frames: --spike_deblur_len {shape[1]}"
+        return f"; their input is {shape[1]} spike frames: --spike_deblur_len {shape[1]}"
     return ""
 
 

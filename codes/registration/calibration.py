@@ -1,4 +1,4 @@
-"""Calibration of a rig: what all pictures of a recording tell together about its two cameras."""
+"""Calibration of a rig: its two cameras, estimated from all pictures of a recording."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from codes.registration.synchronisation import LEAST_CORRELATION, FoundExposure,
 
 WINDOW, STEP = 97, 48  # spike frames of the windows that a picture is first registered to, and from one to the next
 AROUND = 300  # spike frames on either side of an expected exposure that are searched
-SEEDS = 3  # pictures that are sure before the others are looked for by what they tell
+SEEDS = 3  # pictures that are certain before the others are searched with their estimate
 ROUNDS = 2  # registration and synchronisation of a seed improve each other
 
 
@@ -29,7 +29,7 @@ class Shot(NamedTuple):
     picture: np.ndarray  # [H,W,3] uint8
     read: Read  # spike frames as they are stored
     total: int
-    expected: float  # spike frame near which the exposure starts, if pictures fill the stream evenly
+    expected: float  # spike frame about which the exposure starts, if pictures fill the stream evenly
     spread: float  # spike frames by which it may be off
 
 
@@ -52,7 +52,7 @@ class Located:
 
 
 class Calibrated(NamedTuple):
-    """What the pictures of a recording tell together; None where too few of them are sure."""
+    """Estimate from all pictures of a recording; None where too few of them are certain."""
 
     registration: Registration | None
     clock: Clock | None

@@ -71,7 +71,7 @@ def register(
 
 
 def _judged(gray: np.ndarray, fitted: Fit, name: str, names: list[str]) -> Registration:
-    """Say how sure a registration is, by the uncertainty of its corners and by what else the picture looks like."""
+    """Rate a registration by the uncertainty of its corners and by similar parts of the picture."""
     deviation = DEVIATION * fitted.corner_deviation
     confidence = float(1 - np.exp(-((TOLERANCE / max(deviation, 1e-6)) ** 2) / 2))
     if gray.max() < DARK:

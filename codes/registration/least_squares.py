@@ -132,7 +132,7 @@ def solve(equations: Equations, homography: np.ndarray, shape: tuple[int, ...]) 
 
 
 def warp(other: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Sample an image [h,w] at the pixels of a shape (height, width), and tell which of them lie inside it."""
+    """Sample an image [h,w] at the pixels of a shape (height, width), and return which of them lie inside it."""
     size, flags = (shape[1], shape[0]), cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     sampled = cv2.warpPerspective(other, homography, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inside = np.zeros(other.shape, np.float32)

@@ -45,14 +45,14 @@ def estimate_response(seen: np.ndarray, intensity: np.ndarray, mask: np.ndarray)
 
 
 def _residual(response: Response, values: np.ndarray, intensity: np.ndarray) -> float:
-    """Return the mean squared deviation of intensity [N] from what values [N,3] tell, on the best scale.
+    """Return the mean squared deviation of intensity [N] from that of values [N,3], on the best scale.
 
     Deviations are relative to what is expected of each intensity, and bounded, as moving edges are no outliers of it.
     """
-    told = response.undo(values) @ LUMA
+    linear = response.undo(values) @ LUMA
     weight = 1 / (FLOOR * intensity.mean() + SPREAD * intensity)
-    scale = np.median(intensity / np.maximum(told, 1e-6))
-    return float(np.minimum((weight * (intensity - scale * told)) ** 2, OUTLIER**2).mean())
+    scale = np.median(intensity / np.maximum(linear, 1e-6))
+    return float(np.minimum((weight * (intensity - scale * linear)) ** 2, OUTLIER**2).mean())
 
 
 def _least(cost: Callable[[float], float], low: float, high: float) -> float:

@@ -36,7 +36,7 @@ class CalibratedRig:
         Raises: InputError if the rig has no clock.
         """
         if self.clock is None:
-            raise InputError("the rig has no clock: too few pictures told their exposure; give --exposure START LENGTH")
+            raise InputError("the rig has no clock: too few exposures were found; give --exposure START LENGTH")
         return round(self.clock["first"] + number * self.clock["period"]), int(self.clock["length"])
 
 

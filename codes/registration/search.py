@@ -10,8 +10,8 @@ from codes.registration.least_squares import normalised
 SIDE = 64  # pixels of the longer side of the picture
 SCALES = np.geomspace(0.8, 1.25, 7)
 INNER = 0.7  # part of the picture, along each side, that is searched for in the spikes
-ALIKE = 0.8  # correlation of parts of a picture that cannot be told apart
-NEAR, SIDE_OF_PARTS = 0.9, 256  # correlation of what is beside a part; pixels of the longer side of the picture
+ALIKE = 0.8  # correlation above which parts of a picture are ambiguous
+ALMOST, SIDE_OF_PARTS = 0.9, 256  # correlation of what is beside a part; pixels of the longer side of the picture
 FAR = 0.08  # of the longer side, beyond which a part should not look the same
 
 
@@ -44,7 +44,7 @@ def candidates(gray: np.ndarray, spikes: np.ndarray, ratio: float) -> list[tuple
 
 
 def self_similarity(gray: np.ndarray, orientations: list[str]) -> str:
-    """Say how the middle of a picture [H,W] looks like other parts of it, so that its place is not known; "" if not.
+    """Say how the middle of a picture [H,W] resembles other parts of it, so that its place is ambiguous; "" if not.
 
     orientations: those in which the picture may be mistaken for itself, as in codes.data.orientation.
     """
@@ -53,7 +53,7 @@ def self_similarity(gray: np.ndarray, orientations: list[str]) -> str:
     top, left = (round(side * (1 - INNER) / 2) for side in image.shape)
     inner = np.ascontiguousarray(image[top : image.shape[0] - top, left : image.shape[1] - left])
     score = cv2.matchTemplate(image, inner, cv2.TM_CCOEFF_NORMED)
-    _, places = cv2.connectedComponents((score > NEAR).astype(np.uint8))
+    _, places = cv2.connectedComponents((score > ALMOST).astype(np.uint8))
     rows, columns = np.nonzero(places == places[top, left])
     if max(np.ptp(rows), np.ptp(columns)) > 2 * FAR * max(image.shape):
         return "the scene has too little structure, or in one direction only"

@@ -18,7 +18,7 @@ NOISE_GAP_MEAN, NOISE_GAP_STD = 140.0, 50.0
 
 
 def sense(frame: np.ndarray, *, full: bool = False) -> np.ndarray:
-    """See a picture [H,W,3] uint8 BGR as the spike camera does: intensity [H/4,W/4] float32 in [0,1], [H,W] if `full`.
+    """Return the intensity of a picture [H,W,3] uint8 BGR: [H/4,W/4] float32 in [0,1], [H,W] if `full`.
 
     Bilinear without antialiasing, then gray, as in the published conversion.
     Raises: InputError if the picture's sides are not multiples of 4.
@@ -27,7 +27,7 @@ def sense(frame: np.ndarray, *, full: bool = False) -> np.ndarray:
     if height % 4 or width % 4:
         raise InputError(f"a picture of {height}x{width} has no quarter: its sides must be multiples of 4")
     if not full:
-        # A bilinear quarter looks at the middle two rows of every four: the others need not become floats.
+        # A bilinear quarter uses the middle two rows of every four: the others need not become floats.
         frame = frame.reshape(height // 4, 4, width, 3)[:, 1:3].reshape(height // 2, width, 3)
     frame = frame.astype(np.float32) / 255
     if not full:

@@ -158,7 +158,7 @@ def drawn_motion(rng: np.random.Generator) -> Motion:
 
 
 def endless(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Return the scene with motions that never end, never repeat and stay near their start: for long recordings."""
+    """Return the scene with motions that never end, never repeat and stay close to their start: for long recordings."""
 
     def wander() -> Motion:
         speed = rng.dirichlet((2, 1, 1))[[0, 0, 1, 2]] * rng.choice((-1, 1), 4)

@@ -108,8 +108,8 @@ def record(
 ) -> dict[int, str]:
     """Write what is missing of the film of one sequence, `film.json` last, by the arguments of `gopro.convert`.
 
-    films: the one film of the sequence. Memory does not depend on its length: frames pass by one at a time, and spikes
-    go to the disk as they fire. Returns what is left out, which is nothing.
+    films: the one film of the sequence. Memory does not depend on its length: frames are read one at a time, and spikes
+    are written as they fire. Returns what is left out, which is nothing.
     Raises: InputError naming a damaged frame or a scene cut.
     """
     (film,) = films

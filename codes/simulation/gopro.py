@@ -128,7 +128,7 @@ def spans(windows: Iterable[Window]) -> list[tuple[int, int]]:
 
 
 class Sample:
-    """One sample while its frames pass by: only the files that are missing are made."""
+    """One sample while its frames are read: only the files that are missing are made."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Sample:
                     self.streams[folder / path] = Stream(shape, full, threshold, noise, rng), []
 
     def add(self, index: int, frame: np.ndarray, intensities: dict[bool, np.ndarray]) -> None:
-        """Take one frame [H,W,3] uint8; `intensities` keeps what the spike camera sees of it, for the next sample."""
+        """Take one frame [H,W,3] uint8; `intensities` keeps its intensity at the spike camera, for the next sample."""
         if index in self.pictures.values():
             self.kept[index] = frame
         if None in self.pictures.values() and self.window.first <= index <= self.window.last:

@@ -48,18 +48,18 @@ def film(background: str, *, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw(background: str, *, size: int, rng: np.random.Generator) -> Scene:
-    """Draw a scene: a background of a kind and one to five objects of any kind, all in one light."""
-    light = rng.normal(-0.15, 0.35)
+    """Draw a scene: a background of a kind and one to five objects of any kind, all in one illumination."""
+    illumination = rng.normal(-0.15, 0.35)
     side = round(1.6 * size)
     camera = MOTIONS[rng.integers(len(MOTIONS))] if rng.random() < 0.85 else STILL
     place = similarity(0, 0, rng.uniform(-0.3, 0.3))
     world = Layer(
-        _lit(STILLS[background], side, light, rng), similarity(-side / 2, -side / 2), place, _move(camera, rng)
+        _lit(STILLS[background], side, illumination, rng), similarity(-side / 2, -side / 2), place, _move(camera, rng)
     )
     objects = []
     for _ in range(rng.integers(1, 6)):
         width = round(_between(0.12, 0.55, rng) * size)
-        image = _lit(STILLS[BACKGROUNDS[rng.integers(len(BACKGROUNDS))]], 2 * width, light, rng)
+        image = _lit(STILLS[BACKGROUNDS[rng.integers(len(BACKGROUNDS))]], 2 * width, illumination, rng)
         pixels = cut_out(image, width, rng, soft=_between(0.5, 3, rng), slim=_between(1.2, 6, rng))
         place = similarity(*rng.uniform(-0.45, 0.45, 2) * size, rng.uniform(-np.pi, np.pi))
         motion = _move(MOTIONS[rng.integers(len(MOTIONS))], rng)
@@ -72,9 +72,9 @@ def _move(weights: tuple[float, ...], rng: np.random.Generator) -> Motion:
     return lambda time: weights * motion(time)
 
 
-def _lit(still: Callable[..., np.ndarray], side: int, light: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a still picture in a light: exponent (dark, bright), its own tint, contrast and brightness."""
-    exponents = np.exp(light + rng.normal(0, 0.12, 3))
+def _lit(still: Callable[..., np.ndarray], side: int, illumination: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a still picture in a illumination: exponent (dark, bright), its own tint, contrast and brightness."""
+    exponents = np.exp(illumination + rng.normal(0, 0.12, 3))
     black, white = rng.uniform(0, 0.1), rng.uniform(0.7, 1.0)
     return np.rint(255 * (black + (white - black) * (still(side, rng) / 255) ** exponents)).astype(np.uint8)
 

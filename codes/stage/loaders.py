@@ -92,7 +92,7 @@ def check_data(o: StageOptions, run: Run, *, train_fields: tuple[str, ...], test
     run.journal.log("\n".join(found) or f"{o.base_folder}: all files of {' and '.join(splits)} are whole")
     if found:
         number = f"{len(found)} fault{'s' * (len(found) > 1)} in the data"
-        raise InputError(f"{o.base_folder}: {number}, listed above; mend or remove these samples")
+        raise InputError(f"{o.base_folder}: {number}, listed above; repair or remove these samples")
 
 
 def train_loader(

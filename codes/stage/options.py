@@ -71,8 +71,8 @@ class StageOptions:
     seed: int | None = training_option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
     augment: bool = training_option(False, "turn and mirror square crops at random; off as published")
     bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
-    width: int | None = option(None, "width of the pictures, where there are none to tell")
-    height: int | None = option(None, "height of the pictures, where there are none to tell")
+    width: int | None = option(None, "width of the pictures, where there are none")
+    height: int | None = option(None, "height of the pictures, where there are none")
     use_small: bool = option(
         False, "use the first 20 samples of a split, for a quick look; recipe reference: every tenth"
     )

@@ -47,7 +47,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
         distributed.check_compiler(device)
     torch.manual_seed(o.seed)
     if o.precision == "auto":
-        # Tables are made in fp32, with --test_mode unless told otherwise: their figures do not depend on the machine.
+        # Tables are made in fp32, with --test_mode by default: their figures do not depend on the machine.
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and not o.test_mode
         o = dataclasses.replace(o, precision="bf16" if fast else "fp32")
     elif distributed.no_tf32(o):

@@ -68,7 +68,7 @@ class Options(StageOptions):
         renamed=FORMER_VALUES["teacher"],
         idle=no_teacher,
     )
-    spike_deblur_len: int = option(21, "spike frames that LDN sees")
+    spike_deblur_len: int = option(21, "spike frames in the input of LDN")
     blur_step: int = training_option(24, "spike frames between the target times of a sample")
     lambda_tea: float = training_option(1.0, "weight of the distillation loss; 0: no teacher")
     lambda_reblur: float = training_option(100.0, "weight of the reblur loss")

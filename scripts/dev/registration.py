@@ -57,7 +57,7 @@ def main(o: Options) -> None:
     for path in truths:
         truth = json.loads(path.read_text(encoding="utf-8"))
         rows.append(measure(o, Path(o.folder), path.stem, truth))
-        print(path.stem, " ".join(f"{name} {told(value)}" for name, value in rows[-1].items()), flush=True)
+        print(path.stem, " ".join(f"{name} {formatted(value)}" for name, value in rows[-1].items()), flush=True)
     summarise(rows)
 
 
@@ -161,7 +161,7 @@ def summarise(rows: list[dict[str, float]]) -> None:
             print(f"  perfect - corrected where sure: median {np.median(loss):.2f}, worst {max(loss):.2f}")
 
 
-def told(value: float) -> str:
+def formatted(value: float) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

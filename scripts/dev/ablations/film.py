@@ -71,8 +71,8 @@ def main(o: Options) -> None:
     for place, chosen in (("exposures", exposed), ("gaps", [time for time in times if time not in exposed])):
         common = [time for time in chosen if time in methods["flow"]]  # none lie outside of the middles
         if common:
-            told = (f"{name} {measured(psnr[name], truth, frames, common)}" for name, frames in methods.items())
-            print(f"in {place}, {len(common)} frames, PSNR/SSIM: {', '.join(told)}")
+            measures = (f"{name} {measured(psnr[name], truth, frames, common)}" for name, frames in methods.items())
+            print(f"in {place}, {len(common)} frames, PSNR/SSIM: {', '.join(measures)}")
     ends = [end for start in starts for end in (start, start + length - 1)]
     for name, difference in (("change", change), ("flicker", flicker)):
         ratios = {
