@@ -26,16 +26,15 @@ import train_deblur
 import train_sr
 from codes.cli import option, program
 from codes.data import manifest
-from codes.data.dataset import SMALL, SpikeDataset
-from codes.data.fingerprint import Digests, changes, combined, fingerprint, source_fingerprint
+from codes.data.fingerprint import changes, source_fingerprint
 from codes.engine import distributed
 from codes.engine.evaluate import lpips_fault
 from codes.engine.provenance import versions
 from codes.engine.tables import Rows
 from codes.errors import InputError
 from codes.files import replacing, short_hash
-from codes.recipe import in_model, no_weights
-from codes.reporting.paper_tables import Threshold, cost_table, module_table, network_table, sequence_table
+from codes.reporting.paper_sources import DataSet, data_sets, describe_weights, described, pick_weights
+from codes.reporting.paper_tables import cost_table, module_table, network_table, sequence_table
 from codes.reporting.table import Table
 
 STAGES = {"bsn": train_bsn, "sr": train_sr, "deblur": train_deblur}
@@ -61,16 +60,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """A test split: its threshold, and the content of all files that are measured on."""
-
-    folder: Path
-    threshold: Threshold
-    files: Digests
-    described: str
-
-
-@dataclass(frozen=True)
 class Value:
     """What one stage measured on one data set, and the versions that it was measured with."""
 
@@ -82,8 +71,9 @@ def main(o: Options) -> list[Table]:
     if len(o.cost_size) != 2 and any(o.cost_size):
         raise InputError(f"--cost_size {' '.join(map(str, o.cost_size))}: height and width are accepted, or 0")
     device = distributed.chosen(o.device)
-    folders = data_sets(o)
-    weights = [pick_weights(o, place, len(folders)) for place in range(len(folders))]
+    folders = data_sets(o.base_folder, o.threshold)
+    given = {"bsn_path": o.bsn_path, "sr_path": o.sr_path, "deblur_path": o.deblur_path}
+    weights = [pick_weights(given, place, len(folders)) for place in range(len(folders))]
     sets = [described(folder, threshold, small=o.use_small) for threshold, folder in folders.items()]
     values = [
         {
@@ -123,62 +113,6 @@ def write(tables: list[Table], folder: str) -> None:
     with replacing(Path(folder) / "tables.md") as file:
         file.write(text.encode())
     print(f"{text}\ntables: {folder}/{{tables.md,{','.join(table.name for table in tables)}.{{md,csv,tex}}}}")
-
-
-def data_sets(o: Options) -> dict[Threshold, Path]:
-    """Return the data set of each V_th, in order of V_th: as its folder or its record has it, else as --threshold does.
-
-    Raises: InputError if two have the same V_th, or --threshold contradicts a data set.
-    """
-    folders = [path for name in o.base_folder for path in sorted(Path(name).glob("threshold_*")) or [Path(name)]]
-    if len(o.threshold) not in (0, len(folders)) or not all(0 < value < float("inf") for value in o.threshold):
-        raise InputError(
-            f"--threshold {' '.join(map(str, o.threshold))}: a number above 0 for each of the {len(folders)} data sets "
-            "is accepted"
-        )
-    found: dict[Threshold, Path] = {}
-    for place, folder in enumerate(folders):
-        # The test split may be a link: scripts/resimulate.py makes one to that of the recordings.
-        threshold = Threshold(tuple(manifest.thresholds((folder / "test").resolve().parent)))
-        given = Threshold(o.threshold[place : place + 1])
-        if given.values and threshold.values and given != threshold:
-            raise InputError(f"--threshold {given}: {folder} was made at V_th {threshold}")
-        threshold = threshold if threshold.values else given
-        if threshold in found:
-            raise InputError(
-                f"{folder} and {found[threshold]}: both of V_th {threshold}; name one for each"
-                + ("" if threshold.values else ", or give the V_th of each by --threshold")
-            )
-        found[threshold] = folder
-    return dict(sorted(found.items(), key=lambda item: item[0].values or (float("inf"),)))
-
-
-def described(folder: Path, threshold: Threshold, *, small: bool) -> DataSet:
-    """Open the test split of a data set and fingerprint it."""
-    samples = SpikeDataset(
-        folder, "test", fields=("spikes", "blur", "sharp", "sequence"), keep_samples=SMALL if small else slice(None)
-    )
-    files = fingerprint(samples.split.files())
-    count = f"the first {len(samples)} samples" if small else f"{len(samples)} samples"
-    text = f"V_th {threshold}: data: {folder}, test split, {count}, content sha256 {combined(files)}"
-    return DataSet(folder, threshold, files, text)
-
-
-def pick_weights(o: Options, place: int, count: int) -> dict[str, str]:
-    """Return the weight files of the data set at `place` among `count`, in order of V_th."""
-    picked = {}
-    for name in WEIGHTS["deblur"]:
-        paths = getattr(o, name) or (in_model(name),)
-        if len(paths) not in (1, count):
-            raise InputError(f"--{name}: one file, or one for each of the {count} data sets, in order of V_th")
-        picked[name] = paths[min(place, len(paths) - 1)]
-    if not picked["deblur_path"]:
-        raise no_weights("deblur_path")
-    if bool(picked["bsn_path"]) != bool(picked["sr_path"]):
-        raise InputError("--bsn_path and --sr_path belong together")
-    for path in filter(None, picked.values()):
-        describe_weights(path)
-    return picked
 
 
 def measured(o: Options, stage: str, data: DataSet, paths: dict[str, str], device: str) -> Value:
@@ -233,15 +167,6 @@ def why_measured_again(values: Path, stage: str, key: dict[str, Any], folder: Pa
                 if before[name] != now
             )
     return ""
-
-
-def describe_weights(path: str) -> str:
-    """Name a weight file with the hash of its content."""
-    if not Path(path).is_file():
-        raise InputError(
-            f"{path}: no such weight file; put it there, or name yours by --bsn_path, --sr_path, --deblur_path"
-        )
-    return f"weights: {path}, sha256 {short_hash(path)}"
 
 
 def measured_with(values: dict[str, Value]) -> list[str]:

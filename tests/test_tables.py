@@ -21,6 +21,7 @@ from codes.evaluation import published
 from codes.networks import BSN, EDSR, LDN
 from codes.reporting import paper_tables
 from codes.reporting.cost import NETWORKS, cost
+from codes.reporting.paper_sources import data_sets
 from codes.reporting.table import Table
 from scripts import tables
 
@@ -172,7 +173,7 @@ def test_a_test_split_that_is_a_link_has_the_threshold_of_its_recordings(options
     folder.mkdir()
     (folder / "resimulated.json").write_text('{"options": {"threshold": [1.0, 4.0]}}')
     (folder / "test").symlink_to(tmp_path / "GOPRO/threshold_2/test")
-    assert list(tables.data_sets(tables.Options(base_folder=(str(folder),)))) == [tables.Threshold((2.0,))]
+    assert list(data_sets((str(folder),), ())) == [paper_tables.Threshold((2.0,))]
 
 
 FLAGS = {
@@ -220,12 +221,12 @@ def test_what_does_not_fit_is_named(options, tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.pth: no such weight file.*--bsn_path"):
         tables.main(tables.Options(**options | {"bsn_path": (str(tmp_path / "nowhere.pth"),)}))
     with pytest.raises(InputError, match=r"both of V_th unknown; name one for each, or give the V_th of each by --thr"):
-        tables.data_sets(tables.Options(base_folder=(str(tmp_path / "a"), str(tmp_path / "b"))))
+        data_sets((str(tmp_path / "a"), str(tmp_path / "b")), ())
     with pytest.raises(InputError, match="both of V_th 2; name one for each"):
-        tables.data_sets(tables.Options(base_folder=(str(tmp_path / "a"), str(tmp_path / "b")), threshold=(2.0, 2.0)))
+        data_sets((str(tmp_path / "a"), str(tmp_path / "b")), (2.0, 2.0))
     for wrong in ((1.0,), (1.0, 0.0), (1.0, float("nan"))):
         with pytest.raises(InputError, match=r"--threshold 1\.0.*: a number above 0 for each of the 2 data sets"):
-            tables.data_sets(tables.Options(base_folder=(str(tmp_path / "a"), str(tmp_path / "b")), threshold=wrong))
+            data_sets((str(tmp_path / "a"), str(tmp_path / "b")), wrong)
 
 
 @pytest.mark.parametrize("name", published.SIZE)

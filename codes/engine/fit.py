@@ -1,7 +1,9 @@
 """The training loop: each dict of terms that `losses(net, batch)` yields is one optimiser step.
 
 A run can be stopped at any time and resumes from its last state. The order of samples, their crops and the learning
-rate are functions of the progress, so weights, optimiser and progress are the whole state.
+rate are functions of the progress, so weights, optimiser and progress are the whole state. A resumed run equals an
+uninterrupted one: exactly on a CPU, statistically on a GPU, where some gradients are summed in any order. After
+`gpu.choose_kernels(deterministic=True)` it is equal there too, with slower kernels.
 """
 
 import itertools
@@ -78,8 +80,6 @@ def fit(
     checkpoints/NAME_EPOCH.pth (NAME_stepSTEP.pth within an epoch) with their `recipe`. `steps` stops early, after so
     many optimiser steps; the same call without it continues. Losses stay on the device and are read every `read_every`
     steps. The state is written every `save_every` minutes; if that fails, it is tried again the next time.
-    A resumed run equals an uninterrupted one: exactly on a CPU, statistically on a GPU, where some gradients are summed
-    in any order. After `gpu.choose_kernels(deterministic=True)` it is equal there too, with slower kernels.
     Raises: FloatingPointError naming step, terms and samples if a loss is not finite. InputError if data do not arrive.
     Interrupted after SIGTERM or SIGINT, when the step is finished and the state written, or if another process is lost.
     OSError if the last state could not be written.

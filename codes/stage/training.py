@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 from torch import nn
+from torch.utils.data import DataLoader
 
-from codes.data.batches import Batches
+from codes.data.batches import Batches, Packed
 from codes.data.dataset import SpikeDataset
 from codes.data.spikes import Exposure
 from codes.engine import distributed, evaluate, fit
@@ -51,18 +52,14 @@ def train_or_evaluate(
         distributed.leave()
         return rows
 
-    def check_and_prepare(samples: SpikeDataset) -> None:
-        if run.journal.writes:
-            check_sources(o, run, samples, files, recipe, keeps_labels="ratios" in train_fields)
-        if prepare:
-            prepare(samples)
-
-    train = train_loader(
+    train = _training_data(
         o,
         run,
         fields=train_fields,
         exposure=exposure,
-        prepare=check_and_prepare,
+        recipe=recipe,
+        files=files,
+        prepare=prepare,
         step_memory=partial(step_memory, net, losses, device=run.device, precision=run.precision),
     )
     rows = fit(
@@ -84,3 +81,25 @@ def train_or_evaluate(
     )
     distributed.leave()
     return rows
+
+
+def _training_data(
+    o: StageOptions,
+    run: Run,
+    *,
+    fields: tuple[str, ...],
+    exposure: Exposure,
+    recipe: Recipe,
+    files: dict[str, str],
+    prepare: Callable[[SpikeDataset], None] | None,
+    step_memory: Callable[[Packed], int],
+) -> DataLoader:
+    """Open the training data: record their content, or refuse a resumed run with other content; then `prepare` them."""
+
+    def check_and_prepare(samples: SpikeDataset) -> None:
+        if run.journal.writes:
+            check_sources(o, run, samples, files, recipe, keeps_labels="ratios" in fields)
+        if prepare:
+            prepare(samples)
+
+    return train_loader(o, run, fields=fields, exposure=exposure, prepare=check_and_prepare, step_memory=step_memory)
