@@ -40,6 +40,8 @@ def read_tensors(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except ValueError:
         raise
+    except PermissionError as error:
+        raise ValueError(error.strerror) from None
     except Exception as error:  # any of a dozen types, by where the file is damaged
         if name := _object_in(path, str(error)):
             raise ValueError(

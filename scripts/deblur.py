@@ -122,7 +122,7 @@ def main(o: Options) -> None:
     for name, (recording, made_with) in to_restore.items():
         arrays = recording.load()
         describe(recording, arrays, has_consistency=how.is_consistent(), has_colour=how.has_colour)
-        begin(outputs[name], outputs[name].frames(recording.times), made_with)
+        begin(outputs[name], outputs[name].frames(recording.times), made_with, may_exist=o.force or o.missing)
         with distributed.autocast(device, o.precision):
             write_frames(
                 recording, arrays, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,

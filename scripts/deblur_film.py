@@ -98,7 +98,7 @@ def main(o: Options) -> None:
             recording.measured = read_measured(output.folder)
         describe_film(o, recording)
         paths = {time: output.folder / f"{time:06d}.png" for time in recording.plan.times}
-        begin(output, paths.values(), made_with)
+        begin(output, paths.values(), made_with, may_exist=o.force or o.missing)
         missing = {time for time, path in paths.items() if not (o.missing and is_whole(path))}
         made = film(recording.plan, missing, restore=recording.restore, read=recording.read, view=recording.view)
         with distributed.autocast(device, o.precision):

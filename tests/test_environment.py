@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from training import run
@@ -14,7 +15,9 @@ from codes.engine import distributed, journal
 from codes.engine.evaluate import lpips_fault
 from codes.errors import InputError
 from codes.evaluation import metrics
+from codes.restoration.outputs import RECORD, Output, begin
 from codes.restoration.pairs import find_pairs
+from codes.restoration.preparation import check_picture
 
 
 @pytest.mark.parametrize(
@@ -78,3 +81,25 @@ def test_a_picture_or_folder_that_is_not_there_is_named(tmp_path):
         find_pairs(tmp_path / "a.png", tmp_path / "nowhere.dat")
     with pytest.raises(InputError, match=r"a\.png: name the spike file of this picture after it"):
         find_pairs(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "picture, told",
+    [
+        (np.zeros((1, 1, 3), np.uint8), "a picture of 1x1; 20x20 or more are accepted"),
+        (np.full((64, 64, 3), 255, np.uint8), "shows nothing, all its values are 255"),
+    ],
+)
+def test_a_picture_that_cannot_be_restored_is_named(picture, told):
+    with pytest.raises(InputError, match=rf"blur\.png: {told}"):
+        check_picture("blur.png", picture)
+
+
+def test_two_programs_do_not_write_into_one_folder(tmp_path):
+    """Both found it empty before they restored."""
+    output = Output(tmp_path / "out", None)
+    begin(output, [], {"--method": "sdm"}, may_exist=False)
+    with pytest.raises(InputError, match=r"out: another program writes there; name another one"):
+        begin(output, [], {"--method": "tfp"}, may_exist=False)
+    assert '"sdm"' in (output.folder / RECORD).read_text()
+    begin(output, [], {"--method": "tfp"}, may_exist=True)

@@ -136,8 +136,13 @@ def record_of(recording: Recording, how: Restoration, *, compare: bool, precisio
     return record | fingerprint(files)
 
 
-def begin(output: Output, paths: Iterable[Path], record: dict[str, Any]) -> None:
-    """Write the record of a pair, and name the frames of another run that stay beside the new ones."""
+def begin(output: Output, paths: Iterable[Path], record: dict[str, Any], *, may_exist: bool) -> None:
+    """Write the record of a pair, and name the frames of another run that stay beside the new ones.
+
+    Raises: InputError if another program began to write there since `check_output`, and it may not.
+    """
+    if not may_exist and (output.folder / RECORD).exists():
+        raise InputError(f"--out {output.folder}: another program writes there; name another one")
     stale = sorted({path.name for path in output.folder.glob("*.png")} - {MASK, *(path.name for path in paths)})
     if stale:
         listed = ", ".join(stale[:5]) + (", ..." if len(stale) > 5 else "")

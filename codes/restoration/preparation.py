@@ -12,7 +12,7 @@ from codes.data.images import read_image
 from codes.data.orientation import upright
 from codes.data.response import Response
 from codes.data.sensor import Defects, find_defects, repair
-from codes.data.spikes import Exposure
+from codes.data.spikes import UPSCALE, Exposure
 from codes.errors import InputError
 from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import in_view_of_spikes
@@ -33,7 +33,7 @@ from codes.restoration.placement import (
     refuse_other_orientation,
 )
 from codes.restoration.recording import find_reading, fit
-from codes.restoration.spike_file import Reading, read
+from codes.restoration.spike_file import SHORTEST, Reading, read
 from codes.restoration.timing import AUTO, exposure_by_rig, found_exposure, given_exposure, target_times
 
 SAME_SCENE = 0.3  # least correlation between long TFP and picture that show one scene
@@ -100,6 +100,15 @@ class Recording:
         return Arrays(*_fitted(picture, spikes, self.known), defects)
 
 
+def check_picture(path: Path, picture: np.ndarray) -> None:
+    """Raise InputError for a picture [H,W,3] that is too small for a stream, or shows nothing."""
+    height, width, least = *picture.shape[:2], UPSCALE * SHORTEST
+    if min(height, width) < least:
+        raise InputError(f"{path}: a picture of {height}x{width}; {least}x{least} or more are accepted")
+    if picture.min() == picture.max():
+        raise InputError(f"{path}: shows nothing, all its values are {picture.max()}; give the picture of these spikes")
+
+
 def prepare(
     pair: Pair,
     known: Acquisition,
@@ -118,6 +127,7 @@ def prepare(
     Raises: InputError naming what does not fit.
     """
     picture = read_image(pair.picture)
+    check_picture(pair.picture, picture)
     reading = reading_of(pair, picture, known)
     first, length = _exposure(pair, picture, reading, known)
     chosen, is_cut = target_times(
