@@ -140,14 +140,14 @@ def prepare(
     long = _long_tfp(pair.spikes, reading, spikes[exposure.frames])
     aligned = align(long, picture)
     placement = _placed(picture, spikes, exposure, known)
-    if not placement.registration.is_sure and known.model != "none" and known.orientation == "upright":
+    is_comparable = aligned[0] > COMPARABLE or placement.is_registered
+    if not is_comparable and known.model != "none" and known.orientation == "upright":
         refuse_other_orientation(pair.spikes, long, picture)
     if aligned[0] < SAME_SCENE and not known.geometry and not placement.is_registered:
         raise InputError(
             f"{pair.spikes}: as {reading} it does not show what {pair.picture} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
-    is_comparable = aligned[0] > COMPARABLE or placement.is_registered
     estimated = _response(picture, spikes, exposure, placement, known.rig) if is_comparable else Response()
     return Recording(
         pair=pair,
