@@ -145,7 +145,7 @@ def _refine(spikes: np.ndarray, view: _View, *, first: int, least: int, largest:
     if correlation < LEAST_CORRELATION:
         reason = "no window of the stream shows the picture"
     elif max(deviation) > SURE:
-        reason = "the scene hardly moves: other exposures fit as well"
+        reason = "the scene hardly moves, or always the same way: other exposures fit as well"
     return FoundExposure(first + start, end - start, correlation, (float(deviation[0]), float(deviation[1])), reason)
 
 
