@@ -10,7 +10,7 @@ from codes.data.sensor import Defects, lost_frames
 from codes.data.spikes import UPSCALE, Exposure
 from codes.errors import InputError
 from codes.registration.geometry import corner_error, enlargement
-from codes.registration.homography import Registration, brightness, register
+from codes.registration.homography import DARK, Registration, brightness, register
 from codes.registration.intensity import Read, exposure_intensity
 from codes.registration.rig_file import CalibratedRig
 from codes.registration.search import candidates
@@ -61,6 +61,8 @@ def refuse_other_orientation(path: Path, long: np.ndarray, picture: np.ndarray) 
 
     long: mean of the spikes over the exposure [h,w]; path: of their file.
     """
+    if brightness(picture).max() < DARK:  # no orientation is sure
+        return
     found = register(long, picture)
     if found.is_sure and found.orientation != "upright":
         raise InputError(
