@@ -141,9 +141,11 @@ def prepare(
     aligned = align(long, picture)
     placement = _placed(picture, spikes, exposure, known)
     is_comparable = aligned[0] > COMPARABLE or placement.is_registered
-    if not is_comparable and known.model != "none" and known.orientation == "upright":
+    is_other_scene = aligned[0] < SAME_SCENE and not placement.is_registered
+    may_be_turned = known.orientation == "upright" and known.model != "none" and not is_comparable
+    if may_be_turned and (is_other_scene or known.model):
         refuse_other_orientation(pair.spikes, long, picture)
-    if aligned[0] < SAME_SCENE and not known.geometry and not placement.is_registered:
+    if is_other_scene and not known.geometry:
         raise InputError(
             f"{pair.spikes}: as {reading} it does not show what {pair.picture} shows (correlation {aligned[0]:.2f}): "
             "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
