@@ -42,6 +42,20 @@ def test_luminance_stays_and_the_mean_chroma_is_that_of_the_picture(scene):
     torch.testing.assert_close(gray(corrected), gray(restored), rtol=0, atol=1e-6)
 
 
+def test_autocast_rounds_nothing(scene):
+    _, blur, frames = scene
+    expected, _ = colour.correct_colour(frames, blur)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, colours = colour.correct_colour(frames, blur)
+        other = colours.correct(frames[1], 1 / (FRAMES - 1))
+    assert torch.equal(found, expected) and other.dtype == torch.float32
+
+
+def test_positions_of_pixels_are_those_of_affine_grid():
+    expected = F.affine_grid(torch.eye(2, 3).unsqueeze(0), [1, 1, 5, 9], align_corners=False)
+    assert torch.allclose(colour._grid(5, 9, like=expected), expected, atol=1e-6)
+
+
 def test_a_scene_that_agrees_with_its_picture_stays(scene):
     truth, _, _ = scene
     still = truth[:1].expand(FRAMES, -1, -1, -1)

@@ -239,5 +239,6 @@ def _positions_and_weight(frame: Tensor, reference: Tensor) -> tuple[Tensor, Ten
 
 def _grid(height: int, width: int, *, like: Tensor) -> Tensor:
     """Return the position of every pixel, [1,h,w,2], as F.grid_sample counts."""
-    still = torch.eye(2, 3, dtype=like.dtype, device=like.device).unsqueeze(0)
-    return F.affine_grid(still, [1, 1, height, width], align_corners=False)
+    # F.affine_grid multiplies matrices, which autocast and TF32 round.
+    axes = ((2 * torch.arange(n, dtype=like.dtype, device=like.device) + 1) / n - 1 for n in (width, height))
+    return torch.stack(torch.meshgrid(*axes, indexing="xy"), -1).unsqueeze(0)
