@@ -3,7 +3,7 @@
     python train_bsn.py --base_folder GOPRO/ --bsn_len 9 --data_type GOPRO
     python train_bsn.py --test_mode --bsn_path model/BSN_1000.pth --data_type GOPRO
 
-Fed: the TFP of 9 spike frames at five target times of each sample, an optimiser step for each.
+Input: the TFP of 9 spike frames at five target times of each sample, an optimiser step for each.
 Loss: the distance of the output to its own input, which it cannot see (blind spot).
 """
 

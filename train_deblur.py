@@ -7,9 +7,9 @@
     python train_deblur.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth \\
         --deblur_path model/DeblurNet_100.pth --data_type GOPRO
 
-Fed: the picture, blurry or super-resolved, and intensity in 21 spike frames around each target time.
+Input: the picture, blurry or super-resolved, and intensity in 21 spike frames around each target time.
 Loss: distillation from the teacher at five target times, and reblur: the mean of the five against the blurry picture;
-of recipe resim the distance to the truth of re-simulated scenes at seven target times.
+with recipe resim, the distance to the truth of re-simulated scenes at seven target times.
 """
 
 from collections.abc import Iterator

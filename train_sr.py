@@ -3,7 +3,7 @@
     python train_sr.py --base_folder GOPRO/ --data_type GOPRO
     python train_sr.py --test_mode --bsn_path model/BSN_1000.pth --sr_path model/SR_70.pth --data_type GOPRO
 
-Fed: the TFP over the whole exposure, which is as blurry as the picture.
+Input: the TFP over the whole exposure, which is as blurry as the picture.
 Loss: the distance to the gray blurry picture.
 """
 

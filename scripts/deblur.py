@@ -61,7 +61,7 @@ class Options:
     orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
+    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, usually 2.2; 1: linear; 0: estimated")
     deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
     bsn_path: str = option("", f"weights of BSN, for the teacher {BSN}", unused=TEACHER)
     sr_path: str = option("", f"weights of EDSR, for the teacher {SR}", unused=TEACHER)
@@ -71,7 +71,7 @@ class Options:
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
     colour: str = option("motion", "corrected along motion, or smeared as in the picture",
                          choices=("motion", "picture"), unused=by(*COLOURED))  # fmt: skip
-    iterations: int = option(0, f"of the refinement [{ITERATIONS} where spikes are few, none where many, else 1]",
+    iterations: int = option(0, f"refinement iterations; 0: {ITERATIONS} where spikes are few, else 1",
                              aliases=("looks",), unused=LDN)  # fmt: skip
     center_weight: float = option(0.0, "for the teacher: weight of measured intensity beside BSN's", unused=TEACHER)
     bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=by(*AVERAGING))

@@ -74,7 +74,7 @@ class Options:
     orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, 2.2 is usual; 1: linear [estimated]")
+    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, usually 2.2; 1: linear; 0: estimated")
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
                        unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
     device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")

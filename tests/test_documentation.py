@@ -15,6 +15,7 @@ PAGES = [
 ]
 COMMAND = re.compile(r"(?:^|[\s`(])((?:scripts/|dev/)?[\w/]+\.(?:py|sh))\b([^`\n]*)")
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z]\w*)(?![\w-])")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 HERE = ("", "scripts/", "scripts/dev/", "codes/")  # where a name without a folder is looked for
 # Flags of docker, pip, TensorBoard and torchrun.
 OTHERS = {"shm", "help", "upgrade", "logdir", "standalone", "nproc_per_node", "nnodes", "node_rank", "rdzv_endpoint"}
@@ -64,6 +65,23 @@ def unknown(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_a_page_names_exists(page):
     assert not unknown(page)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page):
+    lost = []
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors(target))):
+            lost.append(link)
+    assert not lost
 
 
 def test_a_flag_or_program_that_does_not_exist_is_found(tmp_path):

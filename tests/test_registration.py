@@ -8,7 +8,7 @@ from codes.data.orientation import ORIENTATIONS, oriented, upright
 from codes.data.spikes import write_spikes
 from codes.errors import InputError
 from codes.restoration.alignment import better_start
-from codes.restoration.recording import find_reading
+from codes.restoration.reading import find_reading
 from codes.restoration.spike_file import guess, read
 from codes.simulation.camera import add_noise, integrate
 from codes.simulation.demo_scenes import EXPOSED, PHOTOGRAPHS, blurry, film, photograph

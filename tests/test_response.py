@@ -6,7 +6,7 @@ import torch
 
 from codes.data.response import Response
 from codes.registration.geometry import in_view_of_spikes
-from codes.registration.response import estimate_response
+from codes.registration.response_estimation import estimate_response
 
 ALL = np.ones((40, 60), bool)
 

@@ -24,7 +24,6 @@ SUFFIXES = {
     "MPO": (".jpg", ".jpeg"),
 }  # MPO: of several pictures, of telephones
 Image.MAX_IMAGE_PIXELS = None  # the limit above is checked instead
-WHITE = 2**16 - 1  # of a 16-bit picture
 DARK = 2**14  # no pixel of a 16-bit picture reaches it: its values have fewer bits
 
 

@@ -117,4 +117,6 @@ class ClosedFormTeacher(nn.Module):
 
     def key(self) -> dict[str, object]:
         """Return what its labels depend on."""
-        return {"teacher": "mfsr"} if self.mfsr else {"teacher": "sdm", "short": self.short}
+        if not self.mfsr:
+            return {"teacher": "sdm", "short": self.short}
+        return {"teacher": "mfsr"} | ({} if self.flow is dis_flows else {"flow": "raft"})

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codes.motion.warping import Flows, pixel_positions
+from codes.motion.warping import Flows, pixel_positions, warp_channels
 
 
 def interpolate_pairs(before: Tensor, after: Tensor, times: Sequence[float], *, flow: Flows) -> Tensor:
@@ -42,11 +42,7 @@ def interpolate_pairs(before: Tensor, after: Tensor, times: Sequence[float], *, 
 
 
 def _look_up(fields: Tensor, positions: Tensor) -> Tensor:
-    """Look up fields [N,C,h,w] at positions [N,2,h,w] (x, y) between their pixels, bilinear; borders repeat."""
-    height, width = fields.shape[2:]
-    x, y = positions.unbind(1)
-    grid = torch.stack((x * (2 / width) + (1 / width - 1), y * (2 / height) + (1 / height - 1)), -1)
-    return F.grid_sample(fields, grid, padding_mode="border", align_corners=False)
+    return warp_channels(fields, *positions.unbind(1))
 
 
 def _consistency(forward: Tensor, backward: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def _updated_pixels(fired: Tensor) -> Iterable[Tensor]:
 
 
 def _charge_cost(between: Tensor, at_end: Tensor, charge_error: float, *, is_open: Tensor | None) -> Tensor:
-    """Score the predicted charge of an interval against 1, half a spike frame free.
+    """Score the predicted charge of an interval against 1, with a tolerance of half a spike frame.
 
     between: the charge; at_end: the intensity predicted there. An open interval, which the stream cuts, is scored from
     above only; None: all are open.
@@ -82,7 +82,7 @@ def _charge_cost(between: Tensor, at_end: Tensor, charge_error: float, *, is_ope
 
 
 def redistribute_charge(spikes: Tensor, predicted: Tensor) -> Tensor:
-    """Distribute the charge of every interval between spikes [T,h,w] as predicted [T,h,w]: [T,h,w] float32."""
+    """Redistribute the charge of every interval between spikes [T,h,w] as predicted [T,h,w]: [T,h,w] float32."""
     # Pixels are independent: on a CPU a few rows at a time stay in the cache; a GPU computes all at once.
     rows = max(IN_CACHE // spikes[:, :1].numel(), 1) if spikes.device.type == "cpu" else spikes.shape[1]
     return torch.cat(

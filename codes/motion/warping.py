@@ -78,9 +78,14 @@ def pixel_positions(height: int, width: int, *, device: torch.device) -> Tensor:
 
 def warp(pictures: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Look up pictures [N,H,W] at positions [N,h,w] between their pixels, bilinear: [N,h,w]; borders repeat."""
-    height, width = pictures.shape[1:]
+    return warp_channels(pictures.unsqueeze(1), x, y).squeeze(1)
+
+
+def warp_channels(pictures: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Look up pictures [N,C,H,W] at positions [N,h,w] as `warp` does: [N,C,h,w]."""
+    height, width = pictures.shape[2:]
     grid = torch.stack((x * (2 / width) + (1 / width - 1), y * (2 / height) + (1 / height - 1)), -1)
-    return F.grid_sample(pictures.unsqueeze(1), grid, padding_mode="border", align_corners=False).squeeze(1)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
 def combine(values: Sequence[Tensor], weights: np.ndarray) -> Tensor:

@@ -13,7 +13,7 @@ from codes.registration.clock import Clock, fit_clock
 from codes.registration.geometry import corner_error, corners, in_view_of_spikes, transform
 from codes.registration.homography import Registration, register
 from codes.registration.intensity import Read, exposure_intensity
-from codes.registration.response import estimate_response
+from codes.registration.response_estimation import estimate_response
 from codes.registration.synchronisation import LEAST_CORRELATION, FoundExposure, find_exposure
 
 WINDOW, STEP = 97, 48  # spike frames of the windows that a picture is first registered to, and from one to the next

@@ -8,7 +8,7 @@ import numpy as np
 
 from codes.data.orientation import ORIENTATIONS, upright
 
-ALIKE, SHIFTED = 0.8, 2.0  # least correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
+ALIKE, SHIFTED = 0.8, 2.0  # minimum correlation of what is aligned; picture pixels at most, which cost LDN some 4 dB
 MARGIN = 0.05  # by which the correlation of another orientation must exceed that of the expected one
 TIME_MARGIN = 0.01  # likewise of another start of the exposure
 STARTS = 33  # starts that are compared

@@ -15,7 +15,7 @@ from codes.restoration.film import REACH, Frames, schedule
 from codes.restoration.film_measurements import Measured, facts_of, measure
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Recording
-from codes.restoration.recording import tensors
+from codes.restoration.reading import tensors
 from codes.restoration.view import covered
 from codes.simulation.footage import Footage
 

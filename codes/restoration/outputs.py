@@ -15,7 +15,7 @@ from codes.data.images import read_image, write_image
 from codes.errors import InputError
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Arrays, Recording
-from codes.restoration.recording import tensors
+from codes.restoration.reading import tensors
 from codes.restoration.restorers import Restoration
 from codes.restoration.video import check_video, write_video
 from codes.restoration.view import covered

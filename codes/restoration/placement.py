@@ -45,7 +45,7 @@ def place(picture: np.ndarray, intensity: np.ndarray, *, model: str) -> Placemen
         side in (full // UPSCALE, -(-full // UPSCALE)) for side, full in zip(intensity.shape, shape, strict=True)
     )
     if is_quarter:
-        expected = enlargement((UPSCALE, UPSCALE), (1, 1))  # a rest below 4 is no other scale
+        expected = enlargement((UPSCALE, UPSCALE), (1, 1))  # a remainder of up to 3 pixels is no other scale
     found = register(intensity, picture, model=model or "homography", orientation="upright")
     if model == "none":
         return Placement(None if is_quarter else View(expected, *sizes), found, 0.0, False)

@@ -17,7 +17,7 @@ from codes.errors import InputError
 from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.intensity import exposure_intensity
-from codes.registration.response import estimate_response
+from codes.registration.response_estimation import estimate_response
 from codes.registration.rig_file import CalibratedRig
 from codes.restoration.alignment import align, is_flat
 from codes.restoration.pairs import Pair
@@ -32,17 +32,19 @@ from codes.restoration.placement import (
     reading_of_rig,
     refuse_other_orientation,
 )
-from codes.restoration.recording import find_reading, fit
+from codes.restoration.reading import find_reading, fit
 from codes.restoration.spike_file import SHORTEST, Reading, read
 from codes.restoration.timing import AUTO, exposure_by_rig, found_exposure, given_exposure, target_times
 
-SAME_SCENE = 0.3  # least correlation between long TFP and picture that show one scene
-COMPARABLE = 0.8  # least correlation of a pair whose values are compared
+SAME_SCENE = 0.3  # minimum correlation between long TFP and picture that show one scene
+COMPARABLE = 0.8  # minimum correlation of a pair whose values are compared
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What is known about how picture and spikes were recorded; what is empty is found. Fields are those of deblur.py.
+    """What is known about how picture and spikes were recorded; empty fields are estimated.
+
+    Fields are those of deblur.py.
 
     Raises: InputError for a geometry that is none.
     """

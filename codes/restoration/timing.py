@@ -65,7 +65,7 @@ def found_exposure(
     found, placement = find_in_stream(read, total, picture, model=align)
     if reason := found.reason or placement.registration.reason:  # either may be mistaken for the other
         raise InputError(
-            f"--exposure auto: {reason} in {path}; say it by --exposure START LENGTH (the best guess is "
+            f"--exposure auto: {reason} in {path}; pass --exposure START LENGTH (the best guess is "
             f"{found.start} {found.length})"
         )
     return found.start, found.length

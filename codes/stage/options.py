@@ -63,7 +63,7 @@ class StageOptions:
     )
     lr: float = training_option(1e-3, "learning rate of Adam")
     epochs: int = training_option(101, "length of the run")
-    steps: int | None = training_option(None, "stop after so many optimiser steps; the same command without it goes on")
+    steps: int | None = training_option(None, "stop after this many steps; without it, the same command resumes")
     bs: int = training_option(4, "pictures a batch, over all processes")
     roi_size: tuple[int, ...] = training_option(
         (512,), "crop in picture pixels: side, or height and width; 0: whole pictures"
@@ -71,8 +71,8 @@ class StageOptions:
     seed: int | None = training_option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
     augment: bool = training_option(False, "turn and mirror square crops at random; off as published")
     bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
-    width: int | None = option(None, "width of the pictures, where there are none")
-    height: int | None = option(None, "height of the pictures, where there are none")
+    width: int | None = option(None, "picture width, for data sets without pictures")
+    height: int | None = option(None, "picture height, for data sets without pictures")
     use_small: bool = option(
         False, "use the first 20 samples of a split, for a quick look; recipe reference: every tenth"
     )

@@ -25,7 +25,7 @@ from codes.data.spikes import UPSCALE, Exposure, read_spikes
 from codes.errors import InputError
 from codes.reporting.figures import side_by_side
 from codes.restoration.methods import sdm_count_frames
-from codes.restoration.recording import tensors
+from codes.restoration.reading import tensors
 from codes.restoration.restorers import SHORT, Restoration, restorer
 
 TIMES = (20, 68, 116)  # of deblur

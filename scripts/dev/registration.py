@@ -31,7 +31,7 @@ from codes.registration.geometry import corner_error
 from codes.registration.homography import register
 from codes.registration.intensity import exposure_intensity
 from codes.restoration.placement import find_in_stream
-from codes.restoration.recording import tensors
+from codes.restoration.reading import tensors
 from codes.restoration.restorers import Restoration, restorer
 from codes.restoration.view import View, covered
 

@@ -1,4 +1,4 @@
-"""A recording of one's own: how the spike file beside a picture is to be read, and how the two are brought together."""
+"""Reading of a recording: how the spike file beside a picture is decoded, and how both get sizes that fit."""
 
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def _refuse_other_orientation(path: Path, picture: np.ndarray, chosen: Reading, 
 
 
 def fit(picture: np.ndarray, spikes: np.ndarray, *, align: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """Bring a picture [H,W,3] to the size of spikes [T,h,w], H and W 4 times h and w but for a rest below 4.
+    """Bring a picture [H,W,3] to the size of spikes [T,h,w], H and W 4 times h and w up to a remainder of 3 pixels.
 
     align: "resize" scales the picture, both show the same view; "crop" keeps the middle that both have, a spike pixel
     being as large as 4x4 of the picture.
@@ -125,7 +125,7 @@ def fit(picture: np.ndarray, spikes: np.ndarray, *, align: str = "") -> tuple[np
 def tensors(
     picture: np.ndarray, spikes: np.ndarray, device: torch.device, *, is_same_view: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Return [1,3,H,W] in [0,1] and [1,T,h,w]; a rest below 4 is filled by repeating the last rows and columns.
+    """Return [1,3,H,W] in [0,1] and [1,T,h,w]; up to 3 missing rows and columns repeat the last.
 
     is_same_view: H and W are brought to 4h and 4w.
     """
