@@ -2,6 +2,7 @@
 
     python scripts/calibrate.py PICTURES stream.dat --out rig.json    # pictures in the order of their names, one stream
     python scripts/calibrate.py PICTURES SPIKES --out rig.json        # two folders, files of the same name
+    python scripts/calibrate.py PICTURES stream.dat --flat flat.dat --out rig.json    # and the gain of each spike pixel
 
 Writes rig.json for deblur.py --rig and make_real.py, and beside it a report, rig.html: look at it before you trust the
 rig. Record a scene with texture that moves, and change the view between the pictures.
@@ -12,6 +13,7 @@ import sys
 from dataclasses import MISSING, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -23,17 +25,19 @@ from tqdm import tqdm
 from codes.cli import check_range, option, program
 from codes.data.images import read_image
 from codes.data.listing import PICTURES, files_in
-from codes.data.sensor import Defects, defective_pixels, lost_frames, repair
+from codes.data.sensor import Defects, defective_pixels, fixed_pattern_gain, lost_frames, repair
 from codes.errors import InputError
 from codes.files import replacing
 from codes.registration.calibration import Calibrated, Shot, calibrate
 from codes.registration.intensity import Read
-from codes.registration.rig_file import CalibratedRig, write_rig
+from codes.registration.rig_file import CalibratedRig, gain_file, write_rig
 from codes.reporting.calibration_report import calibration_report
 from codes.restoration.pairs import find_pairs
 from codes.restoration.spike_file import Reading, guess, read
 
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
+# Accepted of a uniform scene: spikes of a pixel at least, and a spike frame at most, in the median; deviation of gains.
+FEWEST, BRIGHTEST, UNEVEN = 500, 0.8, 0.2
 ROWS, BITS = ("", "bottom", "top"), ("", "lowest", "highest")
 
 
@@ -42,6 +46,7 @@ class Options:
     pictures: str = option(MISSING, "folder of blurry pictures, in the order of their names", positional=True)
     stream: str = option(MISSING, "spike file of all pictures, or a folder with one for each", positional=True)
     out: str = option("rig.json", "file of the rig; the report lies beside it, as .html")
+    flat: str = option("", "spike file of a uniform scene: the gain of each pixel, which is undone with the rig")
     geometry: tuple[int, ...] = option((), "height and width of the spikes [guessed]")
     rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS)
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS)
@@ -49,17 +54,33 @@ class Options:
     force: bool = option(False, "write over a rig that exists")
 
 
+class Flat(NamedTuple):
+    """What a recording of a uniform scene tells of the spike pixels, each [h,w]."""
+
+    frames: int
+    hot: np.ndarray
+    dead: np.ndarray
+    gain: np.ndarray
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the gain of the pixels that are not defective."""
+        return float(self.gain[~(self.hot | self.dead)].std())
+
+
 def main(o: Options) -> None:
     check(o)
     pictures, streams = sources(o)
     first = next(iter(streams))
     reading = reading_of(o, first)
-    hot, dead = np.zeros((2, reading.height, reading.width), bool)
+    flat = flat_of(o, reading) if o.flat else None
+    hot, dead = (flat.hot, flat.dead) if flat else np.zeros((2, reading.height, reading.width), bool)
     shots: list[Shot] = []
     for path, names in tqdm(streams.items(), desc="spike files", disable=len(streams) < 2):
-        total, of_hot, of_dead = scan(path, reading_of(o, path, like=reading))
+        of_file = reading_of(o, path, like=reading)
+        of_hot, of_dead = defective_pixels(count(path, of_file), of_file.frames)
         hot, dead = hot | of_hot, dead | of_dead
-        shots += shots_of(path, reading_of(o, path, like=reading), total, [(name, pictures[name]) for name in names])
+        shots += shots_of(path, of_file, of_file.frames, [(name, pictures[name]) for name in names])
     sides = {shot.picture.shape for shot in shots}
     if len(sides) > 1:
         raise InputError(f"{o.pictures}: pictures of several sizes; those of one camera are accepted")
@@ -68,10 +89,12 @@ def main(o: Options) -> None:
     if result.registration is None:
         reasons = {one.registration.reason or one.exposure.reason for one in result.located if one}
         raise InputError(f"{o.pictures}: no picture could be placed with certainty ({'; '.join(sorted(reasons))})")
-    rig = rig_of(result, shots[0], reading, hot, dead)
+    rig = rig_of(result, shots[0], reading, hot, dead, flat.gain if flat else None)
     found_by = {
         "pictures": o.pictures,
         "stream": o.stream,
+        "flat": o.flat or None,
+        "flat_frames": flat.frames if flat else None,
         "pictures_placed": sum(one.is_placed for one in result.located),
         "exposures_found": sum(one.is_sure for one in result.located),
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__,
@@ -82,6 +105,8 @@ def main(o: Options) -> None:
     with replacing(report) as file:
         file.write(calibration_report(o.pictures, rig, shots, result).encode())
     print_summary(o, rig, result, report)
+    if flat:
+        print_gain(o, flat)
 
 
 def check(o: Options) -> None:
@@ -92,8 +117,11 @@ def check(o: Options) -> None:
         raise InputError(f"--geometry {' '.join(map(str, o.geometry))}: height and width are accepted")
     if Path(o.out).suffix != ".json":
         raise InputError(f"--out {o.out}: a name that ends with .json is accepted")
-    if Path(o.out).exists() and not o.force:
-        raise InputError(f"--out {o.out}: exists; name another one, or write over it with --force")
+    if o.flat and not Path(o.flat).is_file():
+        raise InputError(f"--flat {o.flat}: no such spike file")
+    for path in (Path(o.out), gain_file(o.out)) if o.flat else (Path(o.out),):
+        if path.exists() and not o.force:
+            raise InputError(f"--out {path}: exists; name another one, or write over it with --force")
 
 
 def sources(o: Options) -> tuple[dict[str, Path], dict[Path, list[str]]]:
@@ -122,12 +150,34 @@ def reading_of(o: Options, path: Path, *, like: Reading | None = None) -> Readin
     return fitting[0]
 
 
-def scan(path: Path, reading: Reading) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return the spike frames of a file, and masks [h,w] of its hot and dead pixels."""
+def count(path: Path, reading: Reading) -> np.ndarray:
+    """Count the spikes of each pixel of a file, [h,w]."""
     total = np.zeros((reading.height, reading.width), np.int64)
     for first in range(0, reading.frames, BLOCK):
         total += read(path, reading, first=first, stop=first + BLOCK).sum(0, dtype=np.int64)
-    return reading.frames, *defective_pixels(total, reading.frames)
+    return total
+
+
+def flat_of(o: Options, like: Reading) -> Flat:
+    """Return what the recording of a uniform scene tells.
+
+    Raises: InputError if its pixels fire too seldom, or in nearly every spike frame.
+    """
+    path = Path(o.flat)
+    reading = reading_of(o, path, like=like)
+    total = count(path, reading)
+    spikes, rate = np.median(total), np.median(total) / reading.frames
+    if spikes < FEWEST:
+        raise InputError(f"--flat {path}: {spikes:.0f} spikes a pixel; record longer, or light: {FEWEST} are accepted")
+    if rate > BRIGHTEST:
+        raise InputError(f"--flat {path}: pixels fire in {rate:.0%} of the spike frames; at most {BRIGHTEST:.0%} are "
+                         "accepted: record less light")  # fmt: skip
+    hot, dead = defective_pixels(total, reading.frames)
+    flat = Flat(reading.frames, hot, dead, fixed_pattern_gain(total, hot | dead))
+    if flat.deviation > UNEVEN:
+        raise InputError(f"--flat {path}: neighbouring pixels differ by {flat.deviation:.0%}, at most {UNEVEN:.0%} are "
+                         "accepted: record a uniform scene, out of focus")  # fmt: skip
+    return flat
 
 
 def shots_of(path: Path, reading: Reading, total: int, pictures: list[tuple[str, Path]]) -> list[Shot]:
@@ -159,7 +209,9 @@ def run(shots: list[Shot], ratio: float) -> Calibrated:
             bar.refresh()
 
 
-def rig_of(result: Calibrated, shot: Shot, reading: Reading, hot: np.ndarray, dead: np.ndarray) -> CalibratedRig:
+def rig_of(
+    result: Calibrated, shot: Shot, reading: Reading, hot: np.ndarray, dead: np.ndarray, gain: np.ndarray | None
+) -> CalibratedRig:
     registration, clock = result.registration, result.clock
     return CalibratedRig(
         picture=shot.picture.shape[:2],
@@ -172,6 +224,7 @@ def rig_of(result: Calibrated, shot: Shot, reading: Reading, hot: np.ndarray, de
         response=result.response,
         hot=tuple(map(tuple, np.argwhere(hot).tolist())),
         dead=tuple(map(tuple, np.argwhere(dead).tolist())),
+        gain=gain,
     )
 
 
@@ -191,6 +244,11 @@ def print_summary(o: Options, rig: CalibratedRig, result: Calibrated, report: Pa
     print(f"response: exponent {rig.response.exponent:.2f}, black level {255 * rig.response.black:.0f} of 255")
     print(f"defective pixels: {len(rig.hot)} hot, {len(rig.dead)} dead")
     print(f"{o.out}, report {report}")
+
+
+def print_gain(o: Options, flat: Flat) -> None:
+    """Print what was found of the gain."""
+    print(f"gain: standard deviation {flat.deviation:.1%} over {flat.frames} spike frames, in {gain_file(o.out)}")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ class Options:
     align: str = option("", "how the picture is registered to the spikes [homography, where it lies elsewhere]; "
                         "resize, crop: it is brought to their size", choices=ALIGN, unused=BY_RIG)  # fmt: skip
     mask: bool = option(False, "also mask.png, white where the spikes show the picture")
-    rig: str = option("", "rig.json of calibrate.py: how pictures lie in the stream, when, and what is defective")
+    rig: str = option(
+        "", "rig.json of calibrate.py: how pictures lie in the stream, when, defects and gain of the sensor"
+    )
     geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
     rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
     orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)

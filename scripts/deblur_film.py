@@ -55,7 +55,7 @@ class Options:
         (), "first spike frame of the first picture, period, length of the exposures [those of --rig]"
     )
     rig: str = option(
-        "", "rig.json of calibrate.py: when and how the pictures lie in the stream, and what is defective"
+        "", "rig.json of calibrate.py: when and how the pictures lie in the stream, defects and gain of the sensor"
     )
     spike_rate: float = option(20_000.0, "spike frames a second")
     fps_out: float = option(1000.0, "frames a second of the scene's time")

@@ -9,54 +9,70 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.data.images import write_image
+from codes.data.images import read_image, write_image
 from codes.data.response import Response
 from codes.data.spikes import write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import corner_error
 from codes.registration.rig_file import CalibratedRig, read_rig, write_rig
 from codes.simulation.rig import Rig, SpikeCamera, record, views
-from scripts.calibrate import Options, main
+from scripts import deblur
+from scripts.calibrate import Options, flat_of, main, reading_of
 
 RIG = Rig("turned_left", turn=2.0, scale=0.97, shift=(0.03, -0.02), response=0.6, hot=0.002, dead=0.002, lost=0.01)
 EXPOSURES = [(30, 60), (140, 60), (250, 60)]
 TOTAL = 340
 
 
-def write_recording(folder: Path, seed: int) -> SpikeCamera:
+def write_recording(folder: Path, seed: int, rig: Rig = RIG, pace: float = 1.0) -> SpikeCamera:
     """Write three pictures and the stream of a texture that moves about: by a steady motion alone, a shift of
     the views could not be told from one of the exposures."""
     rng = np.random.default_rng(seed)
-    seen = views(RIG, 128, 192)
+    seen = views(rig, 128, 192)
     height, width = seen.source
     texture = np.zeros((height + 80, width + 120, 3), np.float32)
     for size in (2, 5, 15):
         blobs = cv2.GaussianBlur(rng.random(texture.shape, np.float32), (0, 0), size)
         texture += (blobs - blobs.mean()) / blobs.std()
     texture = np.clip(90 + 25 * texture, 5, 230).astype(np.uint8)
-    path = [(round(40 + 40 * np.sin(time / 31)), round(60 + 60 * np.cos(time / 47))) for time in range(TOTAL)]
+    times = pace * np.arange(TOTAL)
+    path = [(round(40 + 40 * np.sin(time / 31)), round(60 + 60 * np.cos(time / 47))) for time in times]
     frames = (texture[down : down + height, right : right + width] for down, right in path)
-    camera, stream = SpikeCamera(RIG, seen, total=TOTAL, threshold=1.0, has_noise=True, rng=rng), []
+    camera, stream = SpikeCamera(rig, seen, total=TOTAL, threshold=1.0, has_noise=True, rng=rng), []
     for picture in record(frames, camera, EXPOSURES, stream.append):
         write_image(folder / f"pictures/{picture.number}.png", picture.blurry)
+        for time, sharp in picture.sharp.items():
+            write_image(folder / f"sharp/{time}.png", sharp)
     write_spikes(folder / "stream.dat", np.stack(stream))
     return camera
 
 
-def options(folder: Path) -> Options:
+def options(folder: Path, flat: str = "") -> Options:
     return Options(
-        str(folder / "pictures"), str(folder / "stream.dat"), out=str(folder / "rig.json"), geometry=(48, 32)
+        str(folder / "pictures"), str(folder / "stream.dat"), out=str(folder / "rig.json"), flat=flat, geometry=(48, 32)
     )
 
 
+def write_flat(path: Path, camera: SpikeCamera, intensity: int) -> None:
+    """Record a uniform scene with a spike camera that recorded before."""
+    frame = np.full((*camera.seen.source, 3), intensity, np.uint8)
+    camera.lost = np.empty(0, int)
+    write_spikes(path, np.stack([camera.step(frame) for _ in range(2000)]))
+
+
 def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
-    truth = write_recording(tmp_path, 0).truth()
-    main(options(tmp_path))
+    camera = write_recording(tmp_path, 0, replace(RIG, gain=0.03))
+    truth = camera.truth()
+    write_flat(tmp_path / "flat.dat", camera, 120)
+    main(options(tmp_path, str(tmp_path / "flat.dat")))
     told, rig = capsys.readouterr().out, read_rig(tmp_path / "rig.json")
     assert rig.orientation == "turned_left" and rig.spikes == (48, 32)
     assert corner_error(rig.homography, np.array(truth["homography"]), rig.picture) < 1.5
     assert rig.response.exponent == pytest.approx(0.6, abs=0.06)
     assert set(rig.dead) == set(map(tuple, truth["dead"])) and set(rig.hot) <= set(map(tuple, truth["hot"]))
+    intact = np.delete(np.arange(camera.gain.size), np.concatenate((camera.hot, camera.dead)))
+    assert (rig.gain - camera.gain).reshape(-1)[intact].std() < 0.01
+    assert "gain: standard deviation" in told
     for number, exposure in enumerate(EXPOSURES):
         assert np.abs(np.subtract(rig.exposure(number), exposure)).max() <= 2
     page = (tmp_path / "rig.html").read_text()
@@ -64,6 +80,41 @@ def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
     assert "http" not in page.replace("http-equiv", "")
     with pytest.raises(InputError, match=r"rig\.json: exists"):
         main(options(tmp_path))
+
+
+def test_pictures_restored_with_the_gain_of_a_flat_recording_are_better(tmp_path):
+    camera = write_recording(tmp_path, 0, replace(RIG, gain=0.08), pace=0.25)
+    write_flat(tmp_path / "flat.dat", camera, 120)
+    o = options(tmp_path, str(tmp_path / "flat.dat"))
+    reading = reading_of(o, Path(o.stream))
+    flat, response = flat_of(o, reading), Response(RIG.response, RIG.black)
+    hot, dead = (tuple(map(tuple, np.argwhere(mask).tolist())) for mask in (flat.hot, flat.dead))
+    rig = CalibratedRig((128, 192), (48, 32), str(reading), RIG.orientation, camera.seen.homography, 4.0, None,
+                        response, hot, dead)  # fmt: skip
+    time = EXPOSURES[1][0] + 30
+
+    def psnr(name: str, gain: np.ndarray | None) -> float:
+        write_rig(tmp_path / f"{name}.json", replace(rig, gain=gain), found_by={})
+        deblur.main(deblur.Options(
+            str(tmp_path / "pictures/1.png"), str(tmp_path / "stream.dat"), out=str(tmp_path / name), method="mfsr",
+            times=(time,), exposure=tuple(map(str, EXPOSURES[1])), rig=str(tmp_path / f"{name}.json"),
+        ))  # fmt: skip
+        off = read_image(next((tmp_path / name).glob("*.png"))).astype(float) - read_image(
+            tmp_path / f"sharp/{time}.png"
+        )
+        return -10 * np.log10(np.square(off[16:-16, 16:-16] / 255).mean())
+
+    assert psnr("with", flat.gain) > psnr("without", None) + 0.2
+    (tmp_path / "with.gain.npy").write_bytes((tmp_path / "with.gain.npy").read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"with\.gain\.npy is not the gain that was calibrated with it"):
+        read_rig(tmp_path / "with.json")
+
+
+@pytest.mark.parametrize("intensity, message", [(2, "record longer"), (255, "record less light")])
+def test_flat_recordings_that_tell_no_gain_are_refused(tmp_path, intensity, message):
+    write_flat(tmp_path / "flat.dat", write_recording(tmp_path, 0), intensity)
+    with pytest.raises(InputError, match=rf"--flat .*flat\.dat: .*{message}"):
+        main(options(tmp_path, str(tmp_path / "flat.dat")))
 
 
 def test_pictures_of_another_scene_are_refused(tmp_path):

@@ -164,6 +164,7 @@ FLAGS = {
         **dict.fromkeys(("pictures", "stream", "rows", "bits", "force"), USED),
         "geometry": refused("data a.dat --geometry 120", "--geometry 120: height and width are accepted"),
         "ratio": refused("data a.dat --ratio 20", "--ratio 20.0: accepted is 0.8 to 10"),
+        "flat": refused("data a.dat --flat none.dat", "--flat none.dat: no such spike file"),
         "out": refused("data a.dat --out rig", "--out rig: a name that ends with .json is accepted"),
     },
     "scripts.make_real": {

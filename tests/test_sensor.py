@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from codes.data.sensor import bridge_frames, defective_pixels, find_defects, repair, repair_pixels
+from codes.data.sensor import bridge_frames, defective_pixels, find_defects, fixed_pattern_gain, repair, repair_pixels
 from codes.simulation.camera import add_noise, integrate
 from codes.simulation.demo_scenes import PHOTOGRAPHS, photograph
 
@@ -69,6 +69,21 @@ def test_a_repaired_pixel_fires_as_its_neighbours_do_on_average():
 def test_a_pixel_among_defective_ones_stays():
     spikes = recorded(np.full((6, 8), 0.3))
     np.testing.assert_array_equal(repair_pixels(spikes, np.ones((6, 8), bool)), spikes)
+
+
+def test_gain_is_recovered_within_the_counting_error_whatever_the_shading():
+    """The shading falls to 2/5 from one side to the other; a local mean would err by 2 % at the borders."""
+    rng = np.random.default_rng(0)
+    gain = 1 + 0.05 * rng.standard_normal((48, 64))
+    shading = np.linspace(1, 0.4, 64) + np.linspace(0, 0.2, 48)[:, None]
+    total = np.floor(2000 * gain * shading + rng.random(gain.shape)).astype(int)
+    defective = np.zeros(gain.shape, bool)
+    defective[10, 20], defective[30, 5] = True, True
+    total[10, 20], total[30, 5] = 0, 4000
+    found = fixed_pattern_gain(total, defective)
+    assert (found[defective] == 1).all()
+    error = (found - gain)[~defective]
+    assert error.std() < 0.004 and np.abs(error).max() < 0.02
 
 
 @pytest.mark.parametrize("lost", [[60], [60, 90], [60, 61, 62]])

@@ -124,6 +124,27 @@ def test_motion_compensated_intensity_is_more_accurate(threshold, spike_frames, 
     assert psnr(compensated(spikes)) > psnr(alone) + gain
 
 
+@pytest.mark.parametrize("threshold", [1, 4])
+def test_a_known_gain_of_the_pixels_is_undone(threshold):
+    """Half of the error that the gain adds goes, and one that is 1 everywhere changes nothing."""
+    rng = np.random.default_rng(0)
+    intensity = seen(film(0.37))
+    gain = (1 + 0.08 * rng.standard_normal(intensity.shape[1:])).astype(np.float32)
+    truth = torch.from_numpy(intensity) * (CHARGE_PER_FRAME / CHARGE_AT_THRESHOLD_1 / threshold)
+    phases = rng.random(intensity.shape[1:], np.float32)
+
+    def error(of_sensor: np.ndarray, known: np.ndarray) -> float:
+        seen_so = (intensity * of_sensor).clip(0, 1)
+        spikes = torch.from_numpy(integrate(seen_so, threshold=threshold, first=phases))[None]
+        known = torch.from_numpy(known)
+        found = motion_compensated_intensity(spikes, isi_intensity(spikes) / known, gain=known)[0]
+        return (found - truth).mean(0).square().mean().item()
+
+    even = np.ones_like(gain)
+    without, uncorrected, corrected = error(even, even), error(gain, even), error(gain, gain)
+    assert corrected - without < (uncorrected - without) / 2
+
+
 def few_spikes() -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor], float]]:
     """Return noisy spikes at V_th 4, their intensity, and PSNR of an estimate of it in spike frames 12 to 124."""
     rng = np.random.default_rng(0)

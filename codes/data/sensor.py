@@ -1,8 +1,12 @@
-"""Defects of a spike sensor, hot and dead pixels and lost spike frames: found in a recording, and repaired."""
+"""Defects of a spike sensor, hot and dead pixels and lost spike frames: found in a recording, and repaired.
+
+The gain of its pixels is estimated from a recording of a uniform scene.
+"""
 
 from itertools import product
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -13,6 +17,8 @@ SCATTER = 3.0  # standard deviations of the number of noise spikes, and of the r
 NOISE = 0.01  # noise spikes a spike frame, at most
 INTERVALS = 2  # compared on either side of lost frames
 REACH = 128  # spike frames on either side in which they are looked for
+GAINS = 0.5, 2.0  # of pixels: one beyond them does not measure intensity
+SHADING = 8.0  # pixels, standard deviation of the weights of the local fit that is divided out of a gain
 
 
 class Defects(NamedTuple):
@@ -56,6 +62,25 @@ def defective_pixels(total: np.ndarray, frames: int) -> tuple[np.ndarray, np.nda
     hot = total > HOTTER * around[..., 7] + contrast + scatter
     dead = (total == 0) & (around[..., 1] >= FEW)
     return hot, dead
+
+
+def fixed_pattern_gain(total: np.ndarray, defective: np.ndarray) -> np.ndarray:
+    """Estimate the relative gain [h,w] float32 of each pixel from its spikes `total` [h,w] of a uniform scene.
+
+    The counts are divided by a local linear fit, which shading and vignetting follow, to the borders too. Pixels of the
+    mask `defective` are left out; they have gain 1, as they are repaired from neighbours. Gains are within GAINS.
+    """
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, side) for side in total.shape), indexing="ij")
+    terms = np.stack((np.ones(total.shape), rows, columns), -1)
+
+    def local_sum(values: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(np.where(defective, 0.0, values), (0, 0), SHADING, borderType=cv2.BORDER_CONSTANT)
+
+    products = [[local_sum(terms[..., i] * terms[..., j]) for i in range(3)] for j in range(3)]
+    observed = [local_sum(terms[..., i] * total) for i in range(3)]
+    fitted = np.linalg.solve(np.moveaxis(np.array(products), (0, 1), (2, 3)), np.stack(observed, -1)[..., None])
+    shading = (terms * fitted[..., 0]).sum(-1)
+    return np.where(defective, 1, (total / shading).clip(*GAINS)).astype(np.float32)
 
 
 def repair_pixels(spikes: np.ndarray, defective: np.ndarray) -> np.ndarray:

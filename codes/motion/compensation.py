@@ -19,43 +19,48 @@ def motion_compensated_intensity(
     restored: Tensor | None = None,
     times: Sequence[int] = (),
     *,
+    gain: Tensor | None = None,
     flow: Flows = dis_flows,
 ) -> Tensor:
     """Remove noise spikes and redistribute the charge of the others along motion: [B,T,h,w] float32.
 
     spikes: [B,T,h,w] of 0 and 1; intensity: [B,T,h,w], an estimate of each pixel alone or of an earlier refinement
     iteration, which predicts itself along motion. restored: frames [B,N,h,w] in any scale that were restored from it at
-    ascending `times`; they then predict the intensity between the first and the last of these times.
-    The charge of the result over every interval between two signal spikes is that of one spike.
+    ascending `times`; they then predict the intensity between the first and the last of these times. gain: relative, of
+    each pixel [h,w]; the intensity given and returned is without it.
+    The charge of the result over every interval between two signal spikes is that of one spike, divided by the gain.
     """
+    gain = torch.ones((), device=spikes.device) if gain is None else gain.to(spikes.device)
     found = []
     for index, (one, of_pixels) in enumerate(zip(spikes, intensity, strict=True)):
         if restored is None:
-            found.append(_compensate(one, of_pixels, flow))
+            found.append(_compensate(one, of_pixels, gain, flow))
         else:
-            found.append(_refine(one, of_pixels, restored[index].detach(), times, flow))
+            found.append(_refine(one, of_pixels, restored[index].detach(), times, gain, flow))
     return torch.stack(found)
 
 
-def _compensate(spikes: Tensor, intensity: Tensor, flow: Flows) -> Tensor:
+def _compensate(spikes: Tensor, intensity: Tensor, gain: Tensor, flow: Flows) -> Tensor:
     """Label spikes and redistribute their charge by what intensity [T,h,w] predicts along motion, PASSES times."""
     for _ in range(PASSES):
-        predicted = predict_along_motion(intensity, flow=flow)
-        intensity = redistribute_charge(label_spikes(spikes, predicted), predicted)
+        predicted = predict_along_motion(intensity, flow=flow) * gain
+        intensity = redistribute_charge(label_spikes(spikes, predicted), predicted) / gain
     return intensity
 
 
-def _refine(spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int], flow: Flows) -> Tensor:
+def _refine(
+    spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int], gain: Tensor, flow: Flows
+) -> Tensor:
     """Label spikes and redistribute their charge by what restored frames [N,h,w] predict.
 
     Before the first of their times and after the last, intensity [T,h,w] predicts itself. The result is averaged along
     motion, and the mean of both predictions is used once more.
     """
     predicted = predict_from_restored(intensity, restored, times, flow=flow)
-    once = _labelled(spikes, predicted)
-    return _labelled(spikes, (predicted + predict_along_motion(once, flow=flow)) / 2)
+    once = _labelled(spikes, predicted, gain)
+    return _labelled(spikes, (predicted + predict_along_motion(once, flow=flow)) / 2, gain)
 
 
-def _labelled(spikes: Tensor, predicted: Tensor) -> Tensor:
-    predicted = predicted.clamp(min=DARKEST)
-    return redistribute_charge(label_spikes(spikes, predicted, charge_error=RESTORED_ERROR), predicted)
+def _labelled(spikes: Tensor, predicted: Tensor, gain: Tensor) -> Tensor:
+    predicted = predicted.clamp(min=DARKEST) * gain
+    return redistribute_charge(label_spikes(spikes, predicted, charge_error=RESTORED_ERROR), predicted) / gain

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from codes.data.fingerprint import fingerprint
 from codes.data.orientation import ORIENTATIONS
 from codes.data.response import Response
 from codes.errors import InputError
@@ -29,6 +30,7 @@ class CalibratedRig:
     response: Response  # of the picture
     hot: tuple[tuple[int, int], ...]  # (row, column) as the stream is stored
     dead: tuple[tuple[int, int], ...]
+    gain: np.ndarray | None = None  # [h,w] float32, relative, of the spike pixels as the stream is stored
 
     def exposure(self, number: int) -> tuple[int, int]:
         """Return first spike frame and length of the exposure of picture 0, 1, ... of a recording.
@@ -41,7 +43,10 @@ class CalibratedRig:
 
 
 def write_rig(path: str | Path, rig: CalibratedRig, *, found_by: dict[str, Any]) -> None:
-    """Write a rig, whole or not at all. found_by: what it was calibrated from: pictures, stream, versions."""
+    """Write a rig, whole or not at all, its gain into a file beside it.
+
+    found_by: what it was calibrated from: pictures, stream, versions.
+    """
     content = {
         "picture": list(rig.picture),
         "spikes": list(rig.spikes),
@@ -54,6 +59,7 @@ def write_rig(path: str | Path, rig: CalibratedRig, *, found_by: dict[str, Any])
         "black_level": rig.response.black,
         "hot": [list(place) for place in rig.hot],
         "dead": [list(place) for place in rig.dead],
+        "gain": None if rig.gain is None else _write_gain(gain_file(path), rig.gain),
     }
     lines = [f" {json.dumps(name)}: {_value(value)}" for name, value in (content | found_by).items()]
     with replacing(path) as file:
@@ -86,11 +92,37 @@ def read_rig(path: str | Path) -> CalibratedRig:
             response=Response(float(content["response_exponent"]), float(content["black_level"])),
             hot=tuple(map(_pair, content["hot"])),
             dead=tuple(map(_pair, content["dead"])),
+            gain=_read_gain(Path(path), content),
         )
     except OSError as error:
         raise InputError(f"{path}: rig cannot be read ({error.strerror}); scripts/calibrate.py makes one") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: no rig of scripts/calibrate.py ({type(error).__name__}: {error})") from None
+
+
+def gain_file(path: str | Path) -> Path:
+    """Return the file of the gain beside a rig."""
+    return Path(path).with_suffix(".gain.npy")
+
+
+def _write_gain(path: Path, gain: np.ndarray) -> dict[str, str]:
+    """Write a gain [h,w]; return its file and content, so that the rig tells one gain from another."""
+    with replacing(path) as file:
+        np.save(file, gain.astype(np.float32))
+    return {"file": path.name, "content": fingerprint({"gain": path})["gain"]}
+
+
+def _read_gain(path: Path, content: dict[str, Any]) -> np.ndarray | None:
+    """Return the gain that the content of a rig names, beside its file; rigs without one are accepted."""
+    if not (named := content.get("gain")):
+        return None
+    file = path.parent / named["file"]
+    if fingerprint({"gain": file})["gain"] != named["content"]:
+        raise ValueError(f"{file} is not the gain that was calibrated with it")
+    gain = np.load(file)
+    if gain.shape != _pair(content["spikes"]) or not (np.isfinite(gain).all() and gain.min() > 0):
+        raise ValueError(f"{file} is no gain of its spikes")
+    return gain
 
 
 def _pair(values: Any) -> tuple[int, int]:

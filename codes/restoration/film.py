@@ -22,7 +22,7 @@ from codes.motion.temporal_average import average_along_motion
 from codes.motion.window_means import WindowMeans
 from codes.physics.intensity import isi_intensity
 from codes.restoration.refinement import MANY_SPIKES
-from codes.restoration.view import View, to_picture, to_quarter
+from codes.restoration.view import View, gain_of, to_picture, to_quarter, without_gain
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
 AT_ONCE = 32  # frames of a gap that are in memory at the same time
@@ -164,7 +164,7 @@ def _filled(
     begin, stop = plan.blend(number)
     after = {time: frame for time, frame in frames.items() if time <= stop}
     first = max(min(end, *times) - REACH, 0)
-    intensity = _intensity(read(first, max(start, *times) + REACH + 1))
+    intensity = _intensity(read(first, max(start, *times) + REACH + 1), view)
     means = WindowMeans(to_quarter(view, intensity)[0].cpu().numpy())
     shown = sorted({end, start, *times})
     height, width = frames[start].shape[:2]
@@ -190,9 +190,9 @@ def _filled(
         yield beyond + seen * (frame - beyond)
 
 
-def _intensity(spikes: Tensor) -> Tensor:
+def _intensity(spikes: Tensor, view: View | None) -> Tensor:
     """Estimate the intensity [1,T,h,w] of spikes [T,h,w], about 0..1 whatever the threshold was."""
-    intensity = isi_intensity(spikes[None])
+    intensity = without_gain(view, isi_intensity(spikes[None]))
     if intensity.mean() <= MANY_SPIKES:
-        intensity = motion_compensated_intensity(spikes[None], intensity)
+        intensity = motion_compensated_intensity(spikes[None], intensity, gain=gain_of(view))
     return intensity / intensity.mean((0, 1)).quantile(0.999).clamp(min=1e-6)

@@ -16,7 +16,7 @@ from codes.motion.warping import Flows, dis_flows
 from codes.physics.baselines import tfi
 from codes.physics.intensity import estimate_intensity, isi_intensity
 from codes.physics.sdm import bicubic_intensity, closed_form, gray, sdm, tfp, upsample_bilinear
-from codes.restoration.view import View, to_picture
+from codes.restoration.view import View, gain_of, to_picture, without_gain
 
 Restore = Callable[..., Iterator[Tensor]]  # (blur, spikes, times, exposure=, view=) -> frames [B,3,H,W]
 MOTION_REACH = 128  # spike frames beyond the exposure that ISI intensity and its motion compensation use
@@ -33,7 +33,8 @@ def mfsr_frames(
     view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore by the closed form on motion-compensated, super-resolved intensity; clipped to [0,1]."""
-    intensity = motion_compensated_intensity(spikes, isi_intensity(spikes), flow=flow)
+    intensity = without_gain(view, isi_intensity(spikes))
+    intensity = motion_compensated_intensity(spikes, intensity, gain=gain_of(view), flow=flow)
     fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, flow=flow)
     mean = to_picture(view, mean)
     for at_time in fine.unbind(1):
@@ -44,7 +45,7 @@ def sdm_frames(
     blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int, view: View | None = None
 ) -> Iterator[Tensor]:
     """Restore by the closed form on ISI intensity, averaged over `short` spike frames; clipped to [0,1]."""
-    fine, mean = bicubic_intensity(isi_intensity(spikes), times, exposure=exposure, short=short)
+    fine, mean = bicubic_intensity(without_gain(view, isi_intensity(spikes)), times, exposure=exposure, short=short)
     mean = to_picture(view, mean)
     for at_time in fine.unbind(1):
         yield closed_form(blur, to_picture(view, at_time), mean)
@@ -54,6 +55,7 @@ def sdm_count_frames(
     blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int, view: View | None = None
 ) -> Iterator[Tensor]:
     """Restore by the closed form as published, on spike counts, without a network; not clipped."""
+    spikes = without_gain(view, spikes)
     long = to_picture(view, upsample_bilinear(tfp(spikes, exposure.center, exposure.length)))
     for time in times:
         yield sdm(blur, long, to_picture(view, upsample_bilinear(tfp(spikes, time, short))))
@@ -69,7 +71,7 @@ def teacher_frames(
     view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore by the published teacher, BSN and EDSR; not clipped."""
-    spikes = estimate_intensity(spikes, teacher.spike_input)
+    spikes = without_gain(view, estimate_intensity(spikes, teacher.spike_input))
     long = to_picture(view, teacher.enlarge(tfp(spikes, exposure.center, exposure.length)))
     for time in times:
         short = teacher.enlarge(teacher.denoise(tfp(spikes, time, teacher.short)))
@@ -80,6 +82,7 @@ def tfp_frames(
     blur: Tensor, spikes: Tensor, times: Sequence[int], *, exposure: Exposure, short: int, view: View | None = None
 ) -> Iterator[Tensor]:
     """Show the spikes alone, averaged over `short` spike frames (texture from playback): gray, not clipped."""
+    spikes = without_gain(view, spikes)
     gain = _gain(blur, spikes, exposure)
     for time in times:
         yield (to_picture(view, upsample_bilinear(tfp(spikes, time, short))) * gain).expand_as(blur)
@@ -91,7 +94,7 @@ def tfi_frames(
     """Show the spikes alone, by the interval at each time (texture from inter-spike interval): gray, not clipped."""
     gain = _gain(blur, spikes, exposure)
     for time in times:
-        yield (to_picture(view, upsample_bilinear(tfi(spikes, time))) * gain).expand_as(blur)
+        yield (to_picture(view, upsample_bilinear(without_gain(view, tfi(spikes, time)))) * gain).expand_as(blur)
 
 
 def _gain(blur: Tensor, spikes: Tensor, exposure: Exposure) -> Tensor:

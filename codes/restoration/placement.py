@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from codes.data.orientation import DESCRIBED, upright
 from codes.data.sensor import Defects, lost_frames
@@ -77,7 +78,8 @@ def placed_by_rig(rig: CalibratedRig, picture: np.ndarray) -> Placement:
     sizes = tuple(-(-side // UPSCALE) * UPSCALE for side in shape), spikes
     displacement = corner_error(rig.homography, enlargement(shape, spikes), shape)
     registration = Registration("upright", rig.homography, correlation=1.0, confidence=1.0)
-    return Placement(View(rig.homography, *sizes), registration, displacement, True)
+    gain = None if rig.gain is None else torch.from_numpy(np.ascontiguousarray(upright(rig.gain, rig.orientation)))
+    return Placement(View(rig.homography, *sizes, gain), registration, displacement, True)
 
 
 def reading_of_rig(path: Path, rig: CalibratedRig) -> Reading:

@@ -19,7 +19,7 @@ from codes.motion.prediction import seen_by_spikes
 from codes.physics.intensity import estimate_intensity, isi_intensity
 from codes.physics.sdm import gray, match_picture_scale, tfp
 from codes.restoration.reconstruction import Student, reconstruct
-from codes.restoration.view import View
+from codes.restoration.view import View, gain_of, without_gain
 
 FEW_SPIKES = 0.2  # a spike frame, in the mean of an exposure: with more, another iteration gains little
 MANY_SPIKES = 0.35  # the same: with more, compensation for motion gains 0.04 dB and takes a quarter of the time
@@ -66,13 +66,13 @@ def refine(
     between them, and there is one iteration.
     """
     if student.recipe["input"] != "mfsr":
-        yield estimate_intensity(spikes, student.recipe["spike_input"])
+        yield without_gain(view, estimate_intensity(spikes, student.recipe["spike_input"]))
         return
-    intensity = isi_intensity(spikes)
+    intensity = without_gain(view, isi_intensity(spikes))
     if not iterations and _fewest_spikes(intensity, exposure) > MANY_SPIKES:
         yield intensity
         return
-    intensity = motion_compensated_intensity(spikes, intensity, flow=student.flow)
+    intensity = motion_compensated_intensity(spikes, intensity, gain=gain_of(view), flow=student.flow)
     yield intensity
     iterations = iterations or (ITERATIONS if _fewest_spikes(intensity, exposure) < FEW_SPIKES else 1)
     for remaining in reversed(range(iterations - 1)):
@@ -88,7 +88,9 @@ def refine(
             ]
         else:
             seen = [seen_by_spikes(frame.sharp, intensity) for frame in frames]
-        intensity = motion_compensated_intensity(spikes, intensity, torch.cat(seen, 1), times, flow=student.flow)
+        intensity = motion_compensated_intensity(
+            spikes, intensity, torch.cat(seen, 1), times, gain=gain_of(view), flow=student.flow
+        )
         yield intensity
 
 

@@ -21,11 +21,12 @@ FADED = 2.0  # spike pixels from the border of the spikes over which the restore
 
 @dataclass(frozen=True)
 class View:
-    """A homography from the pixels of a picture (height, width) to those of upright spikes, and both sizes."""
+    """A homography from the pixels of a picture (height, width) to those of upright spikes, both sizes, and gain."""
 
     homography: np.ndarray  # [3,3]
     picture: tuple[int, int]  # multiples of 4
     spikes: tuple[int, int]
+    gain: Tensor | None = None  # relative, of the pixels of the upright spikes [h,w]; None: not known
 
     def to_picture(self, fine: Tensor) -> Tensor:
         """Sample [B,C,4h,4w] on the fine grid of the spikes at the pixels of the picture: [B,C,H,W]."""
@@ -58,6 +59,17 @@ def to_picture(view: View | None, fine: Tensor) -> Tensor:
 def to_quarter(view: View | None, intensity: Tensor) -> Tensor:
     """Return what `View.to_quarter` does; without a view both cameras show the same."""
     return intensity if view is None else view.to_quarter(intensity)
+
+
+def gain_of(view: View | None) -> Tensor | None:
+    """Return the gain [h,w] of the spike pixels, None where it is not known."""
+    return None if view is None else view.gain
+
+
+def without_gain(view: View | None, intensity: Tensor) -> Tensor:
+    """Divide intensity or spike counts [B,T,h,w] by the gain of each pixel, where it is known."""
+    gain = gain_of(view)
+    return intensity if gain is None else intensity / gain.to(intensity.device)
 
 
 def covered(view: View | None, sharp: Tensor, blur: Tensor) -> Tensor:
