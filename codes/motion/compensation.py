@@ -1,4 +1,4 @@
-"""Motion-compensated intensity of a spike stream: prediction along motion, spike labelling, charge redistribution."""
+"""Motion-compensated intensity of a spike stream, by `prediction` and `spike_labelling` in turn."""
 
 from collections.abc import Sequence
 

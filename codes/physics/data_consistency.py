@@ -1,4 +1,4 @@
-"""Data consistency: the mean of the sharp frames over the exposure is the blurry picture."""
+"""Data-consistency step: the blurry picture minus the mean of restored frames is added to each of them."""
 
 from torch import Tensor
 

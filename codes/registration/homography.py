@@ -1,4 +1,4 @@
-"""Registration of one blurry picture to the spikes of its exposure: its orientation and homography are estimated.
+"""Registration of one blurry picture to the spikes of its exposure, by `search`, `least_squares`, `spike_grid`.
 
 The mean of the spikes over the exposure is as blurry as the picture, so both are compared directly, coarse to fine.
 """

@@ -1,4 +1,4 @@
-"""Mean intensity of an exposure, of the intervals between its spikes."""
+"""Mean ISI intensity of one exposure, which its picture is registered to."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Pairs of a calibrated rig as training samples: the picture in the view of the spikes, the spikes at an even pace.
+"""Training samples from pairs of a calibrated rig: picture warped to the grid of the spikes, exposures to one length.
 
 Spikes are binary, and their noise is what a network learns to handle. In space they stay as they are, and the picture
 is brought to four times their grid. On six rendered scenes, restored frames were 0.8 dB better so than with spikes

@@ -1,4 +1,4 @@
-"""Final least-squares fit of a registration, on the grid of the spikes.
+"""Last step of a registration: a least-squares fit on the grid of the spikes, without smoothing.
 
 The picture has little noise and a fine grid, the spikes the opposite. So the picture, as intensity, is averaged over
 the area of each spike pixel and compared with the spikes as they are: neither is smoothed, and gradients have no noise.

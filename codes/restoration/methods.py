@@ -1,4 +1,4 @@
-"""The methods of restoration but LDN: its teacher, the closed form with and without motion, and the spikes alone.
+"""The methods of restoration without LDN, one function each; `restorers` chooses one by its name.
 
 Each function ..._frames restores a blurry picture [B,3,H,W] in [0,1] from spikes [B,T,h,w] at target times, and yields
 [B,3,H,W] for each. view: of the picture on the spikes, None if both show the same.

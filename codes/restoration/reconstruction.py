@@ -1,4 +1,4 @@
-"""One pass of LDN's restoration: from intensity and a blurry picture to sharp frames.
+"""One pass of LDN's restoration, from intensity and a blurry picture to sharp frames; called by `refinement`.
 
     intensity -> intensity at 4x resolution     codes.motion.super_resolution
               -> closed form                    codes.physics.sdm

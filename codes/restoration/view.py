@@ -1,4 +1,4 @@
-"""The view of the picture camera on the grid of the spike camera.
+"""Homography between the grids of the picture and of the spikes in a restoration, and what is sampled along it.
 
 The picture is never resampled: its pixels are what is restored. Labelling, motion and super-resolution run on the spike
 grid. What the closed form and LDN need is sampled at the pixels of the picture, and frames that predict intensity are

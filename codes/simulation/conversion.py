@@ -1,4 +1,4 @@
-"""A data set made of raw footage: what of it is missing, and the record of each finished sequence."""
+"""Which sequences of raw footage are still to be converted, and the record of each that is finished."""
 
 import glob
 from collections.abc import Callable

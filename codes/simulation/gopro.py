@@ -1,4 +1,4 @@
-"""From raw footage to samples in one pass: a raw frame is decoded once, the frames between live in memory only.
+"""Make blurry pictures and spikes of a sequence of raw footage, in one pass: each raw frame is decoded once.
 
 Source: the conversion of S-SDM (arXiv 2403.09486): a blurry picture is the mean of the 97 8-bit frames of an exposure.
 """

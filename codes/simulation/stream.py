@@ -1,4 +1,4 @@
-"""A simulated spike stream, one spike frame at a time."""
+"""Spike stream of a sequence, simulated by `codes.simulation.camera` one spike frame at a time."""
 
 import numpy as np
 

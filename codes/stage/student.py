@@ -1,4 +1,4 @@
-"""Stage 3: the published teacher, the learning rate and the record of the training, as its options say."""
+"""Stage 3: what its options decide beside the recipe: published teacher, learning rate, record of the training."""
 
 from dataclasses import replace
 
