@@ -62,13 +62,13 @@ def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
     if is_flat(long):
         print("  IT SHOWS NOTHING: all pixels fire alike; there is nothing to compare with a picture")
     elif picture is not None:
-        compare(o, file, best, long, picture, time)
+        compare(o, file, best, long=long, picture=picture, time=time)
     path = Path(o.output, f"{Path(file).resolve().parent.name}_{Path(file).stem}_inspected.png")
     write_image(path, page(long, short, curve))
     print(f"  {path}")
 
 
-def compare(o: Options, file: str, reading: Reading, long: np.ndarray, picture: np.ndarray, time: int) -> None:
+def compare(o: Options, file: str, reading: Reading, *, long: np.ndarray, picture: np.ndarray, time: int) -> None:
     """Print whether the spikes around a spike frame show what the picture shows, upright and at the same time."""
     correlation, (x, y) = align(long, picture)
     verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED"

@@ -18,6 +18,7 @@ from codes.errors import InputError
 from codes.files import replacing
 
 UPSCALE = 4  # picture pixels a spike pixel, along each side
+GRAY_WEIGHTS = (0.11, 0.59, 0.30)  # of blue, green and red in what the spike camera sees
 SEQUENCE_STEP = 16  # spike frames between the seven target times of the sequence protocol
 
 

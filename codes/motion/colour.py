@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codes.data.spikes import GRAY_WEIGHTS
 from codes.motion.flow import fine_flow
 from codes.physics.data_consistency import data_consistency_residual, mean_over_exposure
 from codes.physics.sdm import gray
@@ -114,7 +115,8 @@ def chroma_of(bgr: Tensor) -> Tensor:
 def with_chroma(bgr: Tensor, chroma: Tensor) -> Tensor:
     """Give frames [...,3,H,W] another chroma [...,2,H,W], at the same luminance."""
     blue, red = chroma.split(1, -3)
-    return gray(bgr) + torch.cat((blue, -(0.11 * blue + 0.30 * red) / 0.59, red), -3)
+    b, g, r = GRAY_WEIGHTS
+    return gray(bgr) + torch.cat((blue, -(b * blue + r * red) / g, red), -3)
 
 
 def align(luminance: Tensor, references: Tensor, position: float) -> list[Link]:

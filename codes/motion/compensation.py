@@ -34,13 +34,13 @@ def motion_compensated_intensity(
     found = []
     for index, (one, of_pixels) in enumerate(zip(spikes, intensity, strict=True)):
         if restored is None:
-            found.append(_compensate(one, of_pixels, gain, flow))
+            found.append(_compensate(one, of_pixels, gain=gain, flow=flow))
         else:
-            found.append(_refine(one, of_pixels, restored[index].detach(), times, gain, flow))
+            found.append(_refine(one, of_pixels, restored[index].detach(), times, gain=gain, flow=flow))
     return torch.stack(found)
 
 
-def _compensate(spikes: Tensor, intensity: Tensor, gain: Tensor, flow: Flows) -> Tensor:
+def _compensate(spikes: Tensor, intensity: Tensor, *, gain: Tensor, flow: Flows) -> Tensor:
     """Label spikes and redistribute their charge by what intensity [T,h,w] predicts along motion, PASSES times."""
     for _ in range(PASSES):
         predicted = predict_along_motion(intensity, flow=flow) * gain
@@ -49,7 +49,7 @@ def _compensate(spikes: Tensor, intensity: Tensor, gain: Tensor, flow: Flows) ->
 
 
 def _refine(
-    spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int], gain: Tensor, flow: Flows
+    spikes: Tensor, intensity: Tensor, restored: Tensor, times: Sequence[int], *, gain: Tensor, flow: Flows
 ) -> Tensor:
     """Label spikes and redistribute their charge by what restored frames [N,h,w] predict.
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from codes.data.spikes import GRAY_WEIGHTS
 from codes.motion.flow import pixel_grid, sample
 
 KNOT_STEP = 16  # spike frames at most between the times whose flow is composed
@@ -153,4 +154,4 @@ def _eight_bit(intensity: np.ndarray) -> np.ndarray:
 
 
 def _gray_mean(frame: np.ndarray) -> float:
-    return float(frame.mean((0, 1)) @ (0.11, 0.59, 0.30))
+    return float(frame.mean((0, 1)) @ GRAY_WEIGHTS)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codes.data.spikes import UPSCALE, Exposure
+from codes.data.spikes import GRAY_WEIGHTS, UPSCALE, Exposure
 
 DARKEST = 1e-3  # lower bound of the denominator, relative to the mean intensity
 LARGEST_RATIO = 255.0  # beyond it a ratio changes no 8-bit picture
@@ -88,9 +88,10 @@ def closed_form(blur: Tensor, intensity: Tensor, mean: Tensor) -> Tensor:
 
 
 def gray(bgr: Tensor) -> Tensor:
-    """Weigh [B,3,H,W] BGR into one channel [B,1,H,W] by 0.11 B + 0.59 G + 0.30 R, as the spike camera sees it."""
+    """Weigh [B,3,H,W] BGR into one channel [B,1,H,W] by GRAY_WEIGHTS, as the spike camera sees it."""
     blue, green, red = bgr.split(1, -3)
-    return 0.11 * blue + 0.59 * green + 0.30 * red  # numbers, not a tensor: nothing is sent to the device
+    b, g, r = GRAY_WEIGHTS
+    return b * blue + g * green + r * red  # numbers, not a tensor: nothing is sent to the device
 
 
 def match_picture_scale(intensity: Tensor, blur: Tensor, exposure: Exposure) -> Tensor:

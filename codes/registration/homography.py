@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from codes.data.orientation import ORIENTATIONS, upright
+from codes.data.spikes import GRAY_WEIGHTS
 from codes.registration.geometry import enlargement, size_ratio
 from codes.registration.least_squares import Fit, fit
 from codes.registration.search import candidates, self_similarity
@@ -90,7 +91,7 @@ def _judged(gray: np.ndarray, fitted: Fit, name: str, names: list[str]) -> Regis
 def brightness(picture: np.ndarray) -> np.ndarray:
     """Return the brightness [H,W] float32 in [0,1] of a picture [H,W,3] BGR or [H,W], uint8."""
     if picture.ndim == 3:
-        picture = picture @ np.array([0.11, 0.59, 0.30], np.float32)
+        picture = picture @ np.array(GRAY_WEIGHTS, np.float32)
     return picture.astype(np.float32) / 255
 
 

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from codes.data.response import Response
+from codes.data.spikes import GRAY_WEIGHTS
 
-LUMA = np.array((0.11, 0.59, 0.30), np.float32)  # of BGR
 EXPONENTS, BLACKS = (0.3, 1.5), (0.0, 0.1)  # searched
 STEPS, LEVELS = 9, 3  # of a search: values that are compared, and how often the best one's surroundings are searched
 SATURATED = 0.98  # of white: brighter pixels may be clipped
@@ -49,7 +49,7 @@ def _residual(response: Response, values: np.ndarray, intensity: np.ndarray) -> 
 
     Deviations are relative to what is expected of each intensity, and bounded, as moving edges are no outliers of it.
     """
-    linear = response.undo(values) @ LUMA
+    linear = response.undo(values) @ np.array(GRAY_WEIGHTS, np.float32)
     weight = 1 / (FLOOR * intensity.mean() + SPREAD * intensity)
     scale = np.median(intensity / np.maximum(linear, 1e-6))
     return float(np.minimum((weight * (intensity - scale * linear)) ** 2, OUTLIER**2).mean())

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from codes.data.orientation import upright
+from codes.data.spikes import GRAY_WEIGHTS
 from codes.registration.calibration import Calibrated, Located, Shot
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.rig_file import CalibratedRig
@@ -63,7 +64,7 @@ def overlay(rig: CalibratedRig, shot: Shot, located: Located) -> dict[str, np.nd
     start, length = located.exposure.start, located.exposure.length
     long = upright(shot.read(start, start + length).mean(0), rig.orientation).astype(np.float32)
     seen, mask = in_view_of_spikes(rig.response.undo(shot.picture / np.float32(255)), rig.homography, long.shape)
-    gray = seen @ np.array((0.11, 0.59, 0.30), np.float32)
+    gray = seen @ np.array(GRAY_WEIGHTS, np.float32)
     scale = np.median(gray[mask] / np.maximum(long[mask], 1e-3)) if mask.any() else 1.0
     residual = np.where(mask, long * scale - gray, 0).astype(np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

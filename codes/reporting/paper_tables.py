@@ -77,13 +77,13 @@ def module_table(threshold: Threshold, rows: Rows, notes: list[str]) -> Table:
     """Return what each component of the method adds at one V_th."""
     name, title = f"modules_{threshold}".replace(" ", "_"), f"Components of the method at V_th {threshold}"
     lines = {("deblur", row): title for row, title in MODULES.items()}
-    return _compared(name, title, lines, {"deblur": rows}, threshold, notes)
+    return _compared(name, title, lines, {"deblur": rows}, threshold=threshold, notes=notes)
 
 
 def network_table(threshold: Threshold, rows: Mapping[str, Rows], notes: list[str]) -> Table:
     """Return BSN and SR on their own and within the method: the nine rows of the published logs."""
     lines = {(stage, row): f"{row}, {SIDES[stage]}" for stage, row in published.OUTPUTS}
-    return _compared("networks", "The networks on their own", lines, rows, threshold, notes)
+    return _compared("networks", "The networks on their own", lines, rows, threshold=threshold, notes=notes)
 
 
 def _compared(
@@ -91,6 +91,7 @@ def _compared(
     title: str,
     lines: Mapping[tuple[str, str], str],
     rows: Mapping[str, Rows],
+    *,
     threshold: Threshold,
     notes: list[str],
 ) -> Table:

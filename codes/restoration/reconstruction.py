@@ -72,8 +72,9 @@ def reconstruct(
     """
     averaged = averaged_times(student, exposure, intensity.shape[1])
     distinct = [*averaged, *(time for time in times if time not in averaged)]
-    starts = _closed_forms(student, blur, intensity, distinct, exposure, step, view)
-    restored = _student_frames(student, blur, _shown(student, blur, intensity, exposure, view), distinct, starts)
+    starts = _closed_forms(student, blur, intensity, distinct, exposure=exposure, step=step, view=view)
+    shown = _shown(student, blur, intensity, exposure=exposure, view=view)
+    restored = _student_frames(student, blur, shown, distinct, starts=starts)
     kept = dict(zip(averaged, restored, strict=False))  # the frames of the other times are computed when asked for
     if averaged:
         residual = data_consistency_residual(torch.stack([kept[time][1] for time in averaged], 1), blur)
@@ -97,6 +98,7 @@ def _closed_forms(
     blur: Tensor,
     intensity: Tensor,
     times: Sequence[int],
+    *,
     exposure: Exposure,
     step: int,
     view: View | None,
@@ -115,7 +117,7 @@ def _closed_forms(
     return (closed_form(blur, at_time, mean) for at_time in at_times)
 
 
-def _shown(student: Student, blur: Tensor, intensity: Tensor, exposure: Exposure, view: View | None) -> Tensor:
+def _shown(student: Student, blur: Tensor, intensity: Tensor, *, exposure: Exposure, view: View | None) -> Tensor:
     """Return the intensity that LDN's windows show: in the scale of the picture, unless it is fed spike counts."""
     if student.recipe["spike_input"] == "counts":
         return view.to_quarter(intensity) if view else intensity
@@ -126,7 +128,7 @@ def _shown(student: Student, blur: Tensor, intensity: Tensor, exposure: Exposure
 
 
 def _student_frames(
-    student: Student, blur: Tensor, intensity: Tensor, times: Sequence[int], starts: Iterator[Tensor | None]
+    student: Student, blur: Tensor, intensity: Tensor, times: Sequence[int], *, starts: Iterator[Tensor | None]
 ) -> Iterator[tuple[Tensor | None, Tensor]]:
     """Restore each target time by LDN: yield what it starts from and what it returns, float32."""
     is_shared = student.recipe["input"] == "blurry"  # the picture is encoded once for all times

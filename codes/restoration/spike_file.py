@@ -112,7 +112,7 @@ def _file_readings(
                 totals[frames] += np.unpackbits(frame, bitorder="little")
         for low_bit_first in (True, False):
             total = totals[frames] if low_bit_first else totals[frames].reshape(-1, 8)[:, ::-1]
-            reading = Reading(frames, height, width, False, low_bit_first, 0)
+            reading = Reading(frames, height, width, flip=False, low_bit_first=low_bit_first, confidence=0)
             yield reading, total.reshape(height, width) / len(packed)
 
 
@@ -133,7 +133,7 @@ def _array_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Re
     time_last = _is_time_last(path, array, picture)
     spikes = array.transpose(2, 0, 1) if time_last else array
     average = _binary(path, spikes[_middle(len(spikes))]).mean(0)
-    yield Reading(*spikes.shape, False, True, 0, time_last), average
+    yield Reading(*spikes.shape, flip=False, low_bit_first=True, confidence=0, time_last=time_last), average
 
 
 def _is_time_last(path: Path, array: np.ndarray, picture: np.ndarray | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from codes.data.spikes import GRAY_WEIGHTS
 from codes.errors import InputError
 
 # Charge a clock step of a white pixel: photocurrent 2e-7 * 1.09e-13 A s over the capacitance, 250 steps a spike frame.
@@ -32,7 +33,7 @@ def sense(frame: np.ndarray, *, full: bool = False) -> np.ndarray:
     frame = frame.astype(np.float32) / 255
     if not full:
         frame = cv2.resize(frame, (width // 4, height // 4), interpolation=cv2.INTER_LINEAR)
-    return frame @ np.array((0.11, 0.59, 0.30), np.float32)
+    return frame @ np.array(GRAY_WEIGHTS, np.float32)
 
 
 class Integrator:
@@ -143,5 +144,14 @@ def exposures(
         last, sharp = first + length - 1, first + length // 2
         has_spikes = first >= margin and last + margin < frames
         spike_first, spike_last = (first - margin, last + margin) if has_spikes else (None, None)
-        windows.append(Window(sharp // factor, first, last, spike_first, spike_last, sharp))
+        windows.append(
+            Window(
+                name=sharp // factor,
+                first=first,
+                last=last,
+                spike_first=spike_first,
+                spike_last=spike_last,
+                sharp=sharp,
+            )
+        )
     return windows

@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from codes.data import manifest
@@ -98,17 +99,10 @@ class Conversion:
     def make(self, footage: Footage, work: Work, advance: Callable[[int], None]) -> dict[int, str]:
         """Write what is missing of the samples or the film, as `convert` and `record` do; return what is left out."""
         if self.film:
-            return record(
-                footage,
-                work,
-                advance,
-                folders=self.folders(),
-                interpolation=self.interpolation,
-                noise=self.noise,
-                seed=self.seed,
-                spike_rate=self.film.spike_rate,
-            )
-        return convert(
+            write = partial(record, spike_rate=self.film.spike_rate)
+        else:
+            write = partial(convert, spike_full=self.spike_full, sequence=self.sequence)
+        return write(
             footage,
             work,
             advance,
@@ -116,8 +110,6 @@ class Conversion:
             interpolation=self.interpolation,
             noise=self.noise,
             seed=self.seed,
-            spike_full=self.spike_full,
-            sequence=self.sequence,
         )
 
     def finish(self, footage: Footage, left_out: dict[int, str]) -> None:

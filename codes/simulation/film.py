@@ -121,7 +121,10 @@ def record(
     total = np.zeros((height, width, 3), np.uint32)
     with ExitStack() as stack:
         streams = [
-            (stack.enter_context(replacing(place / STREAM)), _stream(footage, height, width, threshold, noise, seed))
+            (
+                stack.enter_context(replacing(place / STREAM)),
+                _stream(footage, height, width, threshold=threshold, noise=noise, seed=seed),
+            )
             for threshold, place in places.items()
             if not (place / STREAM).exists()
         ]
@@ -152,11 +155,13 @@ def record(
 
 
 def _stream(
-    footage: Footage, height: int, width: int, threshold: float, noise: tuple[float, float] | None, seed: int
+    footage: Footage, height: int, width: int, *, threshold: float, noise: tuple[float, float] | None, seed: int
 ) -> Stream:
     """Begin the stream of a recording; phases and noise are the same for each threshold."""
     rng = np.random.default_rng((seed, zlib.crc32(footage.name.encode())))
-    return Stream((EXPOSURE.total, height // UPSCALE, width // UPSCALE), False, threshold, noise, rng)
+    return Stream(
+        (EXPOSURE.total, height // UPSCALE, width // UPSCALE), full=False, threshold=threshold, noise=noise, rng=rng
+    )
 
 
 def _facts(film: Film, footage: Footage, threshold: float, *, factor: int, rate: float) -> str:

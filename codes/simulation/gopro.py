@@ -157,7 +157,8 @@ class Sample:
                     # The same phases and noise for each threshold: the sets differ in it alone.
                     rng = np.random.default_rng((seed, zlib.crc32(footage.name.encode()), window.name, full))
                     shape = (EXPOSURE.total, size[0] // scale, size[1] // scale)
-                    self.streams[folder / path] = Stream(shape, full, threshold, noise, rng), []
+                    stream = Stream(shape, full=full, threshold=threshold, noise=noise, rng=rng)
+                    self.streams[folder / path] = stream, []
 
     def add(self, index: int, frame: np.ndarray, intensities: dict[bool, np.ndarray]) -> None:
         """Take one frame [H,W,3] uint8; `intensities` keeps its intensity at the spike camera, for the next sample."""

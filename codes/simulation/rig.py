@@ -14,10 +14,9 @@ import numpy as np
 
 from codes.data.orientation import ORIENTATIONS, oriented
 from codes.data.response import Response
-from codes.data.spikes import UPSCALE, Exposure
+from codes.data.spikes import GRAY_WEIGHTS, UPSCALE, Exposure
 from codes.simulation.camera import Integrator, add_noise
 
-LUMA = np.array(((0.11, 0.59, 0.30),), np.float32)  # of BGR, as in `camera.sense`
 NOISE_BLOCK = 256  # spike frames whose noise is drawn at once: memory does not grow with the stream
 TARGETS = 7  # sharp frames of an exposure
 # What differs between the cameras, and the fields that describe it.
@@ -157,7 +156,7 @@ class SpikeCamera:
         samples = max(2, math.ceil(self.rig.ratio / self.rig.scale))
         middle = (samples - 1) / 2
         to_samples = _shift(middle, middle) @ np.diag((samples, samples, 1)) @ self.seen.homography
-        gray = cv2.transform(frame.astype(np.float32), LUMA) / 255
+        gray = cv2.transform(frame.astype(np.float32), np.array((GRAY_WEIGHTS,), np.float32)) / 255
         size, border = (w * samples, h * samples), cv2.BORDER_REPLICATE
         fine = cv2.warpPerspective(
             gray, to_samples @ _shift(-left, -top), size, flags=cv2.INTER_LINEAR, borderMode=border

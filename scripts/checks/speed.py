@@ -26,14 +26,13 @@ def steps(setting: Setting) -> list[Result]:
             size = f"{batch} crop(s) of {side}"
             text = f"{1e3 * seconds:.3g} ms, {share:.0%} of matrix products"
             results.append(Result(f"step of {name}, {precision}, {size}", PASSED, text))
-            results.append(
-                memory(setting, name, precision, size, used, predicted_step_memory(name, side=side, batch=batch))
-            )
+            predicted = predicted_step_memory(name, side=side, batch=batch)
+            results.append(memory(setting, name, precision, size=size, used=used, predicted=predicted))
             del step
     return results
 
 
-def memory(setting: Setting, name: str, precision: str, size: str, used: int | None, predicted: int) -> Result:
+def memory(setting: Setting, name: str, precision: str, *, size: str, used: int | None, predicted: int) -> Result:
     """Compare the memory of a step with its prediction; on a CPU it is reported, not judged."""
     check = f"memory of {name}, {precision}, {size}"
     if used is None:

@@ -12,6 +12,7 @@ import torch
 
 from codes.cli import option
 from codes.data.images import read_image, write_image
+from codes.data.spikes import GRAY_WEIGHTS
 from codes.errors import InputError
 from codes.motion.compensation import motion_compensated_intensity
 from codes.motion.super_resolution import super_resolve
@@ -27,7 +28,6 @@ COLUMNS = (
     "the same without noise spikes",
     "MFSR, at the size of the spikes",
 )
-GRAY = np.array((0.11, 0.59, 0.30))  # BGR
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def main(o: Options) -> Table:
         found = intensities(path, picture)
         write_image(Path(o.output, f"{path.stem}.png"), drawn(found))
         if picture is not None:
-            truth = cv2.resize(picture @ GRAY / 255, found[0].shape[::-1], interpolation=cv2.INTER_AREA)
+            truth = cv2.resize(picture @ GRAY_WEIGHTS / 255, found[0].shape[::-1], interpolation=cv2.INTER_AREA)
             rows.append([path.stem, *(matched_psnr(one, truth) for one in found)])
     note = "PSNR in dB after matching gain and offset by least squares; around the spike frame after the middle"
     return written(Table("real", "Real streams", ["stream", *COLUMNS], rows, [note, provenance()]), o.output)

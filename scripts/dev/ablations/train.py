@@ -168,7 +168,7 @@ def training(o: Options, row: str, seed: int) -> Training:
         "versions": versions(),
         "tests": {},
     }
-    return Training(row, seed, folder, paths, entry, [files, code])
+    return Training(row=row, seed=seed, folder=folder, paths=paths, entry=entry, fingerprints=[files, code])
 
 
 def trained(o: Options, one: Training, contents: Mapping[str, Digests]) -> values.Entry:
