@@ -62,7 +62,8 @@ def main(o: Options) -> Rows:
         if recipe["input"] == "blurry" and recipe["teacher"] == "mfsr" and o.test_mode:  # slow, and always the same
             rows["SDM MFSR"] = mfsr(blur, spikes, [middle])[:, 0]
         at = [middle] if batch.sequence is None else [middle, *exposure.centers(SEQUENCE_STEP)]
-        frames = student_outputs(Student(net, recipe, short=o.bsn_len), blur, spikes, at, exposure=exposure)
+        ldn = Student(net, recipe, short=o.bsn_len)
+        frames = student_outputs(ldn, blur, spikes, at, exposure=exposure, along_motion=o.test_mode)
         return pairs(rows, frames, batch)
 
     kept = (mfsr if recipe["input"] == "mfsr" else teacher) if o.teacher_cache else None  # whose labels are kept

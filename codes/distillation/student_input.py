@@ -18,7 +18,8 @@ class StudentInput:
     """Prepare what LDN is fed in training, as its recipe says, and restore with it.
 
     In training, the windows hold the ISI intensity of each pixel on its own, which is fast enough for every step. At
-    inference (`codes.restoration.refinement`) it is compensated for motion, which is closer to the truth.
+    inference (`codes.restoration.refinement`) it is compensated for motion where spikes are few, which is closer to
+    the truth.
     """
 
     recipe: Recipe

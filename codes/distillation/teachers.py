@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from codes.data.spikes import Exposure
 from codes.errors import InputError
-from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.compensation import intensity_along_motion
 from codes.motion.super_resolution import super_resolved_intensity
 from codes.motion.warping import Flows, dis_flows
 from codes.physics.intensity import estimate_intensity, isi_intensity
@@ -79,8 +79,8 @@ class NetworkTeacher(nn.Module):
 class ClosedFormTeacher(nn.Module):
     """Restore a blurry picture at several target times from inter-spike intervals, without a network.
 
-    `mfsr`: intensity is compensated for motion and super-resolved from several frames, aligned by `flow`, which is more
-    accurate than averages over `short` spike frames, enlarged bicubic, and slower.
+    `mfsr`: intensity, compensated for motion where spikes are few, is super-resolved from several frames, aligned by
+    `flow`, which is more accurate than averages over `short` spike frames, enlarged bicubic, and slower.
     """
 
     def __init__(
@@ -102,11 +102,10 @@ class ClosedFormTeacher(nn.Module):
     @torch.no_grad()
     def ratios(self, spikes: Tensor, centers: list[int]) -> Tensor:
         """Return intensity at each time over its mean over the exposure, and last that mean: [B,N+1,1,H,W]."""
-        intensity = isi_intensity(spikes)
         if not self.mfsr:
-            fine, mean = bicubic_intensity(intensity, centers, exposure=self.exposure, short=self.short)
+            fine, mean = bicubic_intensity(isi_intensity(spikes), centers, exposure=self.exposure, short=self.short)
         else:
-            intensity = motion_compensated_intensity(spikes, intensity, flow=self.flow)
+            intensity = intensity_along_motion(spikes, measured=self.exposure.frames, flow=self.flow)
             fine, mean = super_resolved_intensity(intensity, centers, exposure=self.exposure, flow=self.flow)
         return intensity_ratios(fine, mean)
 

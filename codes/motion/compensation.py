@@ -1,4 +1,7 @@
-"""Motion-compensated intensity of a spike stream, by `prediction` and `spike_labelling` in turn."""
+"""Intensity of a spike stream: ISI intensity, where spikes are few compensated for motion.
+
+Compensation applies `prediction` and `spike_labelling` in turn.
+"""
 
 from collections.abc import Sequence
 
@@ -8,9 +11,28 @@ from torch import Tensor
 from codes.motion.prediction import DARKEST, predict_along_motion, predict_from_restored
 from codes.motion.spike_labelling import label_spikes, redistribute_charge
 from codes.motion.warping import Flows, dis_flows
+from codes.physics.intensity import isi_intensity
 
+MANY_SPIKES = 0.35  # a spike frame, in the mean: with more, compensation gains 0.04 dB and takes a quarter of the time
 PASSES = 2  # each predicts from the labels of the pass before
 RESTORED_ERROR = 0.25  # standard deviation of the logarithm of a charge that restored frames predict
+
+
+def intensity_along_motion(
+    spikes: Tensor, *, measured: slice = slice(None), gain: Tensor | None = None, flow: Flows = dis_flows
+) -> Tensor:
+    """Estimate the intensity of spikes [B,T,h,w]: the same float32, relative to the gain of each pixel [h,w].
+
+    It is motion-compensated intensity for a stream with at most MANY_SPIKES in the spike frames `measured`, which are
+    those of the exposure, and ISI intensity for any other.
+    """
+    intensity = isi_intensity(spikes)
+    if gain is not None:
+        intensity = intensity / gain.to(intensity.device)
+    few = intensity[:, measured].mean((1, 2, 3)) <= MANY_SPIKES
+    if few.any():
+        intensity[few] = motion_compensated_intensity(spikes[few], intensity[few], gain=gain, flow=flow)
+    return intensity
 
 
 def motion_compensated_intensity(

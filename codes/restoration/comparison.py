@@ -1,12 +1,16 @@
 """Outputs of all methods on one batch of a data set, for the tables of stage 3."""
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor
 
 from codes.data.spikes import Exposure
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.physics.baselines import tfi
+from codes.physics.data_consistency import consistency_times
 from codes.physics.intensity import estimate_intensity
 from codes.physics.sdm import sdm, tfp, upsample_bilinear
+from codes.restoration.colour import with_colour_along_motion
 from codes.restoration.reconstruction import Student, reconstruct
 from codes.restoration.refinement import refine
 
@@ -38,19 +42,30 @@ def baselines(
 
 
 def student_outputs(
-    student: Student, blur: Tensor, spikes: Tensor, times: list[int], *, exposure: Exposure
+    student: Student, blur: Tensor, spikes: Tensor, times: list[int], *, exposure: Exposure, along_motion: bool = False
 ) -> dict[str, list[Tensor]]:
     """Restore target times by the student: the name of each table row and its frames [B,3,H,W].
 
     Beside LDN: without data consistency, where its recipe has that; on super-resolved input also the closed form that
-    it starts from, and LDN after the first of its refinement iterations.
+    it starts from, and LDN after the first of its refinement iterations; `along_motion`: LDN with colours corrected
+    along motion.
     """
     intensities = list(refine(student, blur, spikes, exposure=exposure))
-    first = list(reconstruct(student, blur, intensities[0], times, exposure=exposure))
-    last = first
+    restored = [*times, *consistency_times(exposure)] if along_motion else times
+    last = list(reconstruct(student, blur, intensities[-1], restored, exposure=exposure))
+    first = last[: len(times)]
     if len(intensities) > 1:
-        last = list(reconstruct(student, blur, intensities[-1], times, exposure=exposure))
+        first = list(reconstruct(student, blur, intensities[0], times, exposure=exposure))
     rows = {}
+    if along_motion:
+        at_time = dict(zip(restored, last, strict=True))
+
+        def restore(_: Tensor, __: Tensor, wanted: Sequence[int], **___: object) -> Iterator[Tensor]:
+            return (at_time[time].sharp for time in wanted)
+
+        correct = with_colour_along_motion(restore, student.length)
+        rows["LDN, colours along motion"] = list(correct(blur, spikes, times, exposure=exposure))
+    last = last[: len(times)]
     if student.recipe["consistency"] == "picture":
         rows["LDN without consistency"] = [frame.student for frame in last]
     if student.recipe["input"] == "mfsr":

@@ -15,14 +15,12 @@ from torch import Tensor
 
 from codes.data.spikes import UPSCALE
 from codes.errors import InputError
-from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.compensation import intensity_along_motion
 from codes.motion.propagation import blended_times, fill_between
 from codes.motion.super_resolution import super_resolve
 from codes.motion.temporal_average import average_along_motion
 from codes.motion.window_means import WindowMeans
-from codes.physics.intensity import isi_intensity
-from codes.restoration.refinement import MANY_SPIKES
-from codes.restoration.view import View, gain_of, to_picture, to_quarter, without_gain
+from codes.restoration.view import View, gain_of, to_picture, to_quarter
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
 AT_ONCE = 32  # frames of a gap that are in memory at the same time
@@ -192,7 +190,5 @@ def _filled(
 
 def _intensity(spikes: Tensor, view: View | None) -> Tensor:
     """Estimate the intensity [1,T,h,w] of spikes [T,h,w], about 0..1 whatever the threshold was."""
-    intensity = without_gain(view, isi_intensity(spikes[None]))
-    if intensity.mean() <= MANY_SPIKES:
-        intensity = motion_compensated_intensity(spikes[None], intensity, gain=gain_of(view))
+    intensity = intensity_along_motion(spikes[None], gain=gain_of(view))
     return intensity / intensity.mean((0, 1)).quantile(0.999).clamp(min=1e-6)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from codes.data.spikes import Exposure
 from codes.distillation.teachers import NetworkTeacher
-from codes.motion.compensation import motion_compensated_intensity
+from codes.motion.compensation import intensity_along_motion
 from codes.motion.super_resolution import super_resolved_intensity
 from codes.motion.warping import Flows, dis_flows
 from codes.physics.baselines import tfi
@@ -32,9 +32,8 @@ def mfsr_frames(
     flow: Flows = dis_flows,
     view: View | None = None,
 ) -> Iterator[Tensor]:
-    """Restore by the closed form on motion-compensated, super-resolved intensity; clipped to [0,1]."""
-    intensity = without_gain(view, isi_intensity(spikes))
-    intensity = motion_compensated_intensity(spikes, intensity, gain=gain_of(view), flow=flow)
+    """Restore by the closed form on super-resolved intensity; clipped to [0,1]."""
+    intensity = intensity_along_motion(spikes, measured=exposure.frames, gain=gain_of(view), flow=flow)
     fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, flow=flow)
     mean = to_picture(view, mean)
     for at_time in fine.unbind(1):
