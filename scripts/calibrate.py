@@ -84,12 +84,13 @@ def main(o: Options) -> None:
     sides = {shot.picture.shape for shot in shots}
     if len(sides) > 1:
         raise InputError(f"{o.pictures}: pictures of several sizes; those of one camera are accepted")
-    shots = [shot._replace(read=partial(repaired, shot.read, hot, dead)) for shot in shots]
+    gain = flat.gain if flat else None
+    shots = [shot._replace(read=partial(repaired, shot.read, hot, dead), gain=gain) for shot in shots]
     result = run(shots, o.ratio)
     if result.registration is None:
         reasons = {one.registration.reason or one.exposure.reason for one in result.located if one}
         raise InputError(f"{o.pictures}: no picture could be placed with certainty ({'; '.join(sorted(reasons))})")
-    rig = rig_of(result, shots[0], reading, hot, dead, flat.gain if flat else None)
+    rig = rig_of(result, shots[0], reading, hot, dead, gain)
     found_by = {
         "pictures": o.pictures,
         "stream": o.stream,

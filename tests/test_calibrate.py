@@ -61,7 +61,7 @@ def write_flat(path: Path, camera: SpikeCamera, intensity: int) -> None:
 
 
 def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
-    camera = write_recording(tmp_path, 0, replace(RIG, gain=0.03))
+    camera = write_recording(tmp_path, 0, replace(RIG, gain=0.08))
     truth = camera.truth()
     write_flat(tmp_path / "flat.dat", camera, 120)
     main(options(tmp_path, str(tmp_path / "flat.dat")))
@@ -76,7 +76,7 @@ def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
     for number, exposure in enumerate(EXPOSURES):
         assert np.abs(np.subtract(rig.exposure(number), exposure)).max() <= 2
     page = (tmp_path / "rig.html").read_text()
-    assert "of 3 pictures placed" in told and page.count('<div class="pair"') >= 1
+    assert "of 3 pictures placed" in told and page.count('<div class="pair"') >= 1 and 'alt="gain"' in page
     assert "http" not in page.replace("http-equiv", "")
     with pytest.raises(InputError, match=r"rig\.json: exists"):
         main(options(tmp_path))

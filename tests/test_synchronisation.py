@@ -70,6 +70,19 @@ def test_the_exposure_is_found_though_the_registration_is_off_as_that_to_another
     assert abs(found.start - 20) <= 1 and abs(found.length - 97) <= 1
 
 
+def test_a_known_gain_of_the_pixels_is_undone():
+    gain = (1 + 0.15 * np.random.default_rng(3).standard_normal((HEIGHT, WIDTH), np.float32)).clip(0.5, 1.5)
+    _, picture = recorded(0.15, start=31, length=66, total=150, threshold=1)
+    first = np.random.default_rng(1).random(gain.shape)
+    spikes = integrate((gain * moving(0.15, 150)).clip(0, 1), threshold=1, first=first)
+
+    def found(gain: np.ndarray | None) -> FoundExposure:
+        return find_exposure(lambda first, stop: spikes[first:stop], 150, picture, VIEW, is_exact=True, gain=gain)
+
+    assert (found(gain).start, found(gain).length) == (31, 66)
+    assert max(found(gain).deviation) < max(found(None).deviation) / 2
+
+
 def test_a_static_scene_is_not_sure():
     spikes, picture = recorded(0, start=20, length=97, total=137, threshold=1)
     found = find_exposure(lambda first, stop: spikes[first:stop], len(spikes), picture, VIEW)

@@ -31,6 +31,11 @@ class Shot(NamedTuple):
     total: int
     expected: float  # spike frame about which the exposure starts, if pictures fill the stream evenly
     spread: float  # spike frames by which it may be off
+    gain: np.ndarray | None = None  # [h,w], relative, of the pixels of the stream as it is stored; None: not known
+
+    def without_gain(self, mean: np.ndarray) -> np.ndarray:
+        """Undo the gain in a mean of spikes [h,w]."""
+        return mean if self.gain is None else mean / self.gain
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def locate(shot: Shot, *, ratio: float, orientation: str = "") -> Located:
     starts = range(first, max(last, first) + 1, STEP)
     found = []
     for start in starts:
-        long = shot.read(start, start + WINDOW).mean(0)
+        long = shot.without_gain(shot.read(start, start + WINDOW).mean(0))
         found.append((register(long, shot.picture, orientation=orientation, ratio=ratio), start))
     registration, start = max(found, key=lambda one: one[0].correlation)
     for _ in range(ROUNDS):
@@ -127,9 +132,10 @@ def _relocate(shot: Shot, registration: Registration, ratio: float) -> Located:
     def read(begin: int, end: int) -> np.ndarray:
         return upright(shot.read(first + begin, first + end), orientation)
 
-    exposure = find_exposure(read, stop - first, shot.picture, registration.homography)
+    gain = None if shot.gain is None else upright(shot.gain, orientation)
+    exposure = find_exposure(read, stop - first, shot.picture, registration.homography, gain=gain)
     exposure = replace(exposure, start=first + exposure.start)
-    intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length)
+    intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length, gain=shot.gain)
     return Located(register(intensity, shot.picture, orientation=orientation, ratio=ratio), exposure)
 
 
@@ -165,7 +171,7 @@ def _response(shots: Sequence[Shot], located: Sequence[Located], registration: R
     views = []
     for number in sure[:: -(-len(sure) // SEEDS**2)]:
         shot, exposure = shots[number], located[number].exposure
-        intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length)
+        intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length, gain=shot.gain)
         intensity = np.ascontiguousarray(upright(intensity, registration.orientation))
         seen, mask = in_view_of_spikes(shot.picture / np.float32(255), registration.homography, intensity.shape)
         views.append((seen, intensity, mask))

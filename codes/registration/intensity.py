@@ -11,14 +11,18 @@ Read = Callable[[int, int], np.ndarray]  # (first, stop) -> spike frames [n,h,w]
 AROUND = 64  # spike frames on either side of an exposure in which its intervals may begin and end
 
 
-def exposure_intensity(read: Read, total: int, start: int, length: int) -> np.ndarray:
+def exposure_intensity(
+    read: Read, total: int, start: int, length: int, *, gain: np.ndarray | None = None
+) -> np.ndarray:
     """Return the mean intensity [h,w] of an exposure in a stream of `total` spike frames, of intervals: float32.
 
+    gain: relative sensitivity of the pixels of the stream [h,w], which is undone; None: not known.
     At low rates it has much less noise than the number of spikes, which depends on where the intervals begin.
     """
     first, stop = max(0, start - AROUND), min(total, start + length + AROUND)
     total_intensity = cumulative_intensity(read(first, stop))
-    return (total_intensity[start - first + length] - total_intensity[start - first]) / length
+    intensity = (total_intensity[start - first + length] - total_intensity[start - first]) / length
+    return intensity if gain is None else intensity / gain
 
 
 def cumulative_intensity(spikes: np.ndarray) -> np.ndarray:

@@ -52,22 +52,26 @@ def find_exposure(
     *,
     is_exact: bool = False,
     lengths: tuple[int, int] = LENGTHS,
+    gain: np.ndarray | None = None,
 ) -> FoundExposure:
     """Find the exposure of a picture [H,W,3] or [H,W], uint8, in a stream of `total` spike frames.
 
     homography: from picture to upright spikes, of `register`. is_exact: it holds whatever the exposure is; else each
     window is compared with all that small affine maps make of the picture, as a registration to another window follows
-    the motion of the scene. lengths: the least and the largest one that is searched.
+    the motion of the scene. lengths: the least and the largest one that is searched. gain: relative sensitivity of the
+    upright pixels [h,w], which is undone; None: not known.
     Reads the stream in parts, so that memory does not depend on its length.
     """
-    view = _view(picture, homography, read(0, 1).shape[1:], is_exact)
+    shape = read(0, 1).shape[1:]
+    view = _view(picture, homography, shape, is_exact)
+    charge = np.ones(shape, np.float32) if gain is None else 1 / gain  # that a spike of each pixel stands for
     largest = min(lengths[1], total)
     least = min(lengths[0], largest)
-    start, length = _search(read, total, view, least=least, largest=largest)
+    start, length = _search(read, total, view, charge, least=least, largest=largest)
     first, stop = max(0, start - 2 * STEP), min(total, start + length + 2 * STEP)
     spikes = read(first, stop)
-    view = view.linear(spikes[start - first : start - first + length].mean(0))
-    return _refine(spikes, view, first=first, least=least, largest=largest)
+    view = view.linear(charge * spikes[start - first : start - first + length].mean(0))
+    return _refine(spikes, view, charge, first=first, least=least, largest=largest)
 
 
 @dataclass(frozen=True)
@@ -109,14 +113,14 @@ def _view(picture: np.ndarray, homography: np.ndarray, shape: tuple[int, ...], i
     return _View(cv2.resize(seen, area, interpolation=cv2.INTER_AREA), mask, is_exact)
 
 
-def _search(read: Read, total: int, view: _View, *, least: int, largest: int) -> tuple[int, int]:
+def _search(read: Read, total: int, view: _View, charge: np.ndarray, *, least: int, largest: int) -> tuple[int, int]:
     """Compare windows whose ends lie STEP spike frames apart; return the best start and length."""
     best, found = -np.inf, (0, largest)
     advance = max(AT_ONCE - largest, STEP) // STEP * STEP
     for begin in range(0, max(total - largest, 0) + 1, advance):
         spikes = read(begin, min(begin + advance + largest, total))
         ends = np.unique([*range(0, len(spikes) + 1, STEP), len(spikes)])
-        sums = _cumulative(spikes, ends)
+        sums = charge * _cumulative(spikes, ends)
         score = _scores(sums, view.linear(sums[-1]), 2 * BLOCK, ends, least=least, largest=largest)
         start, end = np.unravel_index(score.argmax(), score.shape)
         if score[start, end] > best:
@@ -124,11 +128,13 @@ def _search(read: Read, total: int, view: _View, *, least: int, largest: int) ->
     return found
 
 
-def _refine(spikes: np.ndarray, view: _View, *, first: int, least: int, largest: int) -> FoundExposure:
+def _refine(
+    spikes: np.ndarray, view: _View, charge: np.ndarray, *, first: int, least: int, largest: int
+) -> FoundExposure:
     """Compare all windows of spikes [T,h,w], which start at frame `first` of the stream."""
     ends = np.arange(len(spikes) + 1)
     # Intervals leave less noise at the ends of a window than spikes.
-    products = _products(cumulative_intensity(spikes), view, BLOCK)
+    products = _products(charge * cumulative_intensity(spikes), view, BLOCK)
     admitted = _admitted(ends, least, largest)
 
     def best(groups: Sequence[int]) -> np.ndarray:

@@ -11,9 +11,10 @@ from codes.data.spikes import GRAY_WEIGHTS
 from codes.registration.calibration import Calibrated, Located, Shot
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.rig_file import CalibratedRig
-from codes.reporting.html import page, slider
+from codes.reporting.html import inline, page, slider
 
 SHOWN = 3  # pictures with an overlay
+GAIN_LIMIT, GAIN_SCALE = 3.0, 2  # standard deviations from black to gray; pixels a spike pixel along each side
 HEADINGS = (
     "picture",
     "sure",
@@ -40,6 +41,7 @@ def calibration_report(title: str, rig: CalibratedRig, shots: Sequence[Shot], re
         "response exponent of the picture": f"{rig.response.exponent:.3f}",
         "black level of the picture": f"{255 * rig.response.black:.1f} of 255",
         "defective pixels": f"{len(rig.hot)} hot, {len(rig.dead)} dead",
+        "gain of the spike pixels": "not known" if rig.gain is None else f"standard deviation {rig.gain.std():.1%}",
         "pictures that are placed": f"{len(sure)} of {len(shots)}",
     }
     rows = [
@@ -54,7 +56,20 @@ def calibration_report(title: str, rig: CalibratedRig, shots: Sequence[Shot], re
         f"{''.join(views)}"
         "<h2>Pictures</h2><p>Corner error: of the picture's own registration against that of all, in picture pixels. "
         "Start and length: spike frames, with their standard deviations.</p>"
-        f"{_table(rows, headings=HEADINGS)}",
+        f"{_table(rows, headings=HEADINGS)}"
+        f"{'' if rig.gain is None else gain_map(rig.gain)}",
+    )
+
+
+def gain_map(gain: np.ndarray) -> str:
+    """Return a section that shows the gain [h,w] of the pixels of the stream as it is stored, enlarged."""
+    limit = max(GAIN_LIMIT * float(gain.std()), 1e-3)
+    shown = np.rint(255 * (0.5 + (gain - 1) / (2 * limit)).clip(0, 1)).astype(np.uint8)
+    shown = np.kron(shown, np.ones((GAIN_SCALE, GAIN_SCALE), np.uint8))
+    return (
+        f"<h2>Gain of the spike pixels</h2><p>As the stream is stored; black {1 - limit:.2f}, white {1 + limit:.2f}. "
+        "A scene or dust that can be seen in it does not belong to the pixels: record a uniform scene, out of focus."
+        f'</p><img src="{inline(shown)}" alt="gain">'
     )
 
 
@@ -62,7 +77,7 @@ def overlay(rig: CalibratedRig, shot: Shot, located: Located) -> dict[str, np.nd
     """Return the picture, the spikes of its exposure in its view, and their residual: each [H,W,3] uint8."""
     height, width = shot.picture.shape[:2]
     start, length = located.exposure.start, located.exposure.length
-    long = upright(shot.read(start, start + length).mean(0), rig.orientation).astype(np.float32)
+    long = upright(shot.without_gain(shot.read(start, start + length).mean(0)), rig.orientation).astype(np.float32)
     seen, mask = in_view_of_spikes(rig.response.undo(shot.picture / np.float32(255)), rig.homography, long.shape)
     gray = seen @ np.array(GRAY_WEIGHTS, np.float32)
     scale = np.median(gray[mask] / np.maximum(long[mask], 1e-3)) if mask.any() else 1.0

@@ -85,7 +85,7 @@ def slider(sample: str, outputs: dict[str, np.ndarray]) -> str:
     """Return one slider: the first output on the left, the last one that is not the truth on the right."""
     names = list(outputs)
     left, right = names[0], [name for name in names if name != "truth"][-1]
-    images = {name: _inline(image) for name, image in outputs.items()}
+    images = {name: inline(image) for name, image in outputs.items()}
     height, width = max(image.shape[:2] for image in outputs.values())
     choices = {
         side: f'<select class="{side}" aria-label="{side}">'
@@ -106,6 +106,7 @@ def slider(sample: str, outputs: dict[str, np.ndarray]) -> str:
 """
 
 
-def _inline(image: np.ndarray) -> str:
+def inline(image: np.ndarray) -> str:
+    """Return an image [H,W] or [H,W,3] uint8 as the address of one that is in the page."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()

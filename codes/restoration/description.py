@@ -9,7 +9,7 @@ from codes.restoration.alignment import is_aligned
 from codes.restoration.placement import DISPLACED, Placement
 from codes.restoration.preparation import Arrays, Recording
 from codes.restoration.timing import AUTO
-from codes.restoration.view import View
+from codes.restoration.view import View, gain_of
 
 APART = 3  # spike frames between a given exposure and the one that is found, which are reported
 DIFFERENT = 1.25  # factor between exponents of a response, given and estimated, that is reported
@@ -68,7 +68,11 @@ def _describe_placement(placement: Placement) -> None:
 def _describe_exposure(recording: Recording, arrays: Arrays) -> None:
     """Look for the exposure in the spikes, and print one that fits clearly better than the given one."""
     homography, spikes = recording.placement.registration.homography, arrays.spikes
-    found = find_exposure(lambda first, stop: spikes[first:stop], len(spikes), arrays.picture, homography)
+    gain = gain_of(recording.placement.view)
+    found = find_exposure(
+        lambda first, stop: spikes[first:stop], len(spikes), arrays.picture, homography,
+        gain=None if gain is None else gain.numpy(),
+    )  # fmt: skip
     start, given, length = found.start, recording.exposure.margin, recording.exposure.length
     apart = max(abs(start - given), abs(start + found.length - given - length))
     if found.is_sure and apart > APART:

@@ -27,7 +27,7 @@ from codes.data.response import Response
 from codes.data.sensor import find_defects, repair
 from codes.data.spikes import Exposure, read_spikes
 from codes.errors import InputError
-from codes.registration.geometry import corner_error
+from codes.registration.geometry import corner_error, enlargement
 from codes.registration.homography import register
 from codes.registration.intensity import exposure_intensity
 from codes.restoration.placement import find_in_stream
@@ -95,7 +95,7 @@ def measure(o: Options, folder: Path, name: str, truth: dict) -> dict[str, float
         row |= restored(o, folder / "sharp_sequence" / name, truth, picture, spikes, (start, length), {
             "perfect": (homography, start, length),
             "corrected": (placement.registration.homography, exposure.start, exposure.length),
-            "uncorrected": (None, start, length),
+            "uncorrected": (enlargement(picture.shape, spikes.shape[1:]), start, length),
         })  # fmt: skip
     return row
 
@@ -116,12 +116,10 @@ def restored(o: Options, sharp: Path, truth: dict, picture: np.ndarray, spikes: 
     inner = View(np.array(truth["homography"]), shape, spikes.shape[1:]).coverage()[size] == 1
     found = {"blurry": psnr(picture, true, inner)}
     for case, (homography, first, frames) in cases.items():
-        if homography is None and truth["ratio"] != 4:
-            continue  # sizes do not fit
         begin = max(0, first - MARGIN)
-        view = None if homography is None else View(homography, shape, spikes.shape[1:])
+        view = View(homography, shape, spikes.shape[1:])
         blur, part = tensors(picture, spikes[begin : first + frames + MARGIN], torch.device("cpu"),
-                             is_same_view=view is None)  # fmt: skip
+                             is_same_view=False)  # fmt: skip
         blur = response.undo(blur)
         exposure = Exposure(length=frames, margin=first - begin)
         (frame,) = restore(blur, part, [target - begin], exposure=exposure, view=view)
