@@ -57,8 +57,9 @@ def write(
     return path
 
 
-def clip(folder: Path, codec: str, **settings: object) -> Path:
+def clip(folder: Path, codec: str, more: dict[str, str] | None = None, **settings: object) -> Path:
     suffix, pixels, options = CODECS[codec]
+    options = options | (more or {})
     frames = (av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24") for frame in scene())
     return write(folder / f"clip{suffix}", frames, codec=codec, pixels=pixels, options=options, **settings)
 
@@ -155,15 +156,21 @@ def test_damage_in_the_middle_is_refused_with_its_place(tmp_path, codec, least):
     assert refused >= least
 
 
-def remuxed(path: Path, keep: Callable[[int], bool]) -> Path:
-    target = path.with_name(f"remuxed{path.suffix}")
+def remuxed(
+    path: Path, keep: Callable[[int], bool], *, time: Callable[[int], int] | None = None, suffix: str = ""
+) -> Path:
+    """Copy the packets that are kept; time: of each among them, in frames."""
+    target = path.with_name(f"remuxed{suffix or path.suffix}")
     with av.open(str(path)) as source, av.open(str(target), "w") as container:
         stream = container.add_stream_from_template(source.streams.video[0])
-        packets = (packet for packet in source.demux(source.streams.video[0]) if packet.dts is not None)
-        for number, packet in enumerate(packets):
-            if keep(number):
-                packet.stream = stream
-                container.mux(packet)
+        packets = [packet for packet in source.demux(source.streams.video[0]) if packet.dts is not None]
+        step = packets[1].dts - packets[0].dts
+        kept = [packet for number, packet in enumerate(packets) if keep(number)]
+        for number, packet in enumerate(kept):
+            packet.stream = stream
+            if time:
+                packet.pts, packet.dts = time(number) * step, number * step
+            container.mux(packet)
     return target
 
 
@@ -174,6 +181,29 @@ def test_missing_packets_are_named(tmp_path, codec):
     count_frames.cache_clear()
     with pytest.raises(InputError, match=r"frames are missing between frames 19 and 20|near frame"):
         count_frames(remuxed(path, lambda number: number not in (20, 21)))
+
+
+def test_missing_packets_are_named_though_the_others_were_numbered_anew(tmp_path):
+    path = clip(tmp_path, "libx264", more={"bf": "0"})
+    assert count_frames(remuxed(path, lambda number: True, time=lambda number: number)) == FRAMES
+    count_frames.cache_clear()
+    with pytest.raises(InputError, match=r"frames are missing near frame 20 .*numbers that H\.264 gives"):
+        count_frames(remuxed(path, lambda number: number != 20, time=lambda number: number))
+
+
+@pytest.mark.parametrize(
+    "time", [lambda number: number + (20 if number < 18 else 10), lambda number: FRAMES], ids=["back", "none"]
+)
+def test_times_that_do_not_rise_are_named(tmp_path, time):
+    path = remuxed(clip(tmp_path, "libx264", more={"g": "1"}), lambda number: True, time=time, suffix=".mkv")
+    with pytest.raises(InputError, match=r"frame (18|1) .* is not later than the one before .*time stamps are damaged"):
+        count_frames(path)
+
+
+def test_interlaced_video_is_refused(tmp_path):
+    path = clip(tmp_path, "libx264", more={"x264-params": "interlaced=1"})
+    with pytest.raises(InputError, match=r"clip\.mp4: interlaced near frame 0: .*-vf bwdif"):
+        video_size(path)
 
 
 def milliseconds(steps: np.ndarray) -> list[int]:

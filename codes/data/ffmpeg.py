@@ -6,13 +6,14 @@ from contextlib import contextmanager
 import av
 
 HARMLESS = ("SEI", "APP fields")  # in error messages of decoders: extra data that do not concern the picture
+MISSING = "Frame num gap"  # of H.264: its numbers tell that frames are missing; FFmpeg says so for debugging alone
 
 
 @contextmanager
 def error_messages(decoder: str) -> Iterator[list[str]]:
-    """Collect what a decoder of FFmpeg reports as errors: for some damage it does nothing else."""
+    """Collect what a decoder of FFmpeg reports as errors and as MISSING: for some damage it does nothing else."""
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_level(av.logging.DEBUG)
     av.logging.set_skip_repeated(False)
     messages: list[str] = []
     try:
@@ -22,5 +23,9 @@ def error_messages(decoder: str) -> Iterator[list[str]]:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)
     messages[:0] = [
-        text.strip() for _, name, text in logs if name == decoder and not any(harmless in text for harmless in HARMLESS)
+        text.strip()
+        for level, name, text in logs
+        if name == decoder
+        and (level <= av.logging.ERROR or MISSING in text)
+        and not any(harmless in text for harmless in HARMLESS)
     ]

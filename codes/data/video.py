@@ -1,6 +1,7 @@
 """Video files, decoded by FFmpeg: frames that are damaged, missing or unevenly spaced in time are refused.
 
-Most damage is detected in H.264, MPEG-4 and FFV1, only some of it in HEVC, VP9 and Motion JPEG.
+Most damage is detected in H.264, MPEG-4 and FFV1, only some of it in HEVC, VP9 and Motion JPEG. Interlaced video is
+refused where it says so.
 """
 
 import math
@@ -14,7 +15,7 @@ from statistics import median
 import av
 import numpy as np
 
-from codes.data.ffmpeg import error_messages
+from codes.data.ffmpeg import MISSING, error_messages
 from codes.errors import InputError
 
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
@@ -78,10 +79,11 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
                     frames = []
             damaged = packet.is_corrupt or any(frame.is_corrupt for frame in frames)
             if damaged or messages:
-                at = f" ({float(packet.pts * packet.time_base):.2f} s)" if packet.pts is not None else ""
-                why = messages[0].rstrip(".") if messages else "marked as corrupt by FFmpeg"
+                raise _damaged(path, len(times), packet, messages)
+            if any(frame.interlaced_frame for frame in frames):
                 raise InputError(
-                    f"{path}: damaged near frame {len(times)}{at}: {why}; copy the video again, or cut the part out"
+                    f"{path}: interlaced near frame {len(times)}: its rows are of two times; deinterlace it "
+                    f"(ffmpeg -i {Path(path).name} -vf bwdif -crf 12 OUT.mp4)"
                 )
             for frame in frames:
                 times.append(frame.pts or 0)
@@ -92,6 +94,18 @@ def _decoded(path: str | Path) -> Iterator[av.VideoFrame]:
     span = (stream.duration or math.inf) * (len(times) - 1.5) / len(times)
     if len(times) < promised and times[-1] - times[0] < span:
         raise _shortened(path, len(times), promised)
+
+
+def _damaged(path: str | Path, found: int, packet: av.Packet, messages: list[str]) -> InputError:
+    """Return the error of a packet after `found` frames, with what the decoder said of it."""
+    at = f"frame {found}" + (f" ({float(packet.pts * packet.time_base):.2f} s)" if packet.pts is not None else "")
+    if messages and all(MISSING in message for message in messages):
+        return InputError(
+            f"{path}: frames are missing near {at}, by the numbers that H.264 gives them; copy the video again, or "
+            "make a sequence of each part"
+        )
+    why = messages[0].rstrip(".") if messages else "marked as corrupt by FFmpeg"
+    return InputError(f"{path}: damaged near {at}: {why}; copy the video again, or cut the part out")
 
 
 def _next(path: str | Path, packets: Iterator[av.Packet], found: int, promised: int) -> av.Packet | None:
@@ -131,11 +145,18 @@ def _to_bgr(frame: av.VideoFrame) -> np.ndarray:
 def _check_times(path: str | Path, times: list[float | None]) -> None:
     """Refuse frames that are not evenly spaced in time, up to the jitter of a camera.
 
-    Raises: InputError naming the frames between which one is missing, those that are too close, or a varying rate.
+    Raises: InputError naming the frames between which one is missing, those that are too close or in another order, or
+    a varying rate.
     """
     if None in times or len(times) < 3:
         return
     steps = [after - before for before, after in pairwise(times)]
+    if min(steps) < 0 or not any(steps):
+        number = int(np.argmin(steps)) + 1
+        raise InputError(
+            f"{path}: frame {number} ({times[number]:.3f} s) is not later than the one before ({times[number - 1]:.3f} "
+            "s): the time stamps are damaged; copy the video again, or make it a folder of PNGs"
+        )
     usual = median(steps)
     wrong = [number for number, step in enumerate(steps) if abs(step - usual) > JITTER * usual + 0.001]
     mean = (times[-1] - times[0]) / len(steps)
