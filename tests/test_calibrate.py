@@ -11,7 +11,7 @@ import pytest
 
 from codes.data.images import read_image, write_image
 from codes.data.response import Response
-from codes.data.spikes import write_spikes
+from codes.data.spikes import read_spikes, write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import corner_error
 from codes.registration.rig_file import CalibratedRig, read_rig, write_rig
@@ -80,6 +80,19 @@ def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
     assert "http" not in page.replace("http-equiv", "")
     with pytest.raises(InputError, match=r"rig\.json: exists"):
         main(options(tmp_path))
+
+
+def test_pictures_with_a_stream_each_have_one_clock_of_no_period(tmp_path):
+    camera = write_recording(tmp_path, 0)
+    stream = read_spikes(tmp_path / "stream.dat", 48, 32)
+    (tmp_path / "spikes").mkdir()
+    for number, (start, length) in enumerate(EXPOSURES[:2]):  # the third picture is left out
+        write_spikes(tmp_path / f"spikes/{number}.dat", stream[start - 20 : start + length + 20])
+    main(replace(options(tmp_path), stream=str(tmp_path / "spikes")))
+    rig = read_rig(tmp_path / "rig.json")
+    assert rig.clock["period"] == 0 and rig.orientation == "turned_left"
+    assert np.abs(np.subtract(rig.exposure(0), (20, 60))).max() <= 2 and rig.exposure(2) == rig.exposure(0)
+    assert set(rig.dead) == set(map(tuple, camera.truth()["dead"]))
 
 
 def test_pictures_restored_with_the_gain_of_a_flat_recording_are_better(tmp_path):

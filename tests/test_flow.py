@@ -8,7 +8,7 @@ from torchvision.models import optical_flow
 
 from codes.errors import InputError
 from codes.motion import warping
-from codes.motion.flow import KNOT_STEP, cubic_weights, interpolate, knot_times
+from codes.motion.flow import KNOT_STEP, cubic_weights, interpolate, knot_times, pixel_grid
 
 
 def test_lines_are_kept_everywhere_and_parabolas_between_inner_knots():
@@ -43,6 +43,10 @@ def test_flow_is_computed_at_both_ends_and_in_steps_from_the_origin():
     assert knot_times(3, 30, 68) == [3, 4, 12, 20, 28, 30]
     assert knot_times(16, 24, 0) == [16, 24] and KNOT_STEP == 8
     assert knot_times(5, 5, 5) == [5]
+
+
+def test_a_pixel_grid_holds_x_before_y():
+    np.testing.assert_array_equal(pixel_grid(2, 3), [[[0, 0], [1, 0], [2, 0]], [[0, 1], [1, 1], [2, 1]]])
 
 
 class Shift(nn.Module):

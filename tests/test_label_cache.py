@@ -9,6 +9,10 @@ import pytest
 import torch
 from training import run
 
+from codes.data.batches import Packed
+from codes.data.dataset import SpikeDataset
+from codes.distillation import label_cache
+from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
 from codes.networks import BSN
 
@@ -53,6 +57,19 @@ def test_spikes_changed_at_equal_size_and_time_get_new_labels_and_are_named(data
     assert contents["000001"] != (labels / "train/scene/000001.npy").read_bytes()
     after = times(labels)
     assert "computed again" not in again(data, weights, labels, "third") and times(labels) == after
+
+
+def test_labels_in_memory_take_as_much_as_was_checked_before(data, monkeypatch):
+    checked, samples = [], SpikeDataset(data, "train", fields=("spikes",))
+    monkeypatch.setattr(label_cache, "refuse_what_does_not_fit", lambda size, flag: checked.append((size, flag)))
+    labels = label_cache.cache_labels(
+        ClosedFormTeacher(mfsr=False),
+        samples,
+        centers=[36, 68, 100],
+        device=torch.device("cpu"),
+        read=lambda indices: (Packed.collate([samples[index]]) for index in indices),
+    )
+    assert checked == [(sum(label.nbytes for label in labels.values()), "--teacher_cache ram")] and len(labels) == 3
 
 
 def test_a_moved_data_set_keeps_its_labels(data, weights, labels, tmp_path):

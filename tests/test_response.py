@@ -6,7 +6,7 @@ import torch
 
 from codes.data.response import Response
 from codes.registration.geometry import in_view_of_spikes
-from codes.registration.response_estimation import estimate_response
+from codes.registration.response_estimation import _residual, estimate_response
 
 ALL = np.ones((40, 60), bool)
 
@@ -39,6 +39,14 @@ def test_outliers_and_clipped_pixels_do_not_matter():
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.3])
 def test_a_linear_picture_is_linear(noise):
     assert estimate_response(*seen(Response(), noise=noise), ALL).is_linear
+
+
+def test_deviations_count_relative_to_one_and_three_per_cent():
+    """Of the mean and of the intensity itself: a third is off by that much in either direction, a third is right."""
+    intensity = np.tile(np.linspace(0.1, 0.9, 101), 3)
+    off = np.repeat((-1, 0, 1), 101) * (0.01 * intensity.mean() + 0.03 * intensity)
+    values = np.repeat((intensity + off)[:, None], 3, 1).astype(np.float32)
+    assert _residual(Response(), values, intensity) == pytest.approx(2 / 3, rel=1e-4)
 
 
 def test_a_flat_dark_or_unseen_scene_is_taken_as_linear():

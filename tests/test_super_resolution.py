@@ -51,6 +51,15 @@ def test_a_still_scene_keeps_its_resolution():
     assert psnr(reconstructed(stream, 68), frames[68]) > psnr(bicubic, frames[68]) - 0.1
 
 
+def test_the_enlargement_weighs_as_much_as_a_sample_at_the_pixel():
+    """Back-projected, samples anywhere within half a pixel of it have that density there."""
+    places = 8 + (np.mgrid[:8, :8].reshape(2, 64, 1).astype(np.float32) + 0.5) / 8 - 0.5
+    equations, one = NormalEquations(torch.zeros(64, 17, 17)), torch.ones(64, 1)
+    equations.add(torch.from_numpy(places[1]), torch.from_numpy(places[0]), one, one)
+    density = super_resolution._back_project(equations.normal_matrix(torch.ones(64, 17, 17)))
+    assert density[:, 8, 8].mean().item() == pytest.approx(super_resolution.DENSITY, rel=0.06)
+
+
 def test_any_size_and_the_ends_of_a_stream():
     stream = np.random.default_rng(0).random((20, 6, 9), np.float32)
     for center in (0, 19):

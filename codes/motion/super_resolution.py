@@ -31,6 +31,8 @@ TOLERANCE = 0.3  # difference of intensity, of 1, at which the weight of a sampl
 LEAST_WEIGHT = 0.05  # of a sample that is used
 SPREAD = 1.13  # picture pixels, standard deviation of the footprint of a sample
 PRIOR = 1.0  # weight of the enlargement, in samples at the very pixel
+# Of one of these, back-projected: bilinear weights of samples anywhere between pixels have a variance of 1/6.
+DENSITY = 1 / (2 * math.pi * (SPREAD**2 + 1 / 6))
 ROUNDS = 8  # of back-projection
 AT_ONCE = 2**20  # spike pixels reconstructed at the same time on a GPU: 18 frames of 720p, each pixel takes 1 KB
 IN_CACHE = 2**15  # samples whose weights are computed at the same time, unless there is one of each spike pixel
@@ -99,7 +101,7 @@ def _reconstruct(samples: Tensor, matched: Tensor, targets: Sequence[Place], *, 
         equations.add(x, y, _at(samples, others), weights)
 
     density = _back_project(equations.normal_matrix(torch.ones_like(fine)))
-    density += PRIOR / (2 * math.pi * (SPREAD**2 + 1 / 6))
+    density += PRIOR * DENSITY
     for _ in range(ROUNDS):
         residual = equations.normal_matrix(fine).neg_().add_(equations.observed)
         fine.addcdiv_(_back_project(residual), density)
