@@ -1,12 +1,14 @@
 """A film: every missing time once and in order, no exposure restored in vain, gaps filled by what the spikes tell."""
 
+import weakref
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from codes.errors import InputError
-from codes.restoration.film import Schedule, film, schedule
+from codes.restoration.film import Schedule, _separate_frames, film, schedule
 from codes.simulation.camera import integrate, sense
 
 HEIGHT, WIDTH, TOTAL = 64, 96, 420
@@ -38,7 +40,7 @@ class Restore:
 
     def __call__(self, number, times):
         self.asked.append(number)
-        return {time: self.at(time).astype(np.float32) / 255 for time in times}
+        return ((time, self.at(time).astype(np.float32) / 255) for time in times)
 
 
 def plan(step=10.0):
@@ -82,12 +84,31 @@ def test_frames_are_averaged_with_those_beside_them_whatever_is_missing(recordin
     assert np.abs(frame - at(170) / 255)[8:-8, 36:-36].max() > 1e-4  # the true frame was given
 
 
+def test_frames_of_an_exposure_are_restored_when_they_are_asked_for(recording):
+    """However many there are: only those that are blended into the next exposure stay in memory."""
+    _, read = recording
+    alive, most = set(), [0]
+
+    def restore(number, times):
+        for time in times:
+            frame = np.full((HEIGHT, WIDTH, 3), 0.5, np.float32)
+            alive.add(id(frame))
+            weakref.finalize(frame, alive.discard, id(frame))
+            most[0] = max(most[0], len(alive))
+            yield time, frame
+
+    times = tuple(range(20, 80))
+    for _ in _separate_frames(Schedule(starts=(20,), length=60, times=times), set(times), restore, read, None):
+        pass
+    assert most[0] <= 4
+
+
 def test_exposures_that_touch_are_blended(recording):
     at, read = recording
     touching = Schedule(starts=(20, 80), length=60, times=tuple(range(20, 140, 4)))
 
     def tinted(number, times):
-        return {time: frame + np.float32(0.05 * number) for time, frame in Restore(at)(number, times).items()}
+        return ((time, frame + np.float32(0.05 * number)) for time, frame in Restore(at)(number, times))
 
     frames = dict(film(touching, set(touching.times), restore=tinted, read=read))
     assert tuple(frames) == touching.times

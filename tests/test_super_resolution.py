@@ -124,13 +124,31 @@ def test_flow_between_knots_follows_acceleration(monkeypatch):
 def test_a_batch_at_any_times_is_each_stream_at_each_time(times):
     streams = [seen(film(0.2)), seen(film(0.4))[:, ::-1].copy()]
     intensity = torch.from_numpy(np.stack(streams)) / torch.tensor((1.0, 3.0)).view(2, 1, 1, 1)
-    fine, mean = super_resolved_intensity(intensity, times, exposure=Exposure())
+    at_times, mean = super_resolved_intensity(intensity, times, exposure=Exposure())
+    fine = torch.stack(list(at_times), 1)
     for index, stream in enumerate(intensity.numpy()):
         scale = torch.from_numpy(stream[20:117]).mean(0).quantile(0.999).numpy()  # flow is sensitive to rounding
         expected = np.stack([reconstructed(stream / scale, time) for time in times])
         np.testing.assert_allclose(fine[index, :, 0], expected, atol=2e-3)
         averaged = np.mean([reconstructed(stream / scale, time) for time in range(20, 117, 8)], 0)
         np.testing.assert_allclose(mean[index, 0], averaged, atol=2e-3)
+
+
+def test_many_times_are_reconstructed_in_blocks(monkeypatch):
+    """In any order, repeated ones too; those of the mean over the exposure are not reconstructed again."""
+    asked = []
+
+    def numbered(intensity, times, **_):
+        asked.append(list(times))
+        return torch.tensor(times, dtype=torch.float32).view(1, -1, 1, 1)
+
+    monkeypatch.setattr(super_resolution, "super_resolve", numbered)
+    times = [*range(30, 110), 24, 20, 60]
+    fine, mean = super_resolved_intensity(torch.rand(1, 137, 2, 2), times, exposure=Exposure())
+    assert len(asked) == 1 and mean.item() == 68
+    assert [round(one.item()) for one in fine] == times
+    assert max(map(len, asked)) <= super_resolution.BLOCK
+    assert sum(map(len, asked)) <= len({*times, *range(20, 117, 8)}) + 1  # the one that is repeated
 
 
 @pytest.mark.parametrize("times", [[68], [3, 20, 60, 68, 130, 136]])

@@ -107,6 +107,7 @@ class ClosedFormTeacher(nn.Module):
         else:
             intensity = intensity_along_motion(spikes, measured=self.exposure.frames, flow=self.flow)
             fine, mean = super_resolved_intensity(intensity, centers, exposure=self.exposure, flow=self.flow)
+            fine = torch.stack(list(fine), 1)
         return intensity_ratios(fine, mean)
 
     @staticmethod

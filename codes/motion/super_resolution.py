@@ -7,7 +7,7 @@ Source: Irani and Peleg, "Improving resolution by image registration", CVGIP 199
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ PRIOR = 1.0  # weight of the enlargement, in samples at the very pixel
 # Of one of these, back-projected: bilinear weights of samples anywhere between pixels have a variance of 1/6.
 DENSITY = 1 / (2 * math.pi * (SPREAD**2 + 1 / 6))
 ROUNDS = 8  # of back-projection
+BLOCK = 32  # target times whose reconstructions are in memory at the same time
 AT_ONCE = 2**20  # spike pixels reconstructed at the same time on a GPU: 18 frames of 720p, each pixel takes 1 KB
 IN_CACHE = 2**15  # samples whose weights are computed at the same time, unless there is one of each spike pixel
 
@@ -42,20 +43,34 @@ Place = tuple[int, int]  # a stream of the batch, a spike frame of it
 
 def super_resolved_intensity(
     intensity: Tensor, times: Sequence[int], *, exposure: Exposure, step: int = STEP, flow: Flows = dis_flows
-) -> tuple[Tensor, Tensor]:
-    """Reconstruct intensity [B,T,h,w] at N target times: [B,N,1,4h,4w], and its mean over the exposure [B,1,4h,4w].
+) -> tuple[Iterator[Tensor], Tensor]:
+    """Reconstruct intensity [B,T,h,w] at target times, [B,1,4h,4w] each, and its mean over the exposure [B,1,4h,4w].
 
-    The mean is that of reconstructions too, so that their common errors cancel in a ratio. `step`: spike frames between
-    the samples of each reconstruction.
+    The mean is that of reconstructions too, so that their common errors cancel in a ratio. Beyond those, BLOCK times
+    are reconstructed at once, when the first of them is asked for. `step`: spike frames between the samples of each
+    reconstruction.
     """
     mean = intensity[:, exposure.frames].mean(1)
     # Flow is computed on 0..1, whatever the threshold was.
     scale = torch.stack([one.quantile(0.999) for one in mean]).clamp(min=1e-6).view(-1, 1, 1, 1)
+    intensity = intensity / scale
+
+    def at(distinct: Sequence[int]) -> dict[int, Tensor]:
+        fine = super_resolve(intensity, distinct, step=step, flow=flow).unsqueeze(2)
+        return dict(zip(distinct, fine.unbind(1), strict=True))
+
     averaged = exposure.evenly(MEAN_STEP)
-    distinct = list(dict.fromkeys([*averaged, *times]))
-    fine = super_resolve(intensity / scale, distinct, step=step, flow=flow).unsqueeze(2)
-    at_time = dict(zip(distinct, fine.unbind(1), strict=True))
-    return torch.stack([at_time[time] for time in times], 1), fine[:, : len(averaged)].mean(1)
+    others = [time for time in dict.fromkeys(times) if time not in averaged]
+    known = at([*averaged, *others[: max(BLOCK - len(averaged), 0)]])
+
+    def at_times() -> Iterator[Tensor]:
+        block = known
+        for place, time in enumerate(times):
+            if time not in block and time not in known:
+                block = at([later for later in dict.fromkeys(times[place:]) if later not in known][:BLOCK])
+            yield block[time] if time in block else known[time]
+
+    return at_times(), torch.stack([known[time] for time in averaged], 1).mean(1)
 
 
 def super_resolve(intensity: Tensor, times: Sequence[int], *, step: int = STEP, flow: Flows = dis_flows) -> Tensor:

@@ -7,7 +7,7 @@ both sides.
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import cv2
 import numpy as np
@@ -28,6 +28,8 @@ NEAR = 32  # spike frames at most from a frame to those that it is averaged with
 AVERAGED = 9  # spike frames averaged for the pictures that flow is computed between
 
 Frames = dict[int, np.ndarray]  # time in spike frames -> [H,W,3] float32 in [0,1]
+# (number of an exposure, ascending times) -> its frames, restored when they are asked for
+Restore = Callable[[int, list[int]], Iterator[tuple[int, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,16 @@ def film(
     plan: Schedule,
     missing: set[int],
     *,
-    restore: Callable[[int, list[int]], Frames],
+    restore: Restore,
     read: Callable[[int, int], Tensor],
     view: View | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (time, frame [H,W,3] float32 in [0,1]) for every missing time, in ascending order.
 
     Frames are averaged with their neighbours in time along motion.
-    restore: (number of an exposure, times) -> its frames. read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the
-    device that computes; what lies outside the stream is cut off. view: of the pictures in the spikes. Memory does not
-    depend on the length of the film. Exposures that no missing frame needs are not restored.
+    read: (first, stop) -> spikes [T,h,w] of 0 and 1, on the device that computes; what lies outside the stream is cut
+    off. view: of the pictures in the spikes. Memory depends on the length of an exposure and of a gap, not on that of
+    the film or the number of frames. Exposures that no missing frame needs are not restored.
     """
     needed = missing.union(*(_neighbours(plan.times, time) for time in missing))
     before = now = None
@@ -126,7 +128,7 @@ def _neighbours(times: Sequence[int], time: int) -> list[int]:
 def _separate_frames(
     plan: Schedule,
     missing: set[int],
-    restore: Callable[[int, list[int]], Frames],
+    restore: Restore,
     read: Callable[[int, int], Tensor],
     view: View | None,
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -137,35 +139,39 @@ def _separate_frames(
         inside = plan.inside(number)
         if not missing.intersection({*into, *inside, *onward}):
             continue
-        frames = restore(number, inside)
+        restored = restore(number, inside)
+        # Those at the beginning, which the exposure before is blended into.
+        after = dict(islice(restored, len({plan.starts[number], *into} & {*inside})))
         for first in range(0, len(into), AT_ONCE):
             times = into[first : first + AT_ONCE]
             if missing.intersection(times):  # all are made: the same frames, whichever of them are missing
-                filled = zip(times, _filled(plan, before, frames, times, read, view), strict=True)
+                filled = zip(times, _filled(plan, before, after, times, read, view), strict=True)
                 yield from ((time, frame) for time, frame in filled if time in missing)
-        alone = missing.intersection(inside) - {*into, *onward}
-        yield from ((time, frames[time]) for time in sorted(alone))
-        before = {time: frame for time, frame in frames.items() if time in onward or time == plan.last(number)}
+        before = {}
+        for time, frame in chain(after.items(), restored):
+            if time in missing and time not in into and time not in onward:
+                yield time, frame
+            if time in onward or time == plan.last(number):
+                before[time] = frame
 
 
 def _filled(
     plan: Schedule,
     before: Frames,
-    frames: Frames,
+    after: Frames,
     times: Sequence[int],
     read: Callable[[int, int], Tensor],
     view: View | None,
 ) -> Iterator[np.ndarray]:
     """Fill the gap between the frames of two exposures at some of the times of their blend."""
-    end, start = max(before), min(frames)
+    end, start = max(before), min(after)
     number = plan.starts.index(start) - 1
     begin, stop = plan.blend(number)
-    after = {time: frame for time, frame in frames.items() if time <= stop}
     first = max(min(end, *times) - REACH, 0)
     intensity = _intensity(read(first, max(start, *times) + REACH + 1), view)
     means = WindowMeans(to_quarter(view, intensity)[0].cpu().numpy())
     shown = sorted({end, start, *times})
-    height, width = frames[start].shape[:2]
+    height, width = after[start].shape[:2]
     reconstructed = to_picture(view, super_resolve(intensity, [time - first for time in shown]))
     reconstructed = reconstructed[0, :, :height, :width].cpu().numpy()
 

@@ -1,6 +1,6 @@
 """A film and the spike stream that was recorded with it: its exposures are read and restored one after the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from codes.data.images import image_size, read_image, write_image
 from codes.data.listing import PICTURES
 from codes.data.spikes import Exposure
 from codes.errors import InputError
-from codes.restoration.film import REACH, Frames, schedule
+from codes.restoration.film import REACH, schedule
 from codes.restoration.film_measurements import Measured, facts_of, measure
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Recording
@@ -65,8 +65,8 @@ class FilmRecording:
         exposure = (self.plan.starts[number], self.plan.length)
         return self._prepare(self.picture(number), exposure, times, max(self.reach, self.gap + 2 * REACH), is_first)
 
-    def restore(self, number: int, times: list[int]) -> Frames:
-        """Restore the frames [H,W,3] float32 of an exposure, intensity in [0,1]."""
+    def restore(self, number: int, times: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Restore the frames [H,W,3] float32 of an exposure, intensity in [0,1], each when it is asked for."""
         recording = self.prepared(number, times)
         arrays = recording.load()
         self.before, self.now = self.now, (recording.start, arrays.spikes)
@@ -84,7 +84,7 @@ class FilmRecording:
         )
         height, width = arrays.picture.shape[:2]
         frames = (covered(self.view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1) for frame in restored)
-        return {time: frame.permute(1, 2, 0).cpu().numpy() for time, frame in zip(times, frames, strict=True)}
+        return ((time, frame.permute(1, 2, 0).cpu().numpy()) for time, frame in zip(times, frames, strict=True))
 
     def read(self, first: int, stop: int) -> Tensor:
         """Return the spikes [T,h,w] of a gap, which were read with the exposure before it."""

@@ -36,7 +36,7 @@ def mfsr_frames(
     intensity = intensity_along_motion(spikes, measured=exposure.frames, gain=gain_of(view), flow=flow)
     fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, flow=flow)
     mean = to_picture(view, mean)
-    for at_time in fine.unbind(1):
+    for at_time in fine:
         yield closed_form(blur, to_picture(view, at_time), mean)
 
 

@@ -107,11 +107,11 @@ def _closed_forms(
     if student.recipe["spike_input"] == "counts":
         return repeat(None)
     if student.recipe["input"] == "mfsr":
-        fine, mean = super_resolved_intensity(intensity, times, exposure=exposure, step=step, flow=student.flow)
+        at_times, mean = super_resolved_intensity(intensity, times, exposure=exposure, step=step, flow=student.flow)
     else:
         scaled = match_picture_scale(intensity, blur, exposure)
         fine, mean = bicubic_intensity(scaled, times, exposure=exposure, short=student.short)
-    at_times = iter(fine.unbind(1))
+        at_times = iter(fine.unbind(1))
     if view:
         at_times, mean = map(view.to_picture, at_times), view.to_picture(mean)
     return (closed_form(blur, at_time, mean) for at_time in at_times)
