@@ -195,7 +195,7 @@ def describe_film(o: Options, recording: FilmRecording) -> None:
     total = recording.pictures.footage.count()
     print(f"{o.film}: pictures {first + 1} to {first + count} of {total} lie in the stream")
     pair, how = recording.prepared(0, [recording.plan.starts[0]], is_first=True), restoration(o)
-    describe(pair, pair.load(), has_consistency=how.is_consistent(), has_colour=how.has_colour)
+    describe(pair, pair.load(), has_consistency=how.is_consistent(), has_colour=how.has_colour, clock=recording.clock)
 
 
 def write_pictures(o: Options, recording: FilmRecording, paths: dict[int, Path]) -> None:

@@ -23,6 +23,7 @@ from codes.data.spikes import read_spikes, write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import enlargement
 from codes.registration.rig_file import CalibratedRig, write_rig
+from codes.registration.synchronisation import FoundExposure
 from codes.reporting.film_page import html_film, strip_and_slice
 from codes.restoration.film_measurements import Measured, facts_of
 from codes.restoration.video import write_video
@@ -219,6 +220,18 @@ def test_a_folder_that_is_no_film_is_refused(recording, tmp_path):
     write_image(tmp_path / "film/4.png", frames[0])
     with pytest.raises(InputError, match=r"2\.png and 4\.png: the frames between them are missing"):
         main(o)
+
+
+def test_a_clock_that_does_not_fit_the_pictures_is_corrected(recording, tmp_path, capsys, monkeypatch):
+    """By the second picture, which lies 20 spike frames before its place: the first one is not in the stream."""
+
+    def found(_, total, *__):
+        return FoundExposure(total - 250 + 130, LENGTH + 4, correlation=1.0, deviation=(0.0, 0.0))
+
+    monkeypatch.setattr("codes.restoration.description.find_exposure", found)
+    main(replace(options(recording, tmp_path / "frames"), clock=(-100, 250, LENGTH), method="tfp"))
+    told = "exposed over 65 frames from 130 on, not 61 from 150 on (correlation 1.000): --clock -120 250 65\n"
+    assert f"NOT ALIGNED IN TIME: the picture was {told}" in capsys.readouterr().out
 
 
 def test_a_stream_that_ends_early_leaves_pictures_out(recording, tmp_path, capsys):

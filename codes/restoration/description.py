@@ -17,11 +17,19 @@ DARKEST = 32  # of 255: below it a picture is nearly black
 SATURATED = 0.01  # share of white pixels that is reported
 
 
-def describe(recording: Recording, arrays: Arrays, *, has_consistency: bool, has_colour: bool) -> None:
+def describe(
+    recording: Recording,
+    arrays: Arrays,
+    *,
+    has_consistency: bool,
+    has_colour: bool,
+    clock: tuple[float, float, float] | None = None,
+) -> None:
     """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
 
     arrays: of the recording. has_consistency: whether the method adds the data-consistency residual where the stream
-    allows it; has_colour: whether it corrects colours along motion there.
+    allows it; has_colour: whether it corrects colours along motion there. clock: of the film that the picture is one
+    of: first spike frame, period, length of the exposures.
     """
     print(f"{recording.pair.picture}: {arrays.picture.shape[0]}x{arrays.picture.shape[1]}")
     print(f"{recording.pair.spikes}: {recording.reading}")
@@ -32,7 +40,7 @@ def describe(recording: Recording, arrays: Arrays, *, has_consistency: bool, has
         print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
     _describe_placement(recording.placement)
     if recording.known.exposure != AUTO:
-        _describe_exposure(recording, arrays)
+        _describe_exposure(recording, arrays, clock)
     _describe_response(recording)
     _describe_defects(recording, arrays.defects)
     if (brightest := arrays.picture.max()) < DARKEST:
@@ -65,7 +73,7 @@ def _describe_placement(placement: Placement) -> None:
         )
 
 
-def _describe_exposure(recording: Recording, arrays: Arrays) -> None:
+def _describe_exposure(recording: Recording, arrays: Arrays, clock: tuple[float, float, float] | None) -> None:
     """Look for the exposure in the spikes, and print one that fits clearly better than the given one."""
     homography, spikes = recording.placement.registration.homography, arrays.spikes
     gain = gain_of(recording.placement.view)
@@ -77,9 +85,10 @@ def _describe_exposure(recording: Recording, arrays: Arrays) -> None:
     apart = max(abs(start - given), abs(start + found.length - given - length))
     if found.is_sure and apart > APART:
         start, given = recording.start + start, recording.start + given
+        option = f"--clock {clock[0] + start - given:g} {clock[1]:g}" if clock else f"--exposure {start}"
         print(
             f"  NOT ALIGNED IN TIME: the picture was exposed over {found.length} frames from {start} on, not "
-            f"{length} from {given} on (correlation {found.correlation:.3f}): --exposure {start} {found.length}"
+            f"{length} from {given} on (correlation {found.correlation:.3f}): {option} {found.length}"
         )
 
 

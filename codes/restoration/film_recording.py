@@ -44,7 +44,7 @@ class FilmRecording:
         window: spike frames that the method needs around a target time; reach: beyond the exposure that it uses.
         """
         self.pictures, self._prepare, self._restore, self.device = pictures, prepare, restore, device
-        self.total, self.reach = total, reach
+        self.clock, self.total, self.reach = clock, total, reach
         self.plan, self.first = schedule(
             clock, pictures=pictures.footage.count(), total=total, step=step, margin=window // 2 + 1
         )
