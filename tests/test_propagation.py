@@ -60,6 +60,21 @@ def test_what_comes_into_view_is_that_of_the_side_that_shows_it(scene):
         assert borders.mean() < 0.004, time
 
 
+def test_what_neither_side_shows_is_that_of_the_spikes(scene):
+    """The view turns to the left and back: its left comes into view at time 80 only. Without colour it is gray."""
+
+    def at(time):
+        turned = scene(2 * (30 - abs(time - 80)) / 3)  # by 10 pixels
+        return 0.2 + 0.6 * turned
+
+    before, after = ({time: at(time)} for time in (50, 110))
+    (frame,) = filled(at, before, after, [80])
+    errors = np.abs(frame - at(80))
+    assert errors[4:-4, 1:9].mean() < 0.06 and errors[4:-4, 12:-4].mean() < 0.01
+    luminance = np.abs((frame - at(80)) @ np.array((0.11, 0.59, 0.30)))
+    assert luminance[4:-4, 1:9].mean() < 0.01
+
+
 def test_brightness_follows_the_spikes(scene):
     """A flash that only the spikes saw: both frames beside it are dark."""
 

@@ -2,7 +2,8 @@
 
 No picture was exposed between two exposures, but the spikes tell the intensity at every time. Flow between neighbouring
 times, composed to the last frame before and the first frame after, carries colour and detail; what the intensity says
-beyond that is added. Where one of the two frames does not show a point, the other is used.
+beyond that is added. Where one of the two frames does not show a point, the other is used; where neither does, the
+intensity is shown, in the colours around it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ DIFFERENT = 0.1  # difference of intensity, of 1, at which the weight of a frame
 CREDIBLE = 0.05  # difference of intensity, of 1, half of which is believed: below it is mostly noise
 SMALLEST = 32  # pixels along a side that DIS needs
 LEAST = 1e-3  # weight where neither frame fits
+UNSEEN = 0.05  # weight of intensity in the colours around it, where neither frame shows a point
+COLOUR_SPREAD = 8.0  # pixels, standard deviation, over which these colours are averaged
 SHORTEST_BLEND = 32  # spike frames at least, over which one exposure is blended into the next
 
 Intensity = Callable[[int], np.ndarray]  # a time -> [H,W] float32, about 0..1
@@ -88,7 +91,11 @@ def fill_between(
             if time in after
             else _carried(after[start], at_start, here, to_start[time], gain=gain)
         )
-        yield cv2.blendLinear(one, other, (1 - share) * weight_one, share * weight_other).clip(0, 1)
+        unseen = UNSEEN * (1 - weight_one).clip(0, 1) * (1 - weight_other).clip(0, 1)
+        weight_one, weight_other = (1 - share) * weight_one, share * weight_other
+        carried = cv2.blendLinear(one, other, weight_one, weight_other)
+        alone = _coloured_by_surroundings(np.float32(gain) * here, carried, weight_one + weight_other)
+        yield cv2.blendLinear(carried, alone, weight_one + weight_other, unseen).clip(0, 1)
 
 
 def _carriers(seen: dict[int, np.ndarray], anchor: int, *, reverse: bool = False) -> Iterator[tuple[int, Carrier]]:
@@ -140,6 +147,17 @@ def _carried(
     different = cv2.GaussianBlur(change, (0, 0), 1.0) / DIFFERENT
     weight = cv2.resize(carrier.consistency, (width, height)) * np.exp(-(different**2)) * inside(positions) + LEAST
     return sample(frame, positions) + np.float32(gain) * credible[..., None], weight
+
+
+def _coloured_by_surroundings(intensity: np.ndarray, frame: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Give intensity [H,W] the chroma of a frame [H,W,3], averaged where its weight [H,W] is high: [H,W,3]."""
+    gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    weighted = np.dstack((weight[..., None] * (frame - gray[..., None]), weight))
+    # At a quarter of the size: the averages are smooth.
+    height, width = weight.shape
+    small = cv2.resize(weighted, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
+    averaged = cv2.resize(cv2.GaussianBlur(small, (0, 0), COLOUR_SPREAD / 4), (width, height))
+    return intensity[..., None] + averaged[..., :3] / (averaged[..., 3:] + np.float32(1e-6))
 
 
 def inside(positions: np.ndarray) -> np.ndarray:
