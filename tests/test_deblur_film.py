@@ -225,7 +225,7 @@ def test_a_folder_that_is_no_film_is_refused(recording, tmp_path):
 def test_a_clock_that_does_not_fit_the_pictures_is_corrected(recording, tmp_path, capsys, monkeypatch):
     """By the second picture, which lies 20 spike frames before its place: the first one is not in the stream."""
 
-    def found(_, total, *__):
+    def found(_, total, *__, **___):
         return FoundExposure(total - 250 + 130, LENGTH + 4, correlation=1.0, deviation=(0.0, 0.0))
 
     monkeypatch.setattr("codes.restoration.description.find_exposure", found)
