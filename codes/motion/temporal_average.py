@@ -1,6 +1,6 @@
 """Averages of a frame and its neighbours in time along motion: what changes without motion is mostly noise."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -8,23 +8,30 @@ import numpy as np
 from codes.motion.flow import pixel_grid, sample
 from codes.motion.propagation import dense_flow, inside
 
-SHARE = 0.5  # weight of a neighbour that shows the same, beside 1
-DIFFERENT = 0.05  # difference of intensity, of 1, at which it is 1/e of that
+DIFFERENT = 0.05  # difference of intensity, of 1, at which the weight of a neighbour is 1/e of that
+BLURRED = 1.0  # pixels, standard deviation of the blur of an average that is undone
+SHARPENED = 0.27  # share of what this blur takes away that is added, where neighbours have all the weight
 
 
-def average_along_motion(frame: np.ndarray, neighbours: Iterable[np.ndarray]) -> np.ndarray:
-    """Average a frame [H,W,3] float32 in [0,1] with neighbours in time, where they show the same."""
+def average_along_motion(frame: np.ndarray, neighbours: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+    """Average a frame [H,W,3] float32 in [0,1] with neighbours in time, where they show the same.
+
+    neighbours: frames and their weights, beside 1 of the frame. Looked up between pixels they are blurred a little; the
+    average is sharpened as far as they contribute.
+    """
     height, width = frame.shape[:2]
     total, weights = frame.copy(), np.ones((height, width), np.float32)
-    for neighbour in neighbours:
+    for neighbour, share in neighbours:
         flow = 2 * cv2.resize(dense_flow(_half(frame), _half(neighbour)), (width, height))
         positions = pixel_grid(height, width) + flow
         moved = sample(neighbour, positions)
         difference = cv2.GaussianBlur((moved - frame).mean(2), (0, 0), 1.0) / DIFFERENT
-        weight = SHARE * np.exp(-(difference**2)) * inside(positions)
+        weight = np.float32(share) * np.exp(-(difference**2)) * inside(positions)
         total += weight[..., None] * moved
         weights += weight
-    return total / weights[..., None]
+    average = total / weights[..., None]
+    amount = SHARPENED * (1 - 1 / weights)[..., None]
+    return (average + amount * (average - cv2.GaussianBlur(average, (0, 0), BLURRED))).clip(0, 1)
 
 
 def _half(frame: np.ndarray) -> np.ndarray:

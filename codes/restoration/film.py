@@ -5,6 +5,7 @@ both sides.
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -24,7 +25,9 @@ from codes.restoration.view import View, gain_of, to_picture, to_quarter
 
 REACH = 64  # spike frames beyond a gap whose intensity is estimated too
 AT_ONCE = 32  # frames of a gap that are in memory at the same time
-NEAR = 32  # spike frames at most from a frame to those that it is averaged with
+APART = 8  # spike frames between frames that are averaged, unless the film has none as close
+FARTHEST = 48  # at most, from a frame to those that it is averaged with
+FAR_SHARE = 0.5  # weight of the farther ones, beside 1 of the frame and of the nearer ones
 AVERAGED = 9  # spike frames averaged for the pictures that flow is computed between
 
 Frames = dict[int, np.ndarray]  # time in spike frames -> [H,W,3] float32 in [0,1]
@@ -105,24 +108,28 @@ def film(
     off. view: of the pictures in the spikes. Memory depends on the length of an exposure and of a gap, not on that of
     the film or the number of frames. Exposures that no missing frame needs are not restored.
     """
-    needed = missing.union(*(_neighbours(plan.times, time) for time in missing))
-    before = now = None
-    for after in chain(_separate_frames(plan, needed, restore, read, view), [None]):
-        if now and now[0] in missing:
-            near = _neighbours(plan.times, now[0])
-            others = [other[1] for other in (before, after) if other and other[0] in near]
-            yield now[0], average_along_motion(now[1], others)
-        before, now = now, after
+    waiting = deque(sorted(missing))
+    shares = {time: _shares(plan.times, time) for time in waiting}
+    needed = {*chain(*shares.values())}
+    reach = max((time - min(averaged) for time, averaged in shares.items()), default=0)
+    frames: Frames = {}
+    for latest, frame in _separate_frames(plan, needed, restore, read, view):
+        frames[latest] = frame
+        while waiting and max(shares[waiting[0]]) <= latest:
+            time = waiting.popleft()
+            others = [(frames[other], share) for other, share in shares.pop(time).items() if other != time]
+            yield time, average_along_motion(frames[time], others)
+        frames = {time: frame for time, frame in frames.items() if waiting and time >= waiting[0] - reach}
 
 
-def _neighbours(times: Sequence[int], time: int) -> list[int]:
-    """List the times before and after one of ascending times, if they are near."""
-    place = bisect_left(times, time)
-    return [
-        other
-        for other in (*times[max(place - 1, 0) : place], *times[place + 1 : place + 2])
-        if abs(other - time) <= NEAR
-    ]
+def _shares(times: Sequence[int], time: int) -> dict[int, float]:
+    """Return the times whose frames are averaged to that of one of ascending times, and their weights."""
+    place, shares = bisect_left(times, time), {time: 1.0}
+    apart = max(round(APART * (len(times) - 1) / max(times[-1] - times[0], 1)), 1)
+    for distance, share in ((apart, 1.0), (2 * apart, FAR_SHARE)):
+        beside = [times[other] for other in (place - distance, place + distance) if 0 <= other < len(times)]
+        shares |= {other: share for other in beside if abs(other - time) <= FARTHEST}
+    return shares
 
 
 def _separate_frames(
