@@ -118,7 +118,9 @@ def film(
         while waiting and max(shares[waiting[0]]) <= latest:
             time = waiting.popleft()
             others = [(frames[other], share) for other, share in shares.pop(time).items() if other != time]
-            yield time, average_along_motion(frames[time], others)
+            averaged = average_along_motion(frames[time], others)
+            # Where the spikes do not show the picture, it stays as it is.
+            yield time, averaged if view is None else _lerp(frames[time], averaged, _seen(view, averaged))
         frames = {time: frame for time, frame in frames.items() if waiting and time >= waiting[0] - reach}
 
 
@@ -193,12 +195,22 @@ def _filled(
     if view is None:
         yield from filled
         return
-    seen = view.coverage()[:height, :width, None].numpy()
+    seen = _seen(view, after[start])
     for time, frame in zip(times, filled, strict=True):
         # Elsewhere restored frames are the blurry pictures: one is blended into the next.
         share = (time - begin) / (stop - begin)
         beyond = cv2.addWeighted(before[end], 1 - share, after[start], share, 0)
-        yield beyond + seen * (frame - beyond)
+        yield _lerp(beyond, frame, seen)
+
+
+def _seen(view: View, frame: np.ndarray) -> np.ndarray:
+    """Return how far the spikes show what a frame [H,W,3] does: [H,W,1]."""
+    height, width = frame.shape[:2]
+    return view.coverage()[:height, :width, None].numpy()
+
+
+def _lerp(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return start + share * (end - start)
 
 
 def _intensity(spikes: Tensor, view: View | None) -> Tensor:
