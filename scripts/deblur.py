@@ -71,7 +71,7 @@ class Options:
                               renamed=FORMER_VALUES["spike_input"], unused=by("ldn", "teacher", "sdm"))  # fmt: skip
     consistency: str = option("", "picture: add the data-consistency residual [as the weights say]",
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
-    colour: str = option("motion", "corrected along motion, or smeared as in the picture",
+    colour: str = option("motion", "corrected along motion, with luminance averaged; or smeared as in the picture",
                          choices=("motion", "picture"), unused=by(*COLOURED))  # fmt: skip
     iterations: int = option(0, f"refinement iterations; 0: {ITERATIONS} where spikes are few, else 1",
                              aliases=("looks",), unused=LDN)  # fmt: skip

@@ -27,7 +27,7 @@ MODULES = {
     "LDN, 1 iteration": "LDN, 1 iteration (ours)",
     "LDN without consistency": "LDN without data consistency (ours)",
     "LDN": "LDN (student)",
-    "LDN, colours along motion": "LDN, colours corrected along motion (ours)",
+    "LDN along motion": "LDN, luminance and colours along motion (ours)",
 }
 PUBLISHED_LDN = "S-SDM (LDN)"
 LDN_ISI, LDN_RESIM = "LDN, recipe isi (ours)", "LDN, recipe resim (ours)"
@@ -55,17 +55,17 @@ class Threshold:
 
 def sequence_table(rows: Mapping[Threshold, Rows], notes: list[str]) -> Table:
     """Return PSNR and SSIM of stage 3 over the sequence at each V_th."""
-    mfsr, coloured, methods = MODULES["SDM MFSR"], MODULES["LDN, colours along motion"], list(published.SEQUENCE)
+    mfsr, along_motion, methods = MODULES["SDM MFSR"], MODULES["LDN along motion"], list(published.SEQUENCE)
     if any("SDM MFSR sequence" in of_set for of_set in rows.values()):
-        ours, methods = LDN_RESIM, [*methods, LDN_RESIM, coloured, mfsr]
+        ours, methods = LDN_RESIM, [*methods, LDN_RESIM, along_motion, mfsr]
     elif any("SDM MFSR" in of_set for of_set in rows.values()):
-        ours, methods = LDN_ISI, [*methods, LDN_ISI, coloured]
+        ours, methods = LDN_ISI, [*methods, LDN_ISI, along_motion]
     else:
         ours = PUBLISHED_LDN
     columns, lines = ["method"], {method: [] for method in methods}
     for threshold, of_set in rows.items():
         columns += [f"PSNR, V_th {threshold}", f"SSIM, V_th {threshold}", f"PSNR, V_th {threshold}, published"]
-        measured = {mfsr: "SDM MFSR sequence", coloured: "LDN, colours along motion sequence"}
+        measured = {mfsr: "SDM MFSR sequence", along_motion: "LDN along motion sequence"}
         measured[ours if "SDM MFSR" in of_set else PUBLISHED_LDN] = "LDN sequence"
         for method, line in lines.items():
             found = of_set.get(measured.get(method, ""), {})

@@ -47,8 +47,8 @@ def student_outputs(
     """Restore target times by the student: the name of each table row and its frames [B,3,H,W].
 
     Beside LDN: without data consistency, where its recipe has that; on super-resolved input also the closed form that
-    it starts from, and LDN after the first of its refinement iterations; `along_motion`: LDN with colours corrected
-    along motion.
+    it starts from, and LDN after the first of its refinement iterations; `along_motion`: LDN with luminance averaged
+    and colours corrected along motion.
     """
     intensities = list(refine(student, blur, spikes, exposure=exposure))
     restored = [*times, *consistency_times(exposure)] if along_motion else times
@@ -64,7 +64,7 @@ def student_outputs(
             return (at_time[time].sharp for time in wanted)
 
         correct = with_colour_along_motion(restore, student.length)
-        rows["LDN, colours along motion"] = list(correct(blur, spikes, times, exposure=exposure))
+        rows["LDN along motion"] = list(correct(blur, spikes, times, exposure=exposure))
     last = last[: len(times)]
     if student.recipe["consistency"] == "picture":
         rows["LDN without consistency"] = [frame.student for frame in last]

@@ -1,4 +1,4 @@
-"""Measure what the correction of colours along motion changes: PSNR, SSIM, CIEDE2000 in the middle and at both ends.
+"""Measure what colours and luminance along motion change: PSNR, SSIM, CIEDE2000 in the middle and at both ends.
 
     python scripts/dev/measure_colour.py data/davis/threshold_1 --every 5
     python scripts/dev/measure_colour.py data/demo --method mfsr
@@ -24,6 +24,7 @@ from codes.data.spikes import UPSCALE, Exposure, read_spikes
 from codes.evaluation.metrics import measure
 from codes.motion.colour import correct_colour
 from codes.physics.data_consistency import consistency_times
+from codes.restoration.colour import correct
 from codes.restoration.restorers import Restoration, restorer
 
 HEADER = "| sample | | middle | first | last |\n|---|---|---|---|---|"
@@ -62,9 +63,14 @@ def tensor(path: Path) -> Tensor:
 
 
 def rows(frames: Tensor, blur: Tensor, truth: dict[int, Tensor], times: list[int]) -> Iterator[str]:
-    """Yield the cells of the frames [N,3,H,W] before and after the correction."""
+    """Yield the cells of the frames [N,3,H,W] as they were restored, with colours corrected, and with both."""
     shown = [times[len(times) // 2], times[0], times[-1]]
-    for name, images in (("before", frames), ("after", correct_colour(frames, blur)[0])):
+    stages = {
+        "before": frames,
+        "colours": correct_colour(frames, blur)[0],
+        "luminance, colours": correct(frames, blur)[0],
+    }
+    for name, images in stages.items():
         yield " | ".join([name, *(cell(images[times.index(time)].clamp(0, 1), truth[time]) for time in shown)])
 
 
