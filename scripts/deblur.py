@@ -117,7 +117,7 @@ def main(o: Options) -> None:
             must_be_consistent=how.must_be_consistent,
         )  # fmt: skip
         made_with = record_of(recording, how, compare=o.compare, precision=o.precision, rig=o.rig)
-        if o.missing and is_complete(outputs[name], recording.times, made_with):
+        if o.missing and is_complete(outputs[name], recording.times, made_with, has_mask=o.mask):
             print(f"{pair.picture}: its frames are in {outputs[name].folder}")
         else:
             to_restore[name] = recording, made_with

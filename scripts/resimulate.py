@@ -32,7 +32,6 @@ from codes.distillation.teachers import ClosedFormTeacher
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.motion.warping import FLOWS, flow_by_name
-from codes.simulation import resimulation
 from codes.simulation.camera import THRESHOLDS
 from codes.simulation.resimulation import restored_scene, write_sample
 
@@ -88,7 +87,7 @@ def begin(o: Options, sources: list[SpikeDataset]) -> None:
     options = asdict(o)
     del options["output"], options["device"]
     options = {name: value for name, value in options.items() if (name, value) not in FORMER_DEFAULTS.items()}
-    former = (folder / resimulation.FORMER_RECORD).is_file()
+    record, *former = manifest.RESIMULATED
     several = len(sources) > 1
     files = {
         f"{number}/{name}" if several else name: path
@@ -100,7 +99,7 @@ def begin(o: Options, sources: list[SpikeDataset]) -> None:
         folder,
         options,
         versions,
-        name=resimulation.FORMER_RECORD if former else resimulation.RECORD,
+        name=next((name for name in former if (folder / name).is_file()), record),
         sources=fingerprint(files),
         by_content=("base_folder",),
         code=source_fingerprint("codes.simulation.resimulation"),

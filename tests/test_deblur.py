@@ -27,6 +27,7 @@ from codes.networks.bsn import Decoder, Encoder
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import sdm, tfp
 from codes.recipe import ISI, RESIM
+from codes.restoration.outputs import MASK
 from codes.restoration.reconstruction import Student, averaged_times
 from codes.restoration.restorers import METHODS
 from codes.simulation.camera import integrate, sense
@@ -647,6 +648,22 @@ def test_too_little_memory_names_what_helps(o, weights, monkeypatch, method, is_
     with pytest.raises(InputError, match=r"cpu: too little memory for 3 frames of 96x160; .*fewer --times") as error:
         main(replace(o, method=method, **weights))
     assert ("--tile" in str(error.value)) == is_tiled
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("no such kernel"), RuntimeError("an illegal access")])
+def test_other_errors_of_pytorch_are_not_called_memory(o, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(deblur, "restorer", lambda *_, **__: fails)
+    with pytest.raises(type(error), match=str(error)):
+        main(o)
+
+
+def test_a_missing_mask_is_written(o):
+    main(o)
+    main(replace(o, missing=True, mask=True))
+    assert (read_image(Path(o.out, MASK)) == 255).all()
 
 
 def test_missing_continues_what_was_made_with_the_same_alone(o, capsys):

@@ -22,7 +22,7 @@ from codes.distillation.teachers import ClosedFormTeacher
 from codes.errors import InputError
 from codes.networks import read_recipe, read_weights
 from codes.recipe import RESIM
-from codes.simulation.resimulation import frame_order, is_resimulated, restored_scene
+from codes.simulation.resimulation import frame_order, restored_scene
 from scripts import resimulate
 from scripts.dev.ablations import train as ablation
 
@@ -147,7 +147,7 @@ def test_an_older_record_is_read_and_completed(copied):
     (made / "resimulated.json").unlink()
     older = {"options": record["options"], "versions": record["versions"] | {"teacher": "4"}}
     manifest.write(made / "refilmed.json", older)
-    assert is_resimulated(made) and manifest.thresholds(made) == [1.0, 4.0]
+    assert manifest.is_resimulated(made) and manifest.thresholds(made) == [1.0, 4.0]
     with pytest.raises(InputError, match=r"base_folder was .*, now .*choose another --output"):
         resimulate.main(resimulate.Options(base_folder=(str(data),), output=str(made)))
     manifest.write(made / "refilmed.json", older | {"options": record["options"] | {"base_folder": [str(data)]}})

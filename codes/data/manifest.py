@@ -10,8 +10,8 @@ from codes.errors import InputError
 from codes.files import replacing
 
 PARTS = ("options", "sources", "versions", "code", "spikes")  # of a manifest or record, each a dictionary
-# Of make_gopro.py, make_demo.py and resimulate.py; the last name is of older re-simulated sets.
-NOTES = ("manifest.json", "demo.json", "resimulated.json", "refilmed.json")
+RESIMULATED = ("resimulated.json", "refilmed.json")  # of resimulate.py; the last is the name in older sets
+NOTES = ("manifest.json", "demo.json", *RESIMULATED)  # the first of make_gopro.py, the second of make_demo.py
 
 
 def claim(
@@ -98,3 +98,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
     if not path.exists() or path.read_bytes() != data:
         with replacing(path) as file:
             file.write(data)
+
+
+def is_resimulated(folder: str | Path) -> bool:
+    """Return whether scripts/resimulate.py made a data set."""
+    return any(Path(folder, name).is_file() for name in RESIMULATED)

@@ -23,7 +23,7 @@ class TeacherDistillation:
     """lambda_tea * distance(teacher, student) + lambda_reblur * MSE(blurry picture, mean of the student's frames)."""
 
     teacher: NetworkTeacher | ClosedFormTeacher | None  # None: lambda_tea is 0
-    loss: Loss  # the distance
+    loss: Loss | None  # the distance; None: lambda_tea is 0
     lambda_tea: float
     lambda_reblur: float
     use_ssim: bool  # add lambda_tea * (1 - SSIM)

@@ -5,6 +5,7 @@
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,16 +51,23 @@ class NetworkTeacher(nn.Module):
     @torch.no_grad()
     def ratios(self, spikes: Tensor, centers: list[int]) -> Tensor:
         """Return intensity at each time over that of the exposure, [B,N,1,H,W], 0 where the exposure is black."""
-        exposure, spikes = self.exposure, estimate_intensity(spikes, self.spike_input)
-        long = self.enlarge(tfp(spikes, exposure.center, exposure.length))
-        one = torch.ones_like(long)
-        ratios = [sdm(one, long, self.enlarge(self.denoise(tfp(spikes, center, self.short)))) for center in centers]
+        fine, mean = self.fine_intensity(estimate_intensity(spikes, self.spike_input), centers, exposure=self.exposure)
+        ratios = [sdm(torch.ones_like(mean), mean, at_time) for at_time in fine]
         return torch.stack(ratios, 1).clamp(max=LARGEST_RATIO)
 
+    def fine_intensity(
+        self, intensity: Tensor, times: Sequence[int], *, exposure: Exposure
+    ) -> tuple[Iterator[Tensor], Tensor]:
+        """Denoise and enlarge intensity [B,T,h,w]: [B,1,4h,4w] at each time, one after the other, and its mean."""
+        mean = self.enlarge(tfp(intensity, exposure.center, exposure.length))
+        return (self.enlarge(self.denoise(tfp(intensity, time, self.short))) for time in times), mean
+
     def denoise(self, intensity: Tensor) -> Tensor:
+        """Apply BSN to a short TFP [B,1,h,w]."""
         return torch.lerp(self.bsn(intensity).to(intensity.dtype).clamp(0, 1), intensity, self.center_weight)
 
     def enlarge(self, intensity: Tensor) -> Tensor:
+        """Apply EDSR to [B,1,h,w]: [B,1,4h,4w]."""
         return self.edsr(intensity).to(intensity.dtype).clamp(0, 1)
 
     @staticmethod

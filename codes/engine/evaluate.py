@@ -141,11 +141,6 @@ def _means(values: list[dict]) -> Rows:
     rows: Rows = {}
     for row in dict.fromkeys(line["output"] for line in values):
         lines = [line for line in values if line["output"] == row]
-        rows[row] = {
-            metric: sum(line[metric] for line in lines) / len(lines)
-            for metric in lines[0].keys() - {"sample", "output"}
-        }
-    return {row: dict(sorted(line.items(), key=lambda item: ORDER.index(item[0]))) for row, line in rows.items()}
-
-
-ORDER = ["psnr", "ssim", "ssim_paper", "lpips"]
+        measured = [metric for metric in lines[0] if metric not in ("sample", "output")]
+        rows[row] = {metric: sum(line[metric] for line in lines) / len(lines) for metric in measured}
+    return rows

@@ -135,12 +135,3 @@ def cubic_weights(knots: Sequence[int], times: Sequence[int]) -> np.ndarray:
     identity = np.eye(len(knots))
     weights = CubicHermiteSpline(knots, identity, np.gradient(identity, knots, axis=0))(times)
     return np.where(np.abs(weights) < 1e-12, 0, weights)  # rounding: at a knot the others have no weight
-
-
-def interpolate(values: dict[int, np.ndarray], times: Sequence[int]) -> list[np.ndarray]:
-    """Interpolate arrays that are known at ascending knots at other times: `cubic_weights`."""
-    arrays = list(values.values())
-    return [
-        sum(weight * array for weight, array in zip(row.tolist(), arrays, strict=True) if weight)
-        for row in cubic_weights(list(values), times)
-    ]

@@ -70,11 +70,11 @@ def teacher_frames(
     view: View | None = None,
 ) -> Iterator[Tensor]:
     """Restore by the published teacher, BSN and EDSR; not clipped."""
-    spikes = without_gain(view, estimate_intensity(spikes, teacher.spike_input))
-    long = to_picture(view, teacher.enlarge(tfp(spikes, exposure.center, exposure.length)))
-    for time in times:
-        short = teacher.enlarge(teacher.denoise(tfp(spikes, time, teacher.short)))
-        yield sdm(blur, long, to_picture(view, short))
+    intensity = without_gain(view, estimate_intensity(spikes, teacher.spike_input))
+    fine, mean = teacher.fine_intensity(intensity, times, exposure=exposure)
+    mean = to_picture(view, mean)
+    for at_time in fine:
+        yield sdm(blur, mean, to_picture(view, at_time))
 
 
 def tfp_frames(

@@ -71,13 +71,14 @@ def check_output(output: Output, *, picture: str, may_exist: bool, is_one_of_man
         raise InputError(f"--video {video}: exists; name another one, or write over it with --force")
 
 
-def is_complete(output: Output, times: Iterable[int], record: dict[str, Any]) -> bool:
-    """Return whether all frames and the video of a pair are there; a frame that was cut short is not.
+def is_complete(output: Output, times: Iterable[int], record: dict[str, Any], *, has_mask: bool = False) -> bool:
+    """Return whether all frames, the video and the mask of a pair are there; a frame that was cut short is not.
 
     Raises: InputError if what is there was made otherwise than the record says, naming what differs.
     """
     check_record(output.folder, record)
-    return all(is_whole(path) for path in output.frames(times)) and (not output.video or output.video.is_file())
+    pictures = [*output.frames(times), *([output.folder / MASK] if has_mask else [])]
+    return all(is_whole(path) for path in pictures) and (not output.video or output.video.is_file())
 
 
 def check_record(folder: Path, record: dict[str, Any]) -> None:
@@ -182,8 +183,9 @@ def write_frames(
             image = covered(view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1)
             image = recording.response.apply(image).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
             write_image(path, np.hstack((arrays.picture, image)) if compare else image)
-    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        is_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "allocate memory" in str(error)
+        if not is_memory:
             raise
         remedy = "name a smaller --tile, or restore" if is_tiled else "restore"
         raise InputError(

@@ -23,7 +23,7 @@ from codes.networks import LDN, tiling
 from codes.physics.data_consistency import consistency_times, data_consistency_residual
 from codes.physics.sdm import bicubic_intensity, closed_form, match_picture_scale, windows
 from codes.recipe import Recipe
-from codes.restoration.view import View
+from codes.restoration.view import View, to_quarter
 
 
 class Student(NamedTuple):
@@ -75,7 +75,7 @@ def reconstruct(
     starts = _closed_forms(student, blur, intensity, distinct, exposure=exposure, step=step, view=view)
     shown = _shown(student, blur, intensity, exposure=exposure, view=view)
     restored = _student_frames(student, blur, shown, distinct, starts=starts)
-    kept = dict(zip(averaged, restored, strict=False))  # the frames of the other times are computed when asked for
+    kept = {time: next(restored) for time in averaged}  # frames of the other times are computed when asked for
     if averaged:
         residual = data_consistency_residual(torch.stack([kept[time][1] for time in averaged], 1), blur)
     for time in times:
@@ -119,12 +119,8 @@ def _closed_forms(
 
 def _shown(student: Student, blur: Tensor, intensity: Tensor, *, exposure: Exposure, view: View | None) -> Tensor:
     """Return the intensity that LDN's windows show: in the scale of the picture, unless it is fed spike counts."""
-    if student.recipe["spike_input"] == "counts":
-        return view.to_quarter(intensity) if view else intensity
-    scaled = match_picture_scale(intensity, blur, exposure)
-    if view:  # the mean of what the picture shows
-        scaled = match_picture_scale(view.to_quarter(scaled), blur, exposure)
-    return scaled
+    shown = to_quarter(view, intensity)
+    return shown if student.recipe["spike_input"] == "counts" else match_picture_scale(shown, blur, exposure)
 
 
 def _student_frames(

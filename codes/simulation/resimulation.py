@@ -22,15 +22,8 @@ from codes.motion.super_resolution import MEAN_STEP
 from codes.simulation.camera import add_noise, integrate, sense
 from codes.simulation.demo_scenes import blurry
 
-RECORD = "resimulated.json"  # in a folder that scripts/resimulate.py made
-FORMER_RECORD = "refilmed.json"
 REDUCTION = 2
 MAX_SPEED = 2.0  # equal to the reduction: motion in pixels is at most what it was
-
-
-def is_resimulated(folder: str | Path) -> bool:
-    """Return whether scripts/resimulate.py made a data set."""
-    return any(Path(folder, name).is_file() for name in (RECORD, FORMER_RECORD))
 
 
 def restored_scene(teacher: ClosedFormTeacher, blur: Tensor, spikes: Tensor) -> np.ndarray:

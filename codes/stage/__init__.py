@@ -5,25 +5,20 @@ from codes.stage.networks import initial_network, network
 from codes.stage.options import (
     StageOptions,
     as_reference,
-    in_test_mode,
-    need,
     refuse_full_spikes,
     settle_recipe,
     training_option,
     with_defaults,
 )
-from codes.stage.run import Run, open_run
+from codes.stage.run import open_run
 from codes.stage.training import train_or_evaluate
 
 __all__ = [
-    "Run",
     "StageOptions",
     "as_reference",
     "exposure_read",
-    "in_test_mode",
     "initial_network",
     "keep_labels",
-    "need",
     "network",
     "open_run",
     "refuse_full_spikes",

@@ -52,7 +52,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
         o = dataclasses.replace(o, precision="bf16" if fast else "fp32")
     elif distributed.no_tf32(o):
         o = dataclasses.replace(o, precision="fp32")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
+    distributed.allow_tf32(o.precision)
     folder = f"{o.save_folder}/{stage}/{o.exp_name or o.data_type}"
     if o.test_mode:
         folder = _new_folder(f"{folder}/test-{time.strftime('%Y%m%d-%H%M%S')}")

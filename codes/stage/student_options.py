@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from codes.cli import option
+from codes.data import manifest
 from codes.distillation.supervision import REBLUR
 from codes.errors import InputError
 from codes.recipe import (
@@ -16,7 +17,6 @@ from codes.recipe import (
     Recipe,
     check_bsn_len,
 )
-from codes.simulation.resimulation import is_resimulated
 from codes.stage.options import (
     StageOptions,
     as_reference,
@@ -139,7 +139,7 @@ def choose_recipe(o: Options) -> Recipe:
 
     Raises: InputError for options that do not go together, before anything is made.
     """
-    default = PUBLISHED if o.bsn_path or o.sr_path else RESIM if is_resimulated(o.base_folder) else ISI
+    default = PUBLISHED if o.bsn_path or o.sr_path else RESIM if manifest.is_resimulated(o.base_folder) else ISI
     recipe = settle_recipe(replace(o, teacher="") if o.test_mode else o, o.deblur_path, default=default)
     if o.deblur_path:
         check_bsn_len(recipe, o.bsn_len, path=o.deblur_path)
@@ -175,7 +175,7 @@ def without_use(o: Options, recipe: Recipe) -> list[str]:
 
 def check_resimulated(o: Options) -> None:
     """Raise InputError unless the data are re-simulated scenes, and for flags that these have no use for."""
-    if not is_resimulated(o.base_folder):
+    if not manifest.is_resimulated(o.base_folder):
         raise InputError(
             f"{o.base_folder}: this recipe learns from re-simulated scenes; make them first: python "
             f"scripts/resimulate.py --base_folder {o.base_folder} --data_type {o.data_type} --output data/resimulated"
