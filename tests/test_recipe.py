@@ -41,7 +41,7 @@ def test_without_bsn_ldn_is_trained_on_isi_intensity_and_its_file_says_so(option
     assert found == read_recipe(Path(path).parent / "state.pth") and found.items() >= ISI.items()
     assert found["threshold"] == "unknown" and found["bsn_len"] == "9" and found["commit"]
     rows = train_deblur.main(train_deblur.Options(**options | {"test_mode": True, "deblur_path": path}))
-    assert list(rows) == ["blurry", "TFP_9", "TFI", "SDM", "SDM ISI", "SDM MFSR", "LDN"]
+    assert list(rows) == ["blurry", "TFP_9", "TFI", "SDM", "SDM ISI", "SDM MFSR", "LDN along motion", "LDN"]
     assert rows["LDN"]["psnr"] == pytest.approx(rows["SDM ISI"]["psnr"], abs=1.0)  # where it starts
     assert rows["SDM ISI"]["psnr"] > rows["SDM"]["psnr"]
 
