@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from codes.cli import option, program
+from codes.cli import RESUMABLE, option, program
 from codes.data import manifest
 from codes.data.images import read_image, write_image
 from codes.engine.tables import Rows
@@ -65,7 +66,7 @@ def main(o: Options) -> None:
         return
     plan = made_plan(OUT / "plan.json")
     steps = all_steps(plan["epochs"])
-    run_all(steps, [estimate(step, plan) for step in steps])
+    run_all(steps, [estimate(step, plan) for step in steps], OUT / "finished.json")
     records = (read_record(f"log/deblur/quickstart_{name}") for name in ("published", "default"))
     draw(*records, plan)
 
@@ -191,29 +192,50 @@ def step_seconds(net: nn.Module, inputs: list[Tensor]) -> float:
     return sorted(times[1:])[1]
 
 
-def run_all(steps: list[Step], seconds: list[float]) -> None:
-    """Run the programs one after the other; each one's progress is below a line about the whole."""
-    start = time.monotonic()
+def run_all(steps: list[Step], seconds: list[float], record: Path) -> None:
+    """Run the programs one after the other; each one's progress is below a line about the whole.
+
+    seconds: that each takes. record: of those that are finished, which after a stop find their results at once, unless
+    they are called with --force.
+    """
+    finished = manifest.read(record, otherwise="delete it; finished steps are found again").get("finished", [])
+    is_done = [step.title in finished and "--force" not in step.flags for step in steps]
+    needed = [0.0 if done else of_step for done, of_step in zip(is_done, seconds, strict=True)]
+    spent = planned = 0.0
     for number, step in enumerate(steps):
-        spent = time.monotonic() - start
-        pace = max(1.0, spent / sum(seconds[:number])) if number else 1.0  # slower than planned
-        left = max(1, round(sum(seconds[number:]) * pace / 60))
+        pace = max(1.0, spent / planned) if planned else 1.0  # slower than planned
+        left = max(1, round(sum(needed[number:]) * pace / 60))
         plural = "s" * (left > 1)
         print(f"\nstep {number + 1} of {len(steps)}, about {left} minute{plural} left: {step.title}", flush=True)
+        start = time.monotonic()
         run(step.program, step.flags)
+        if not is_done[number]:
+            spent, planned = spent + time.monotonic() - start, planned + needed[number]
+        finished = list(dict.fromkeys([*finished, step.title]))
+        manifest.write(record, {"finished": finished})
 
 
 def run(program: str, flags: str) -> None:
     """Run a program of this repository and wait for its end, also after a signal, which it answers itself.
 
-    Ctrl-C reaches all processes of a terminal; SIGTERM is passed on. Ends with the exit code of a program that fails.
+    Ctrl-C reaches all processes of a terminal; SIGTERM is passed on. Ends with RESUMABLE after a signal, and with the
+    exit code of a program that fails.
     """
-    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: process.terminate()}
+    heard = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+        if number == signal.SIGTERM:
+            process.terminate()
+
     process = subprocess.Popen([sys.executable, program, *flags.split()])
-    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    former = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     code = process.wait()
     for number, handler in former.items():
         signal.signal(number, handler)
+    if heard:
+        print("stopped; the same command continues", file=sys.stderr)
+        sys.exit(RESUMABLE)
     if code:
         sys.exit(code if code > 0 else 128 - code)
 

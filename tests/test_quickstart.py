@@ -2,7 +2,9 @@
 
 import os
 import signal
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -66,18 +68,28 @@ def test_the_lengths_are_chosen_once(tmp_path, monkeypatch):
     assert tuple(first["epochs"].values()) != LENGTHS[0]
 
 
-def test_progress_is_of_the_whole_run(monkeypatch, capsys):
-    """The first program takes twice as long as planned, and so will the rest."""
-    clock = iter([0.0, 0.0, 120.0, 180.0])
-    monkeypatch.setattr(quickstart.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(quickstart, "run", lambda program, flags: None)
-    steps = [quickstart.Step(title, 0, "", "") for title in ("render", "train", "draw")]
-    quickstart.run_all(steps, [60.0, 120.0, 60.0])
-    told = [line for line in capsys.readouterr().out.splitlines() if line]
+def test_progress_is_of_the_whole_run(tmp_path, monkeypatch, capsys):
+    """The first program takes twice as long as planned, and so will the rest; a call after a stop does not count it."""
+    takes, clock = {"render": 120.0, "train": 60.0, "draw": 60.0}, [0.0]
+    steps = [quickstart.Step(title, 0, title, "") for title in takes]
+
+    def run(program: str, _: str) -> None:
+        if program == stops:
+            raise SystemExit(75)
+        clock[0] += 0.5 if Path(tmp_path, program).exists() else takes[program]
+        Path(tmp_path, program).touch()
+
+    monkeypatch.setattr(quickstart.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(quickstart, "run", run)
+    told, stops = [], "train"
+    for _ in range(2):
+        with suppress(SystemExit):
+            quickstart.run_all(steps, [60.0, 120.0, 60.0], tmp_path / "finished.json")
+        stops = ""
+        told.append([line.partition("about ")[2] for line in capsys.readouterr().out.splitlines() if line])
     assert told == [
-        "step 1 of 3, about 4 minutes left: render",
-        "step 2 of 3, about 6 minutes left: train",
-        "step 3 of 3, about 1 minute left: draw",
+        ["4 minutes left: render", "6 minutes left: train"],
+        ["3 minutes left: render", "3 minutes left: train", "1 minute left: draw"],
     ]
 
 
@@ -87,15 +99,11 @@ def test_a_row_no_better_than_those_above_says_why():
     assert [n for n in range(5) if f"why {n}" in text] == [2, 3]
 
 
-def test_sigterm_is_passed_on_and_the_exit_code_is_that_of_the_program(tmp_path):
-    """The trainings answer a signal with their state written and code 75."""
+@pytest.mark.parametrize("answer", ["signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))", ""])
+def test_sigterm_is_passed_on_and_the_exit_code_is_that_of_a_stop(tmp_path, answer):
+    """The trainings answer a signal with their state written and code 75; it ends the other programs."""
     child = tmp_path / "child.py"
-    child.write_text(
-        "import os, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
-        "os.kill(os.getppid(), signal.SIGTERM)\n"
-        "time.sleep(30)\n"
-    )
+    child.write_text(f"import os, signal, sys, time\n{answer}\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(30)\n")
     reached = []
     former = signal.signal(signal.SIGTERM, lambda *_: reached.append("this process"))
     try:
