@@ -26,7 +26,7 @@ from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
 from codes.registration.rig_file import read_rig
 from codes.restoration.description import describe
 from codes.restoration.outputs import begin, is_complete, outputs_of, record_of, write_frames
-from codes.restoration.pairs import find_pairs
+from codes.restoration.pairs import SHOWN, find_pairs
 from codes.restoration.placement import MODELS
 from codes.restoration.preparation import Acquisition, prepare
 from codes.restoration.refinement import ITERATIONS
@@ -121,15 +121,20 @@ def main(o: Options) -> None:
             print(f"{pair.picture}: its frames are in {outputs[name].folder}")
         else:
             to_restore[name] = recording, made_with
+    unlike = []
     for name, (recording, made_with) in to_restore.items():
         arrays = recording.load()
-        describe(recording, arrays, has_consistency=how.is_consistent(), has_colour=how.has_colour)
+        if not describe(recording, arrays, has_consistency=how.is_consistent(), has_colour=how.has_colour):
+            unlike.append(str(recording.pair.picture))
         begin(outputs[name], outputs[name].frames(recording.times), made_with, may_exist=o.force or o.missing)
         with distributed.autocast(device, o.precision):
             write_frames(
                 recording, arrays, restore, outputs[name], device=device, compare=o.compare, rate=o.fps,
                 is_tiled=o.method in TILED, has_mask=o.mask,
             )  # fmt: skip
+    if unlike and len(to_restore) > 1:  # what was printed of each pair is far above
+        listed = ", ".join(unlike[:SHOWN]) + (", ..." if len(unlike) > SHOWN else "")
+        print(f"NOT ALIGNED are {len(unlike)} of {len(to_restore)} pairs, see above: {listed}")
 
 
 def check(o: Options) -> None:

@@ -164,7 +164,7 @@ def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
         geometry = o.geometry if is_first else (reading.height, reading.width)
         exposed = replace(known, exposure=tuple(map(str, exposure)), geometry=geometry)
         pair = Pair(picture, Path(o.spikes))
-        return prepare(pair, exposed, frames=1, times=tuple(times), window=how.window, reach=reach)
+        return prepare(pair, exposed, frames=1, times=tuple(times), window=how.window, reach=reach, most_lost=1.0)
 
     return FilmRecording(
         pictures, prepare=prepared, restore=restorer(how, device=device), clock=clock, total=reading.frames,

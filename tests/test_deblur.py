@@ -360,6 +360,13 @@ def test_what_spoils_a_recording_is_told(o, filmed, capsys):
     assert "NOT ALIGNED, see inspect_spikes.py" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("empty, told", [(range(80, 117), "37 of the 97"), (range(95), "75 of the 97")])
+def test_an_exposure_of_empty_spike_frames_is_refused(o, filmed, empty, told):
+    write_spikes(o.spikes, np.where(np.isin(np.arange(137), empty)[:, None, None], 0, filmed[1]).astype(np.uint8))
+    with pytest.raises(InputError, match=rf"spikes\.dat: {told} spike frames of the exposure are empty, from"):
+        main(o)
+
+
 def test_nothing_is_written_where_the_blurry_pictures_are(o):
     with pytest.raises(InputError, match=r"--out .*: lies where the blurry pictures are"):
         main(replace(o, out=str(Path(o.picture).parent), force=True))
@@ -399,6 +406,11 @@ def test_folders_of_pairs(o, tmp_path, data, filmed, capsys):
         write_spikes(tmp_path / f"both/{name}.dat", filmed[1])
     main(replace(o, picture=str(tmp_path / "both"), spikes="", times=(20, 68), video="film.gif"))
     assert written(o.out) == [f"{pair}/{name}" for pair in "ab" for name in ("020.png", "068.png", "film.gif")]
+    assert "NOT ALIGNED" not in capsys.readouterr().out
+    write_image(tmp_path / "both/b.png", np.roll(filmed[0], 5, 1))
+    main(replace(o, picture=str(tmp_path / "both"), spikes="", times=(68,), force=True))
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1] == f"NOT ALIGNED are 1 of 2 pairs, see above: {tmp_path / 'both/b.png'}"
     (tmp_path / "both/b.dat").unlink()
     (tmp_path / "both/.hidden.dat").touch()
     main(replace(o, picture=str(tmp_path / "both"), spikes="", force=True))

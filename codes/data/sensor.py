@@ -45,7 +45,8 @@ def lost_frames(fired: np.ndarray) -> np.ndarray:
 
     No scene goes dark for a frame: these frames a camera did not hand over.
     """
-    return np.flatnonzero(fired == 0) if np.median(fired) > MANY else np.empty(0, int)
+    has_many = fired.any() and np.median(fired[fired > 0]) > MANY
+    return np.flatnonzero(fired == 0) if has_many else np.empty(0, int)
 
 
 def defective_pixels(total: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -158,7 +158,7 @@ def normalised(image: np.ndarray, other: np.ndarray, mask: np.ndarray) -> tuple[
 
     mean, other_mean = local(image), local(other)
     difference = image - mean
-    contrast = np.sqrt(local(difference**2)) + CONTRAST * image[mask].mean()
+    contrast = np.maximum(np.sqrt(local(difference**2)) + CONTRAST * image[mask].mean(), 1e-6)
     other = other * np.clip(mean / np.maximum(other_mean, 1e-6), 0.2, 5)
     return difference / contrast, (other - mean) / contrast
 

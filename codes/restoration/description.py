@@ -24,23 +24,26 @@ def describe(
     has_consistency: bool,
     has_colour: bool,
     clock: tuple[float, float, float] | None = None,
-) -> None:
+) -> bool:
     """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
 
     arrays: of the recording. has_consistency: whether the method adds the data-consistency residual where the stream
     allows it; has_colour: whether it corrects colours along motion there. clock: of the film that the picture is one
     of: first spike frame, period, length of the exposures.
+    Returns: whether picture and spikes agree in view and time, as far as can be told.
     """
+    agree = True
     print(f"{recording.pair.picture}: {arrays.picture.shape[0]}x{arrays.picture.shape[1]}")
     print(f"{recording.pair.spikes}: {recording.reading}")
     if recording.placement.view is None:
         correlation, (x, y) = recording.aligned
-        verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED, see inspect_spikes.py"
+        agree = is_aligned(correlation, (x, y))
+        verdict = "aligned" if agree else "NOT ALIGNED, see inspect_spikes.py"
         x, y = round(x, 1) + 0.0, round(y, 1) + 0.0  # -0.0 becomes 0.0
         print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
     _describe_placement(recording.placement)
     if recording.known.exposure != AUTO:
-        _describe_exposure(recording, arrays, clock)
+        agree &= _describe_exposure(recording, arrays, clock)
     _describe_response(recording)
     _describe_defects(recording, arrays.defects)
     if (brightest := arrays.picture.max()) < DARKEST:
@@ -55,6 +58,7 @@ def describe(
         print("  WITHOUT DATA CONSISTENCY, which the weights were trained for")
     if recording.is_cut and has_colour:
         print("  WITHOUT COLOUR CORRECTION along motion: colours are those of the blurry picture")
+    return agree
 
 
 def _describe_placement(placement: Placement) -> None:
@@ -73,8 +77,8 @@ def _describe_placement(placement: Placement) -> None:
         )
 
 
-def _describe_exposure(recording: Recording, arrays: Arrays, clock: tuple[float, float, float] | None) -> None:
-    """Look for the exposure in the spikes, and print one that fits clearly better than the given one."""
+def _describe_exposure(recording: Recording, arrays: Arrays, clock: tuple[float, float, float] | None) -> bool:
+    """Look for the exposure in the spikes, and print one that fits clearly better than the given one: then False."""
     homography, spikes = recording.placement.registration.homography, arrays.spikes
     gain = gain_of(recording.placement.view)
     found = find_exposure(
@@ -83,13 +87,15 @@ def _describe_exposure(recording: Recording, arrays: Arrays, clock: tuple[float,
     )  # fmt: skip
     start, given, length = found.start, recording.exposure.margin, recording.exposure.length
     apart = max(abs(start - given), abs(start + found.length - given - length))
-    if found.is_sure and apart > APART:
+    is_other = found.is_sure and apart > APART
+    if is_other:
         start, given = recording.start + start, recording.start + given
         option = f"--clock {clock[0] + start - given:g} {clock[1]:g}" if clock else f"--exposure {start}"
         print(
             f"  NOT ALIGNED IN TIME: the picture was exposed over {found.length} frames from {start} on, not "
             f"{length} from {given} on (correlation {found.correlation:.3f}): {option} {found.length}"
         )
+    return not is_other
 
 
 def _describe_response(recording: Recording) -> None:

@@ -38,6 +38,7 @@ from codes.restoration.timing import AUTO, exposure_by_rig, found_exposure, give
 
 SAME_SCENE = 0.3  # minimum correlation between long TFP and picture that show one scene
 COMPARABLE = 0.8  # minimum correlation of a pair whose values are compared
+MOST_LOST = 0.2  # share of the spike frames of an exposure that may be empty: bridged, more of them are no measurement
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,13 @@ def prepare(
     window: int,
     reach: int,
     must_be_consistent: bool = False,
+    most_lost: float = MOST_LOST,
 ) -> Recording:
     """Find how a pair is read, and where and when its picture lies in the spikes, and check that both fit.
 
     frames: number of target times, evenly over the exposure; times: target times instead of them. window: spike frames
     that the method needs around a target time; reach: beyond the exposure that it uses. must_be_consistent: windows
-    have to fit around both ends of the exposure.
+    have to fit around both ends of the exposure. most_lost: share of its spike frames that may be empty.
     Raises: InputError naming what does not fit.
     """
     picture = read_image(pair.picture)
@@ -137,7 +139,8 @@ def prepare(
     )
     start, stop = max(0, min(first, *chosen) - reach), max(first + length - 1, *chosen) + reach + 1
     exposure = Exposure(length=length, margin=first - start)  # the margin after it is not used
-    spikes, _ = _spikes(pair, known, reading, start, stop)
+    spikes, defects = _spikes(pair, known, reading, start, stop)
+    _refuse_empty(pair.spikes, defects, first, length, start=start, most_lost=most_lost)
     picture, spikes = _fitted(picture, spikes, known)
     long = _long_tfp(pair.spikes, reading, spikes[exposure.frames])
     aligned = align(long, picture)
@@ -213,6 +216,17 @@ def _upright(path: Path, reading: Reading, orientation: str, first: int, stop: i
 def _fitted(picture: np.ndarray, spikes: np.ndarray, known: Acquisition) -> tuple[np.ndarray, np.ndarray]:
     """Bring picture and spikes to sizes that belong together, unless the one is registered to the other."""
     return (picture, spikes) if known.model or known.rig else fit(picture, spikes, align=known.align)
+
+
+def _refuse_empty(path: Path, defects: Defects, first: int, length: int, *, start: int, most_lost: float) -> None:
+    """Raise InputError if too many spike frames of an exposure are empty. start: of the stream, where defects begin."""
+    empty = start + defects.lost
+    empty = empty[(first <= empty) & (empty < first + length)]
+    if len(empty) > most_lost * length:
+        raise InputError(
+            f"{path}: {len(empty)} of the {length} spike frames of the exposure are empty, from {empty[0]} on: the "
+            "file is padded or lost them; name the frames of the picture by --exposure START LENGTH, or copy it again"
+        )
 
 
 def _long_tfp(path: Path, reading: Reading, exposed: np.ndarray) -> np.ndarray:
