@@ -37,7 +37,7 @@ def measured(command: str, monkeypatch, capsys) -> list[dict]:
     [
         ("load --size 64 96 --samples 1 --repeats 2 --roi_size 32", 7, "of cv2.imread"),
         ("eval --size 32 32 --repeats 2", 1, "of copying"),
-        ("metrics --size 32 32 --repeats 2", 2, "of reading"),
+        ("metrics --size 32 32 --repeats 2", 3, "of reading"),
         ("growth growth.svg --sides 64 --batches 1 --samples 4 --size 256 384 --repeats 1 --device cpu", 15, "value"),
         ("infer --size 32 64 --repeats 2 --device cpu", 2, "share"),
         ("recipes --size 32 64 --roi_size 32 --repeats 2 --device cpu", 9, "of the first"),

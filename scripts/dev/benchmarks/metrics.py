@@ -1,4 +1,4 @@
-"""Time psnr, ssim and ssim_paper of one output as in evaluation, alternating with reading the sample.
+"""Time psnr, ssim and ssim_paper of one output as in evaluation, alternating with scikit-image and with reading.
 
 python scripts/dev/benchmark.py metrics
 """
@@ -10,7 +10,9 @@ from pathlib import Path
 from statistics import median
 
 import cv2
+import numpy as np
 import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from codes.cli import option
 from codes.data.batches import Packed
@@ -40,8 +42,14 @@ def main(o: Options) -> None:
             write_sample(Path(place), *o.size)
         samples = SpikeDataset(o.base_folder or place, "test")
         batch = Packed.collate([samples[0]]).to(torch.device("cpu"))
+        images = [x[0].permute(1, 2, 0).contiguous().numpy() for x in (batch.blur, batch.sharp)]
         seconds = seconds_in_turn(
-            {"reading": lambda: samples[0], "metrics": lambda: measure(batch.blur, batch.sharp)}, repeats=o.repeats
+            {
+                "reading": lambda: samples[0],
+                "metrics": lambda: measure(batch.blur, batch.sharp),
+                "scikit-image": lambda: by_scikit_image(*images),
+            },
+            repeats=o.repeats,
         )
     print("{}x{}, {} thread(s), medians of {}".format(*samples.shape(0), o.threads, o.repeats), file=sys.stderr)
     rows = [
@@ -49,3 +57,12 @@ def main(o: Options) -> None:
         for name, times in seconds.items()
     ]
     print_table([row | {"of reading": row["ms"] / rows[0]["ms"]} for row in rows], as_json=o.json)
+
+
+def by_scikit_image(image: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Compute psnr, ssim and ssim_paper of pictures [H,W,3] float32 in [0,1]."""
+    return (
+        peak_signal_noise_ratio(truth, image, data_range=1),
+        structural_similarity(image, truth, channel_axis=2, data_range=1),
+        structural_similarity(2 * image - 1, 2 * truth - 1, channel_axis=2, data_range=2),
+    )
