@@ -32,14 +32,15 @@ from codes.networks import LDN
 from codes.recipe import Recipe
 from codes.restoration.comparison import baselines, student_outputs
 from codes.restoration.reconstruction import Student
-from codes.stage.student import announce, published_teacher, schedule, training_record
+from codes.stage.student import log_recipe, published_teacher, schedule, training_record, with_label_folder
 from codes.stage.student_options import Options, settle_options
 
 
 def main(o: Options) -> Rows:
     o, recipe = settle_options(o)
     run, exposure = stage.open_run(o, "deblur"), Exposure()
-    o = announce(o, recipe, run)
+    log_recipe(o, recipe, run)
+    o = with_label_folder(o, recipe, run)
     ldn = LDN(o.spike_deblur_len)
     net = stage.initial_network(o, ldn.pass_blur_through() if o.init == "blur" else ldn, "--deblur_path", run)
 

@@ -24,20 +24,25 @@ def label_spikes(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHA
 
     spikes [T,h,w] of 0 and 1, predicted intensity [T,h,w] in spikes a spike frame -> [T,h,w] uint8. The charge
     predicted between two signal spikes is 1 within `charge_error` and half a spike frame; each noise spike costs the
-    negative logarithm of NOISE_RATE.
+    negative logarithm of NOISE_RATE. The least cost of the spikes up to s, if s is signal, is
+
+        cost(s) = min over k <= SKIPPED of
+            cost(r) + charge cost(r, s) + log(sqrt(2 pi) charge_error (s - r)) - k log NOISE_RATE
+
+    where r is the signal spike before s, with k noise spikes between the two.
     """
     total, fired, device = len(spikes), spikes.flatten(1) > 0, spikes.device
     predicted = predicted.flatten(1)
     charge = predicted.cumsum(0)
-    # Of the last spikes of every pixel, the latest first: charge, time, and the cost of labelling it as signal. The
-    # first entry is the beginning of the stream, -1.
-    state = torch.zeros(3 * (SKIPPED + 1), fired.shape[1], device=device)
-    _, last_time, cost = state.chunk(3)
+    # Of the last SKIPPED + 1 spikes of every pixel, the latest first: charge, time, and the cost of labelling it as
+    # signal. The first entry is the beginning of the stream, -1.
+    recent = torch.zeros(3 * (SKIPPED + 1), fired.shape[1], device=device)
+    _, last_time, cost = recent.chunk(3)
     last_time[:], cost[1:] = -1, math.inf
     noise_cost = -math.log(NOISE_RATE) * torch.arange(SKIPPED + 1, device=device).view(-1, 1)
     skipped = torch.zeros(fired.shape, dtype=torch.uint8, device=device)  # noise spikes before each, if it is signal
     for time, here in enumerate(_updated_pixels(fired)):
-        before = state.index_select(1, here)
+        before = recent.index_select(1, here)
         last_charge, last_time, cost = before.chunk(3)
         charge_here, intensity_here = (each[time].index_select(0, here) for each in (charge, predicted))
         is_open = last_time < 0
@@ -48,8 +53,8 @@ def label_spikes(spikes: Tensor, predicted: Tensor, *, charge_error: float = CHA
         skipped[time].index_copy_(0, here, skipped_here.to(torch.uint8))
         latest = charge_here, torch.full_like(best, time), best
         after = torch.cat([x for new, old in zip(latest, before.chunk(3), strict=True) for x in (new[None], old[:-1])])
-        state.index_copy_(1, here, torch.where(fired[time].index_select(0, here), after, before))
-    last_charge, _, cost = state.chunk(3)
+        recent.index_copy_(1, here, torch.where(fired[time].index_select(0, here), after, before))
+    last_charge, _, cost = recent.chunk(3)
     costs = cost + _charge_cost(charge[-1] - last_charge, predicted[-1], charge_error, is_open=None) + noise_cost
     remaining = costs.argmin(0).to(torch.uint8)  # noise spikes before the next signal spike, going back in time
     signal = torch.zeros_like(skipped)

@@ -18,16 +18,20 @@ from codes.stage.student_options import Options, without_use
 WARM_UP = 0.05  # share of a run of the recipe isi
 
 
-def announce(o: Options, recipe: Recipe, run: Run) -> Options:
-    """Log the recipe and what has no effect with it; return the options with the folder where labels are kept."""
+def log_recipe(o: Options, recipe: Recipe, run: Run) -> None:
+    """Log what LDN is trained on and by, and which options have no effect with it."""
     teacher = recipe["teacher"] if o.lambda_tea else "none"
     run.journal.log(f"input of LDN: {recipe['spike_input']} and {recipe['input']}; teacher: {teacher}")
     if o.train_split == "test" and not o.test_mode:
         run.journal.log("trains on the test split: self-supervised adaptation, these figures are not of unseen data")
     for line in without_use(o, recipe):
         run.journal.log(line)
+
+
+def with_label_folder(o: Options, recipe: Recipe, run: Run) -> Options:
+    """Return the options with a folder of the run for labels that take seconds a picture: they are computed once."""
     if "mfsr" in (recipe["input"], recipe["teacher"]) and not o.teacher_cache:
-        return replace(o, teacher_cache=f"{run.journal.folder}/labels")  # seconds a picture: computed once
+        return replace(o, teacher_cache=f"{run.journal.folder}/labels")
     return o
 
 
