@@ -19,11 +19,14 @@ from codes.motion.flow import pixel_grid, sample
 KNOT_STEP = 16  # spike frames at most between the times whose flow is composed
 INCONSISTENT = 1.5  # pixels by which the flows there and back differ, at which the weight of a frame is 0.6
 DIFFERENT = 0.1  # difference of intensity, of 1, at which the weight of a frame is 1/e
-CREDIBLE = 0.05  # difference of intensity, of 1, half of which is believed: below it is mostly noise
+FINE = 1.5  # pixels, standard deviation: differences finer than this are mostly noise of single spike pixels
+# Differences of intensity, of 1, half of which is believed, below it is mostly noise: of coarse and of fine ones.
+CREDIBLE, CREDIBLE_FINE = 0.02, 0.2
 SMALLEST = 32  # pixels along a side that DIS needs
 LEAST = 1e-3  # weight where neither frame fits
-UNSEEN = 0.05  # weight of intensity in the colours around it, where neither frame shows a point
-COLOUR_SPREAD = 8.0  # pixels, standard deviation, over which these colours are averaged
+UNSEEN = 0.5  # weight of intensity in the colours around it, where neither frame shows a point
+COLOUR_SPREAD = 4.0  # pixels, standard deviation, over which these colours are averaged
+COLOURLESS = 0.005  # weight of no colour in that average
 SHORTEST_BLEND = 32  # spike frames at least, over which one exposure is blended into the next
 
 Intensity = Callable[[int], np.ndarray]  # a time -> [H,W] float32, about 0..1
@@ -94,7 +97,8 @@ def fill_between(
         unseen = UNSEEN * (1 - weight_one).clip(0, 1) * (1 - weight_other).clip(0, 1)
         weight_one, weight_other = (1 - share) * weight_one, share * weight_other
         carried = cv2.blendLinear(one, other, weight_one, weight_other)
-        alone = _coloured_by_surroundings(np.float32(gain) * here, carried, weight_one + weight_other)
+        smooth = np.float32(gain) * cv2.GaussianBlur(here, (0, 0), 1.0)
+        alone = _coloured_by_surroundings(smooth, carried, weight_one + weight_other)
         yield cv2.blendLinear(carried, alone, weight_one + weight_other, unseen).clip(0, 1)
 
 
@@ -143,10 +147,16 @@ def _carried(
     scale = np.float32((width / carrier.flow.shape[1], height / carrier.flow.shape[0]))
     positions = pixel_grid(height, width) + cv2.resize(carrier.flow, (width, height)) * scale
     change = here - sample(intensity, positions)
-    credible = change**3 / (change**2 + np.float32(CREDIBLE**2))
+    coarse = cv2.GaussianBlur(change, (0, 0), FINE)
+    credible = _credible(coarse, CREDIBLE) + _credible(change - coarse, CREDIBLE_FINE)
     different = cv2.GaussianBlur(change, (0, 0), 1.0) / DIFFERENT
     weight = cv2.resize(carrier.consistency, (width, height)) * np.exp(-(different**2)) * inside(positions) + LEAST
     return sample(frame, positions) + np.float32(gain) * credible[..., None], weight
+
+
+def _credible(change: np.ndarray, half: float) -> np.ndarray:
+    """Shrink small changes, half of one of `half`."""
+    return change**3 / (change**2 + np.float32(half**2))
 
 
 def _coloured_by_surroundings(intensity: np.ndarray, frame: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -157,7 +167,7 @@ def _coloured_by_surroundings(intensity: np.ndarray, frame: np.ndarray, weight: 
     height, width = weight.shape
     small = cv2.resize(weighted, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
     averaged = cv2.resize(cv2.GaussianBlur(small, (0, 0), COLOUR_SPREAD / 4), (width, height))
-    return intensity[..., None] + averaged[..., :3] / (averaged[..., 3:] + np.float32(1e-6))
+    return intensity[..., None] + averaged[..., :3] / (averaged[..., 3:] + np.float32(COLOURLESS))
 
 
 def inside(positions: np.ndarray) -> np.ndarray:
