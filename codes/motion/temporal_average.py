@@ -10,7 +10,7 @@ from codes.motion.propagation import dense_flow, inside
 
 DIFFERENT = 0.05  # difference of intensity, of 1, at which the weight of a neighbour is 1/e of that
 BLURRED = 1.0  # pixels, standard deviation of the blur of an average that is undone
-SHARPENED = 0.27  # share of what this blur takes away that is added, where neighbours have all the weight
+SHARPENED = 0.7  # share of what this blur takes away that is added, where neighbours have all the weight
 
 
 def average_along_motion(frame: np.ndarray, neighbours: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
