@@ -27,7 +27,7 @@ from codes.physics.sdm import at_spike_size, gray, tfp
 class Options(stage.StageOptions):
     bsn_path: str = option("", "weights of BSN: to evaluate with --test_mode, else to start from (fine-tuning)")
     lr: float = stage.training_option(3e-4, "learning rate of Adam, falling to 0 along a cosine")
-    epochs: int = stage.training_option(1001, "length of the run")
+    epochs: int = stage.training_option(1001, "passes over the training data")
     blur_step: int = stage.training_option(24, "spike frames between the target times of a sample")
 
 

@@ -30,13 +30,13 @@ class Options(stage.StageOptions):
     lr: float = stage.training_option(2e-4, "learning rate of Adam, constant")
     bsn_len: int = option(
         9,
-        "spike frames of the short TFP that BSN denoises",
+        "spike frames averaged around a target time: the short TFP that BSN denoises",
         aliases=("spike_bsn_len",),
         idle=lambda o: "" if o.bsn_path else "without --bsn_path",
     )
     bsn_path: str = option(
         "",
-        "weights of BSN, for rows of the table",
+        "weights of BSN, for the rows BSN of the table",
         idle=lambda o: "" if o.test_mode or o.evaluate_every else "with --evaluate_every 0",
     )
     sr_path: str = option("", "weights of EDSR: to evaluate with --test_mode, else to start from (fine-tuning)")

@@ -95,7 +95,7 @@ def _add_argument(parser: Any, field: dataclasses.Field, hint: Any) -> None:
     """Add one field to an argument parser, or to a group of it."""
     about, required = field.metadata, field.default is dataclasses.MISSING
     default = None if required else field.default
-    is_shown = default is not False and default not in (None, "", ())
+    is_shown = default is not False and default not in (None, "", ()) and not about["help"].endswith("]")
     help = about["help"].replace("%", "%%") + (f" [{shown(default)}]" if is_shown else "")
     flag = f"--{field.name}"
     if hint is bool:
@@ -104,7 +104,7 @@ def _add_argument(parser: Any, field: dataclasses.Field, hint: Any) -> None:
         return
     kind, several = _type(hint)
     read = _reader(kind, about["renamed"])
-    choices = about["choices"] or None
+    choices = tuple(choice for choice in about["choices"] if choice != "") or None
     metavar = None if choices or about["positional"] else kind.__name__.upper()
     if about["positional"]:
         count = ("+" if required else "*") if several else None if required else "?"

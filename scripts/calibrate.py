@@ -50,8 +50,8 @@ class Options:
     geometry: tuple[int, ...] = option((), "height and width of the spikes [guessed]")
     rows: str = option("", "the row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS)
     bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS)
-    ratio: float = option(0.0, "picture pixels per spike pixel, within a quarter [as if both show the same view]")
-    force: bool = option(False, "write over a rig that exists")
+    ratio: float = option(0.0, "picture pixels per spike pixel, to within a quarter [as if both show the same view]")
+    force: bool = option(False, "overwrite an existing rig")
 
 
 class Flat(NamedTuple):

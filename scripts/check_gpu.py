@@ -48,10 +48,10 @@ CHECKS: dict[str, Callable[[Setting], list[Result]]] = {
 
 @dataclass(frozen=True)
 class Options:
-    device: str = option("", "cpu, cuda, cuda:1 [cuda if available, else cpu]")
+    device: str = option("", "device to check: cpu, cuda, cuda:1 [cuda if available, else cpu]")
     output: str = option("", "report to write [log/check_gpu-DATE.md]")
-    short: bool = option(False, "fewer steps, smaller scenes, no compilation")
-    minutes: float = option(10.0, "checks that have not started by then are reported as not run")
+    short: bool = option(False, "run fewer steps on smaller scenes, without compilation")
+    minutes: float = option(10.0, "minutes after which no check starts; the rest is reported as not run")
     checks: tuple[str, ...] = option(tuple(CHECKS), "checks to run", choices=tuple(CHECKS))
 
 

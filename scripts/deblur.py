@@ -1,7 +1,9 @@
 """Restore the sharp frames inside a blurry picture from the spikes of its exposure.
 
     python scripts/deblur.py blur.png spikes.dat --frames 25 --out out/
-    python scripts/deblur.py blur.png spikes.dat --times 20 68 116 --method teacher --out out/
+    python scripts/deblur.py blur.png spikes.dat --times 20 68 116 --out out/
+    python scripts/deblur.py blur.png spikes.dat --out out/ --method teacher \\
+        --bsn_path model/published_recipe/BSN.pth --sr_path model/published_recipe/SR.pth
     python scripts/deblur.py PICTURES SPIKES --out out/ --video video.mp4 --compare     # files of the same name
     python scripts/deblur.py GOPRO/test --out out/
     python scripts/deblur.py PICTURES stream.dat --rig rig.json --out out/              # of scripts/calibrate.py
@@ -45,50 +47,57 @@ class Options:
     picture: str = option(MISSING, "blurry picture, or a folder of them", positional=True)
     spikes: str = option("", "spike file (.dat, .npz, .npy), or a folder; none: beside the pictures", positional=True)
     out: str = option("out", "folder of the sharp pictures, a folder in it for each of several pairs")
-    method: str = option("ldn", "how to restore", choices=METHODS, renamed={"fused": "mfsr"})
-    frames: int = option(25, "sharp pictures, evenly over the exposure", unused=beside("times"))
+    method: str = option("ldn", "restoration method", choices=METHODS, renamed={"fused": "mfsr"})
+    frames: int = option(25, "number of sharp pictures, evenly over the exposure", unused=beside("times"))
     times: tuple[int, ...] = option((), "target times in spike frames, instead of --frames")
-    exposure: tuple[str, ...] = option((), "first spike frame and length, or auto: found [20 97, for 137 frames]")
-    video: str = option("", "also a video, .mp4 or .gif; of several pairs, its name in the folder of each")
+    exposure: tuple[str, ...] = option((), "first spike frame and length, or auto: estimated [20 97, for 137 frames]")
+    video: str = option("", "also write a video, .mp4, .mkv or .gif; of several pairs, one in each folder")
     fps: float = option(12.0, "frames a second of the video", unused=without("video"))
     compare: bool = option(False, "put the blurry picture to the left of every frame")
-    align: str = option("", "how the picture is registered to the spikes [homography, where it lies elsewhere]; "
-                        "resize, crop: it is brought to their size", choices=ALIGN, unused=BY_RIG)  # fmt: skip
-    mask: bool = option(False, "also mask.png, white where the spikes show the picture")
+    align: str = option("", "registration of the picture to the spikes; resize, crop: bring it to their size "
+                        "[homography, where they do not show the same view]", choices=ALIGN, unused=BY_RIG)  # fmt: skip
+    mask: bool = option(False, "also write mask.png, white where the spikes show the picture")
     rig: str = option(
-        "", "rig.json of calibrate.py: how pictures lie in the stream, when, defects and gain of the sensor"
+        "", "rig.json of calibrate.py: view and time of the pictures in the stream, defects and gain of the sensor"
     )
     geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
-    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
-    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)
-    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
+    rows: str = option("", "first row of a spike file [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
+    orientation: str = option(
+        "upright", "orientation of the scene in the spikes", choices=tuple(ORIENTATIONS), unused=BY_RIG
+    )
+    bits: str = option("", "bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, usually 2.2; 1: linear; 0: estimated")
+    gamma: float = option(
+        0.0, "gamma of the camera, picture = intensity^(1/gamma), usually 2.2; 1: linear; 0: estimated"
+    )
     deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
     bsn_path: str = option("", f"weights of BSN, for the teacher {BSN}", unused=TEACHER)
     sr_path: str = option("", f"weights of EDSR, for the teacher {SR}", unused=TEACHER)
-    spike_input: str = option("", "what spikes are turned into [isi; ldn, teacher: as the weights say]", choices=INPUTS,
-                              renamed=FORMER_VALUES["spike_input"], unused=by("ldn", "teacher", "sdm"))  # fmt: skip
+    spike_input: str = option("", "spike counts or ISI intensity [sdm: isi; ldn, teacher: as the weights say]",
+                              choices=INPUTS, unused=by("ldn", "teacher", "sdm"),
+                              renamed=FORMER_VALUES["spike_input"])  # fmt: skip
     consistency: str = option("", "picture: add the data-consistency residual [as the weights say]",
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
-    colour: str = option("motion", "corrected along motion, with luminance averaged; or smeared as in the picture",
+    colour: str = option("motion", "motion: correct colours and average luminance along motion; picture: do neither",
                          choices=("motion", "picture"), unused=by(*COLOURED))  # fmt: skip
-    iterations: int = option(0, f"refinement iterations; 0: {ITERATIONS} where spikes are few, else 1",
+    iterations: int = option(0, f"number of refinement iterations; 0: {ITERATIONS} where spikes are few, else 1",
                              aliases=("looks",), unused=LDN)  # fmt: skip
-    center_weight: float = option(0.0, "for the teacher: weight of measured intensity beside BSN's", unused=TEACHER)
-    bsn_len: int = option(9, "spike frames averaged; for ldn, on ISI intensity", unused=by(*AVERAGING))
-    spike_deblur_len: int = option(21, "spike frames that LDN is fed", unused=LDN)
-    flow: str = option("dis", "optical flow: by OpenCV on the CPU, or by RAFT, which needs a GPU to be fast",
+    center_weight: float = option(0.0, "weight of measured intensity beside the output of BSN", unused=TEACHER)
+    bsn_len: int = option(
+        9, "spike frames averaged around a target time; for ldn, of ISI intensity", unused=by(*AVERAGING)
+    )
+    spike_deblur_len: int = option(21, "spike frames around a target time in the input of LDN", unused=LDN)
+    flow: str = option("dis", "optical flow; dis: OpenCV, on the CPU; raft: RAFT, which needs a GPU to be fast",
                        choices=FLOWS, unused=ALIGNED)  # fmt: skip
     raft_path: str = option("", "weights of RAFT: a state dict of torchvision's raft_large or raft_small",
                             unused=lambda o: ALIGNED(o) or (o.flow != "raft" and "with --flow dis"))  # fmt: skip
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole", unused=NETWORKS)
-    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
+    device: str = option("", "device to compute on: cpu, cuda, cuda:1 [cuda where there is one]")
+    precision: str = option("fp32", "number format of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
                             idle=distributed.no_tf32)  # fmt: skip
-    compile: bool = option(False, "starts in a minute or two, then is faster; on a GPU: CUDA graphs", unused=LDN)
-    force: bool = option(False, "write over what exists", unused=beside("missing"))
-    missing: bool = option(False, "restore only the pairs whose frames or video are missing: continues after a stop")
+    compile: bool = option(False, "compile LDN: starts a minute or two later, then is faster", unused=LDN)
+    force: bool = option(False, "overwrite existing output", unused=beside("missing"))
+    missing: bool = option(False, "continue a stopped run: restore only the pairs whose frames or video are missing")
 
 
 def main(o: Options) -> None:

@@ -52,36 +52,40 @@ class Options:
     film: str = option(MISSING, "folder of blurry pictures in the order of their numbers, or a video", positional=True)
     spikes: str = option(MISSING, "file of the whole spike stream (.dat, .npz, .npy)", positional=True)
     clock: tuple[float, ...] = option(
-        (), "first spike frame of the first picture, period, length of the exposures [those of --rig]"
+        (), "first spike frame of the first picture, period and length of the exposures [those of --rig]"
     )
     rig: str = option(
-        "", "rig.json of calibrate.py: when and how the pictures lie in the stream, defects and gain of the sensor"
+        "", "rig.json of calibrate.py: view and time of the pictures in the stream, defects and gain of the sensor"
     )
     spike_rate: float = option(20_000.0, "spike frames a second")
     fps_out: float = option(1000.0, "frames a second of the scene's time")
     out: str = option("out", "folder of the frames, which are named by their spike frame")
-    video: str = option("", "also a video: .mp4 (H.264), .mkv (FFV1, lossless), .gif")
-    slowmo: float = option(0.0, f"times slower than the scene that the video plays [at {PLAYED_AT:g} frames a second]",
+    video: str = option("", "also write a video: .mp4 (H.264), .mkv (FFV1, lossless), .gif")
+    slowmo: float = option(0.0, f"slow motion of the video, a factor [at {PLAYED_AT:g} frames a second]",
                            unused=lambda o: not (o.video or o.page) and "without --video or --page")  # fmt: skip
-    page: str = option("", "also a self-contained page (.html) to play the film, zoom, and compare")
-    slice: str = option("", "also a picture (.png): a strip of frames, and one row of the frames over time")
-    method: str = option("ldn", "how exposures are restored", choices=METHODS, renamed={"fused": "mfsr"})
+    page: str = option("", "also write a self-contained page (.html) to play the film, zoom and compare")
+    slice: str = option("", "also write a picture (.png): a strip of frames, and one row of the frames over time")
+    method: str = option("ldn", "restoration method within exposures", choices=METHODS, renamed={"fused": "mfsr"})
     deblur_path: str = option("", "weights of LDN", unused=lambda o: o.method != "ldn" and "by this --method")
-    align: str = option("", "where sizes differ: resize the picture, or crop to the middle", choices=ALIGN,
+    align: str = option("", "where sizes differ: resize the picture, or crop to its middle", choices=ALIGN,
                         unused=BY_RIG)  # fmt: skip
     geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
-    rows: str = option("", "row that a spike file starts with [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
-    orientation: str = option("upright", "how the spikes show the picture", choices=tuple(ORIENTATIONS), unused=BY_RIG)
-    bits: str = option("", "the bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
+    rows: str = option("", "first row of a spike file [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
+    orientation: str = option(
+        "upright", "orientation of the scene in the spikes", choices=tuple(ORIENTATIONS), unused=BY_RIG
+    )
+    bits: str = option("", "bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
     repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(0.0, "the picture is intensity to the power of 1/gamma, usually 2.2; 1: linear; 0: estimated")
+    gamma: float = option(
+        0.0, "gamma of the camera, picture = intensity^(1/gamma), usually 2.2; 1: linear; 0: estimated"
+    )
     tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
                        unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
-    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    precision: str = option("fp32", "of the networks", choices=("fp32", "tf32", "bf16"),
+    device: str = option("", "device to compute on: cpu, cuda, cuda:1 [cuda where there is one]")
+    precision: str = option("fp32", "number format of the networks", choices=("fp32", "tf32", "bf16"),
                             unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
-    force: bool = option(False, "write over what exists", unused=beside("missing"))
-    missing: bool = option(False, "make only the frames that are missing: continues after a stop")
+    force: bool = option(False, "overwrite existing output", unused=beside("missing"))
+    missing: bool = option(False, "continue a stopped run: make only the frames that are missing")
 
 
 def main(o: Options) -> None:

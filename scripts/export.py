@@ -46,7 +46,7 @@ class Options:
     weights: str = option(MISSING, "weights of LDN", positional=True)
     out: str = option("exported", "folder of LDN.onnx and LDN.pt2")
     formats: tuple[str, ...] = option(("onnx", "pt2"), "formats to write", choices=("onnx", "pt2"))
-    spike_deblur_len: int = option(21, "spike frames that LDN is given")
+    spike_deblur_len: int = option(21, "spike frames around a target time in the input of LDN")
     force: bool = option(False, "overwrite existing files")
 
 

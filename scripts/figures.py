@@ -1,6 +1,6 @@
 """Draw the results of a run: table, pictures side by side, comparison grid, curves, and one HTML page.
 
-    python scripts/figures.py log/deblur/GOPRO                      # its latest evaluation
+    python scripts/figures.py log/deblur/GOPRO            # its latest evaluation, in training or else by --test_mode
     python scripts/figures.py log/deblur/GOPRO/test-20260101-120000 --output figures --samples 2
 
 Works for the runs of all three stages and reads only files of the run: writes *.png, *.svg, curves.csv and report.html.
@@ -22,7 +22,7 @@ from codes.files import replacing
 from codes.reporting.curves import draw_curves, group_into_panels
 from codes.reporting.figures import comparison_grid, side_by_side
 from codes.reporting.html import html_report
-from codes.reporting.run_results import Curves, Record, read_curves, read_options, read_record
+from codes.reporting.run_results import Curves, Record, evaluated_folder, read_curves, read_options, read_record
 
 # Outputs shown side by side: the first list that a run has completely.
 SIDE_BY_SIDE = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM MFSR", "LDN", "truth")
@@ -31,7 +31,7 @@ SIDE_BY_SIDE = ("blurry", "teacher", "LDN", "truth"), ("blurry", "SDM", "SDM MFS
 @dataclass(frozen=True)
 class Options:
     run: str = option(MISSING, "folder of a run, or of one evaluation in it", positional=True)
-    output: str = option("", "folder of the figures [the folder of the run]")
+    output: str = option("", "folder of the figures [that of the run, or of the evaluation]")
     samples: int = option(4, "number of samples to draw, of those whose pictures were saved")
     width: int = option(320, "width of a column of the grid in pixels")
     better_by: float | None = option(
@@ -42,7 +42,8 @@ class Options:
 def main(o: Options) -> list[Path]:
     if o.samples < 0 or o.width < 1:
         raise InputError(f"--samples {o.samples} --width {o.width}: at least 0 samples and a width of 1 are accepted")
-    output, record, curves = Path(o.output or o.run), read_record(o.run), read_curves(o.run)
+    run = evaluated_folder(o.run)
+    output, record, curves = Path(o.output or run), read_record(run), read_curves(run)
     if o.better_by is not None and not record.rows.keys() >= {"LDN", "blurry"}:
         raise InputError(f"{record.folder}: no rows LDN and blurry; --better_by is for runs of train_deblur.py")
     saved = record.samples()
@@ -54,9 +55,9 @@ def main(o: Options) -> list[Path]:
             f"--width {o.width}: no grid is drawn, {record.folder} has no saved pictures or --samples is 0"
         )
     written = write_pictures(output, record, pictures, width=o.width)
-    folder = Path(o.run).resolve()
+    folder = run.resolve()
     title = f"{folder.parent.name}/{folder.name}"
-    page = html_report(title, record, curves, read_options(o.run), samples=o.samples)
+    page = html_report(title, record, curves, read_options(run), samples=o.samples)
     for name, text in (curve_files(curves) | {"report.html": page}).items():
         written.append(output / name)
         with replacing(written[-1]) as file:

@@ -28,9 +28,11 @@ BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than me
 @dataclass(frozen=True)
 class Options:
     files: tuple[str, ...] = option(MISSING, "spike files: .dat, .npz, .npy", positional=True)
-    picture: str = option("", "picture of the same scene, sharp or blurry, for one file")
-    time: int = option(-1, "spike frame of the picture's middle; -1: the middle of the file", aliases=("instant",))
-    output: str = option(".", "folder for FOLDER_NAME_inspected.png")
+    picture: str = option("", "picture of the same scene, sharp or blurry, to align one spike file with")
+    time: int = option(
+        -1, "spike frame in the middle of the exposure; -1: in the middle of the file", aliases=("instant",)
+    )
+    output: str = option(".", "folder of the written picture, FOLDER_NAME_inspected.png")
 
 
 def main(o: Options) -> None:

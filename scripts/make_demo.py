@@ -42,15 +42,17 @@ def only_tested(o: "Options") -> str:
 @dataclass(frozen=True)
 class Options:
     output: str = option("data/demo", "folder of the data set")
-    train: int = option(32, "training scenes")
-    test: int = option(8, "test scenes, of other photographs")
-    size: int = option(256, "picture pixels along a side, a multiple of 16; spikes are a quarter")
+    train: int = option(32, "number of training scenes")
+    test: int = option(8, "number of test scenes, drawn from other photographs")
+    size: int = option(256, "side of a picture in pixels, a multiple of 16; spike frames have a quarter of it")
     threshold: tuple[float, ...] = option((1.0,), "V_th of the spike camera in the paper's units (1, 2, 4), or a range")
     noise: bool = option(True, "add noise spikes of the sensor")
-    seed: int = option(0, "seed of the scenes")
-    sequence: bool = option(False, "also the seven sharp pictures of each training scene", idle=only_tested)
+    seed: int = option(0, "random seed of the scenes")
+    sequence: bool = option(False, "also write the seven sharp pictures of each training scene", idle=only_tested)
     variety: bool = option(
-        False, "more kinds of training scenes: textures, text, faces; slow to fast, dark to bright", idle=only_tested
+        False,
+        "draw more kinds of training scenes: textures, text, faces; slow to fast, dark to bright",
+        idle=only_tested,
     )
 
 

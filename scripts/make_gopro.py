@@ -3,7 +3,7 @@
     python scripts/make_gopro.py GOPRO_Large_all --output GOPRO --workers 8           # the published set
     python scripts/make_gopro.py clip.mp4 --output data/clip --factor 32              # a video of your own, 24-30 fps
     python scripts/make_gopro.py FRAMES --output OUT --interpolator none              # already interpolated, by 8
-    python scripts/make_gopro.py clip.mp4 --output data/film --factor 24 --film 60    # whole recordings: see --help
+    python scripts/make_gopro.py clip.mp4 --output data/film --factor 24 --film 60    # a recording: film and stream
 
 The same command again makes what is missing and nothing else. See scripts/GOPRO_dataset.md.
 """
@@ -53,36 +53,38 @@ def without_raft(o: "Options") -> str:
 @dataclass(frozen=True)
 class Options:
     input: str = option(
-        MISSING, "GOPRO_Large_all, a folder of frame folders or videos, or one of those", positional=True
+        MISSING, "GOPRO_Large_all, a folder of videos or of folders of frames, or one of these", positional=True
     )
     output: str = option(MISSING, "folder of the data set")
     factor: int = option(8, "spike frames from one raw frame to the next", choices=FACTORS)
-    interpolator: str = option("dis", "how the frames between are made; none: they are there", choices=INTERPOLATORS)
-    weights: str = option("", "file with RAFT weights; without it torchvision downloads them", unused=without_raft)
-    test_sequences: tuple[str, ...] = option((), "sequences for test, where the input has no folders train and test")
-    threshold: tuple[float, ...] = option((1.0,), "V_th in the paper's units; several make a set for each")
-    white: int = option(0, "value of white in 16-bit pictures, 4095 for 12 bits [65535]")
-    noise: bool = option(True, "noise spikes of the sensor")
+    interpolator: str = option("dis", "interpolation of frames; none: the input is interpolated", choices=INTERPOLATORS)
+    weights: str = option("", "weights of RAFT [those that torchvision downloads]", unused=without_raft)
+    test_sequences: tuple[str, ...] = option(
+        (), "names of the test sequences, where the input has no folders train and test"
+    )
+    threshold: tuple[float, ...] = option((1.0,), "V_th in the paper's units; of several, each gets a data set")
+    white: int = option(0, "value of white in 16-bit pictures, such as 4095 for 12 bits [65535]")
+    noise: bool = option(True, "add noise spikes of the sensor")
     noise_mean: float = option(
         NOISE_GAP_MEAN, "mean gap between noise spikes, in pixels times spike frames", unused=without_noise
     )
-    noise_std: float = option(NOISE_GAP_STD, "its standard deviation", unused=without_noise)
-    seed: int = option(0, "seed of phases and noise")
+    noise_std: float = option(NOISE_GAP_STD, "standard deviation of these gaps", unused=without_noise)
+    seed: int = option(0, "random seed of phases and noise")
     spike_full: bool = option(
-        False, "also spikes at the size of the picture", unused=lambda o: "with --film" if o.film else ""
+        False, "also write spikes at the size of the picture", unused=lambda o: "with --film" if o.film else ""
     )
     sequence: bool = option(
         False,
-        "also the 7 sharp pictures of each test sample, in sharp_sequence",
+        "also write the seven sharp pictures of each test sample, in sharp_sequence",
         unused=lambda o: "with --film" if o.film else "",
     )
-    workers: int = option(1, "processes")
+    workers: int = option(1, "number of processes")
     shard: str = option("1/1", "make the i-th of n shares of the sequences, as i/n")
-    device: str = option("", "where RAFT runs; by default on the GPU if there is one", idle=without_raft)
+    device: str = option("", "device of RAFT [cuda where there is one]", idle=without_raft)
     film: int = option(
         0,
-        "instead of samples, make one recording of each sequence: a film exposed for so many per cent of the time, one "
-        "spike stream, and true pictures",
+        "make one recording of each whole sequence instead of samples: a film exposed for this percentage of the time, "
+        "one spike stream, and true pictures",
         group="films",
     )
     exposure: int = option(EXPOSURE.length, "spike frames of an exposure", group="films", unused=without_film)

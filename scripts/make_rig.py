@@ -43,25 +43,31 @@ WITHOUT_VIDEO = "without a video"
 
 @dataclass(frozen=True)
 class Options:
-    input: str = option("", "video, or a folder of them; none: rendered scenes", positional=True)
+    input: str = option("", "video, or a folder of videos [rendered scenes]", positional=True)
     output: str = option("data/rig", "folder of the recordings")
-    pairs: int = option(40, "pairs of a picture and a stream, each of a rig of its own",
+    pairs: int = option(40, "number of pairs of a picture and a stream, each of a rig of its own",
                         unused=lambda o: o.pictures and "beside --pictures")  # fmt: skip
-    pictures: int = option(0, "instead of pairs: pictures of one rig, exposed one after the other, with one stream")
-    frames: int = option(0, "spike frames of that stream [as the pictures need; of a video, all]",
+    pictures: int = option(
+        0, "number of pictures of one rig, exposed one after the other with one stream, instead of pairs"
+    )
+    frames: int = option(0, "length of that stream in spike frames [as the pictures need; of a video, all]",
                          unused=lambda o: not o.pictures and "without --pictures")  # fmt: skip
-    vary: tuple[str, ...] = option(tuple(PARTS), "in what the two cameras differ", choices=tuple(PARTS))
-    severity: float = option(1.0, "1: up to 5 degrees, 10 % of scale, 8 % of shift, 3 % of perspective")
-    ratio: tuple[float, ...] = option((4.0,), "picture pixels a spike pixel along each side, in turn")
-    threshold: tuple[float, ...] = option((1.0,), "V_th of the spike camera in the paper's units, in turn")
-    noise: bool = option(True, "noise spikes of the sensor")
-    size: int = option(256, "picture pixels along a side of a rendered scene, a multiple of 16",
+    vary: tuple[str, ...] = option(tuple(PARTS), "properties in which the two cameras differ", choices=tuple(PARTS))
+    severity: float = option(
+        1.0, "size of the differences; 1: up to 5 degrees, 10 % of scale, 8 % of shift, 3 % of perspective"
+    )
+    ratio: tuple[float, ...] = option(
+        (4.0,), "picture pixels per spike pixel along each side; of several, each rig takes the next"
+    )
+    threshold: tuple[float, ...] = option((1.0,), "V_th in the paper's units; of several, each rig takes the next")
+    noise: bool = option(True, "add noise spikes of the sensor")
+    size: int = option(256, "side of a rendered picture in pixels, a multiple of 16",
                        unused=lambda o: o.input and "beside a video")  # fmt: skip
     factor: int = option(8, "spike frames from one frame of the video to the next", choices=FACTORS,
                          unused=lambda o: not o.input and WITHOUT_VIDEO)  # fmt: skip
-    interpolator: str = option("dis", "how the frames between are made", choices=INTERPOLATORS,
+    interpolator: str = option("dis", "interpolation of frames; none: the video is interpolated", choices=INTERPOLATORS,
                                unused=lambda o: not o.input and WITHOUT_VIDEO)  # fmt: skip
-    seed: int = option(0, "seed of rigs, scenes and noise")
+    seed: int = option(0, "random seed of rigs, scenes and noise")
 
 
 def main(o: Options) -> None:

@@ -48,11 +48,11 @@ class Options:
     )
     output: str = option("data/resimulated", "folder of the new set")
     threshold: tuple[float, ...] = option((1.0, 4.0), "smallest and largest V_th, drawn evenly on a logarithmic scale")
-    seed: int = option(0, "seed of phases, noise, thresholds and speeds")
-    flow: str = option("dis", "optical flow of the restoration: by OpenCV on the CPU, or by RAFT", choices=FLOWS)
+    seed: int = option(0, "random seed of phases, noise, thresholds and speeds")
+    flow: str = option("dis", "optical flow of the restoration; dis: OpenCV, on the CPU; raft: RAFT", choices=FLOWS)
     raft_path: str = option("", "weights of RAFT: a state dict of torchvision's raft_large or raft_small",
                             unused=lambda o: o.flow != "raft" and f"with --flow {o.flow}")  # fmt: skip
-    device: str = option("", "of the restoration: cpu, cuda, cuda:1 [cuda where there is one]")
+    device: str = option("", "device of the restoration: cpu, cuda, cuda:1 [cuda where there is one]")
 
 
 def main(o: Options) -> None:

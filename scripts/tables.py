@@ -50,13 +50,15 @@ class Options:
         (), "V_th of each data set, where neither its folder nor its record has it [unknown]"
     )
     bsn_path: tuple[str, ...] = option((), "weights of BSN: one file, or one for each data set [model/, else none]")
-    sr_path: tuple[str, ...] = option((), "weights of SR, likewise")
-    deblur_path: tuple[str, ...] = option((), "weights of LDN, likewise [model/]")
+    sr_path: tuple[str, ...] = option((), "weights of EDSR: one file, or one for each data set [model/, else none]")
+    deblur_path: tuple[str, ...] = option((), "weights of LDN: one file, or one for each data set [model/]")
     output: str = option("log/tables", "folder of the tables")
-    use_small: bool = option(False, "only the first 20 samples of each data set")
-    cost_size: tuple[int, ...] = option((720, 1280), "height and width of the picture for cost; 0: no table of it")
-    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    workers: int | None = option(None, "processes that read data [the cores, at most 4]")
+    use_small: bool = option(False, "use only the first 20 samples of each data set")
+    cost_size: tuple[int, ...] = option(
+        (720, 1280), "height and width of the picture of the cost table; 0: no such table"
+    )
+    device: str = option("", "device to compute on: cpu, cuda, cuda:1 [cuda where there is one]")
+    workers: int | None = option(None, "number of processes that read data [the cores, at most 4]")
 
 
 @dataclass(frozen=True)

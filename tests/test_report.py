@@ -88,6 +88,15 @@ def test_figures_writes_grid_curves_and_page(run):
     assert read_image(run / "grid-scene_000001.png").shape[1] == 4 * (320 + GAP) + GAP
 
 
+def test_of_a_run_that_was_only_evaluated_the_latest_evaluation_is_drawn(run):
+    for name in ("test-20260101-120000", "test-20260102-120000"):
+        (run / name).mkdir()
+    for step, name in (("step-0000005", "test-20260102-120000"), ("step-0000010", "test-20260101-120000")):
+        (run / step).rename(run / name / "step-0000000")
+    written = figures.main(figures.Options(run=str(run)))
+    assert {path.parent for path in written} == {run / "test-20260102-120000"}
+
+
 def test_more_samples_than_were_saved_are_named(run, capsys):
     figures.main(figures.Options(run=str(run), samples=99))
     assert re.search(r"--samples 99: .*step-\d+ has the pictures of \d+\n", capsys.readouterr().err)

@@ -40,7 +40,7 @@ def read_record(run: str | Path) -> Record:
 
     Raises: InputError if there is none.
     """
-    found = sorted(path.parent for path in Path(run).glob("step-*/means.csv"))
+    found = _evaluations(run)
     if not found:
         raise InputError(f"{run}: no step-*/means.csv found; name the folder of a run that has been evaluated")
     rows = read_means(found[-1])
@@ -48,6 +48,17 @@ def read_record(run: str | Path) -> Record:
     if not rows:
         raise InputError(f"{found[-1]}: its table is empty; data without sharp ground truth have no metrics")
     return Record(found[-1], rows, values)
+
+
+def evaluated_folder(run: str | Path) -> Path:
+    """Return the folder of a run, or of its latest evaluation by --test_mode if only such were made of it."""
+    tests = sorted(path for path in Path(run).glob("test-*") if _evaluations(path))
+    return Path(run) if _evaluations(run) or not tests else tests[-1]
+
+
+def _evaluations(run: str | Path) -> list[Path]:
+    """List the folders of the evaluations of a run, in the order of their steps."""
+    return sorted(path.parent for path in Path(run).glob("step-*/means.csv"))
 
 
 def read_options(run: str | Path) -> dict:

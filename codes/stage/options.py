@@ -50,32 +50,36 @@ class StageOptions:
 
     base_folder: str = option("GOPRO/", "the data set, a folder with train/ and test/")
     data_type: str = option(
-        "GOPRO", "GOPRO: png pictures and sharp truth; real: jpg, no truth", choices=("GOPRO", "real")
+        "GOPRO", "GOPRO: PNG pictures with sharp truth; real: PNG or JPEG pictures without", choices=("GOPRO", "real")
     )
-    save_folder: str = option("log", "where runs are kept: SAVE_FOLDER/STAGE/EXP_NAME")
-    exp_name: str = option("", "name of the run; the same command again resumes it [the data type]")
+    save_folder: str = option("log", "folder of the runs: a run is in SAVE_FOLDER/STAGE/EXP_NAME")
+    exp_name: str = option("", "name of the run; the same command resumes it [the data type]")
     test_mode: bool = option(False, "evaluate the given weights, train nothing")
     train_split: str = option(
         "train",
-        "split to train on; test: self-supervised adaptation to it",
+        "split to train on; test: self-supervised adaptation to the test pictures",
         choices=("train", "test"),
         idle=one_split,
     )
     lr: float = training_option(1e-3, "learning rate of Adam")
-    epochs: int = training_option(101, "length of the run")
+    epochs: int = training_option(101, "passes over the training data")
     steps: int | None = training_option(None, "stop after this many steps; without it, the same command resumes")
-    bs: int = training_option(4, "pictures a batch, over all processes")
+    bs: int = training_option(4, "pictures in a batch, over all processes")
     roi_size: tuple[int, ...] = training_option(
-        (512,), "crop in picture pixels: side, or height and width; 0: whole pictures"
+        (512,), "size of the crops in picture pixels: side, or height and width; 0: whole pictures"
     )
-    seed: int | None = training_option(None, "of the weights, the order and the crops [0; recipe reference: 42]")
-    augment: bool = training_option(False, "turn and mirror square crops at random; off as published")
-    bsn_len: int = option(9, "spike frames of the short TFP that BSN denoises", aliases=("spike_bsn_len",))
-    width: int | None = option(None, "picture width, for data sets without pictures")
-    height: int | None = option(None, "picture height, for data sets without pictures")
-    use_small: bool = option(
-        False, "use the first 20 samples of a split, for a quick look; recipe reference: every tenth"
+    seed: int | None = training_option(
+        None, "random seed of initial weights, order of the data and crops [0; recipe reference: 42]"
     )
+    augment: bool = training_option(False, "flip and rotate square crops at random; the published method does not")
+    bsn_len: int = option(
+        9,
+        "spike frames averaged around a target time: the short TFP that BSN denoises, or ISI intensity",
+        aliases=("spike_bsn_len",),
+    )
+    width: int | None = option(None, "width of a picture in pixels, for data sets without pictures")
+    height: int | None = option(None, "height of a picture in pixels, for data sets without pictures")
+    use_small: bool = option(False, "use only the first 20 samples of a split; recipe reference: every tenth")
     spike_full: bool = option(False, "read spikes of the size of the picture from spike_full/")
     recipe: str = option(
         "",
@@ -86,31 +90,36 @@ class StageOptions:
     bsn_path: str = option("", "weights of BSN")
     spike_input: str = option(
         "",
-        "spike counts, as published, or inter-spike-interval (ISI) intensity [that of the weights, else counts]",
+        "input of the network: spike counts, as published, or inter-spike-interval (ISI) intensity [as the weights or "
+        "the recipe say]",
         choices=("", *SPIKE_INPUTS),
         renamed=FORMER_VALUES["spike_input"],
     )
-    device: str = option("", "cpu, cuda, cuda:1 [cuda where there is one]")
-    workers: int | None = option(None, "processes that read data [the cores, at most 4]", idle=no_worker)
+    device: str = option("", "device to compute on: cpu, cuda, cuda:1 [cuda where there is one]")
+    workers: int | None = option(None, "number of processes that read data [the cores, at most 4]", idle=no_worker)
     cache: str = training_option(
-        "none", "keep training data in memory, or on the GPU", choices=("none", "ram", "device")
+        "none",
+        "where training data are kept after they were read: nowhere, in memory, on the GPU",
+        choices=("none", "ram", "device"),
     )
     precision: str = option(
         "auto",
-        "of the networks; auto: bf16 to train on GPUs that have it, else fp32",
+        "number format of the networks; auto: bf16 for training on GPUs that have it, else fp32",
         choices=PRECISIONS,
         idle=distributed.no_tf32,
     )
     deterministic: bool = option(
         False,
-        "the same weights bit for bit in every run, also after a stop, on a GPU too; slower",
+        "compute the same weights bit for bit in every run on a GPU, also after a stop; slower",
         idle=always_deterministic,
     )
-    compile: bool = training_option(False, "train with torch.compile: minutes to start, then faster steps")
-    check_data: bool = option(False, "first read all data once, and list all that is wrong with them")
-    evaluate_every: int = training_option(10, "epochs between evaluations; 0: no test data needed")
-    save_every: float = training_option(10.0, "minutes between states to go on from; 0: after every batch")
-    force_resume: bool = training_option(False, "go on with a run although options changed")
+    compile: bool = training_option(False, "train with torch.compile: starts minutes later, steps are faster")
+    check_data: bool = option(False, "read all data first and list all their faults")
+    evaluate_every: int = training_option(10, "epochs between evaluations; 0: none, no test data are needed")
+    save_every: float = training_option(
+        10.0, "minutes between saved states, from which a run resumes; 0: after every batch"
+    )
+    force_resume: bool = training_option(False, "resume a run although its options, data or weights changed")
 
 
 # What --recipe reference requires of other flags: the values that agree with it, the default first.

@@ -56,25 +56,26 @@ class Options(StageOptions):
         "",
         "published: spike counts, taught by BSN and EDSR; reference: the same, as the authors' code in every "
         "detail; isi: ISI intensity, taught by the closed form on multi-frame "
-        "super-resolution (MFSR); resim: given that closed form, taught by re-simulated scenes "
+        "super-resolution (MFSR); resim: ISI intensity and that closed form, taught by re-simulated scenes "
         "[published with --bsn_path, resim on data of scripts/resimulate.py, else isi]",
         choices=("", *PRESETS),
         renamed=FORMER_VALUES["recipe"],
     )
     teacher: str = option(
         "",
-        "teacher [that of the recipe]",
+        "labels of LDN: closed form on BSN and EDSR (published), ISI intensity (sdm) or MFSR (mfsr), truth of "
+        "re-simulated scenes (resim) [those of the recipe]",
         choices=("", *TEACHERS),
         renamed=FORMER_VALUES["teacher"],
         idle=no_teacher,
     )
-    spike_deblur_len: int = option(21, "spike frames in the input of LDN")
+    spike_deblur_len: int = option(21, "spike frames around a target time in the input of LDN")
     blur_step: int = training_option(24, "spike frames between the target times of a sample")
     lambda_tea: float = training_option(1.0, "weight of the distillation loss; 0: no teacher")
     lambda_reblur: float = training_option(100.0, "weight of the reblur loss")
     tea_loss: str = option(
         "lpips",
-        "distillation loss; ssim: (1 - SSIM) + L1, needs no download",
+        "distillation loss; ssim: (1 - SSIM) + L1, which needs no download",
         choices=("lpips", "ssim"),
         idle=no_teacher,
     )
@@ -96,7 +97,7 @@ class Options(StageOptions):
     )
     consistency: str = option(
         "",
-        "picture: tables show LDN with data consistency [that of the recipe]",
+        "picture: add the data-consistency residual to LDN in tables [as the recipe says]",
         choices=("", *CONSISTENCIES),
     )
     clip: bool = training_option(False, "clip the output of LDN to [0,1] before the loss, as published", group=ABLATION)
@@ -108,19 +109,24 @@ class Options(StageOptions):
         group=ABLATION,
     )
     warm_up: float | None = training_option(
-        None, "share of the run over which the learning rate rises from 0 [recipe isi 0.05, else 0, as published]"
+        None,
+        "share of the run over which the learning rate rises from 0 [recipe isi 0.05, else 0, as published]",
+        group=ABLATION,
     )
     use_ssim: bool = option(False, "add (1 - SSIM) to the distillation loss", idle=no_teacher)
     init: str = option(
         "",
-        "start: LDN returns its image input; random: as published [blur; recipe reference: random]",
+        "initial weights of LDN; blur: such that it returns its image input; random: as published [blur; "
+        "recipe reference: random]",
         choices=("", "blur", "random"),
         group=ABLATION,
         unused=starts_from_weights,
         idle=in_test_mode,
     )
     teacher_cache: str = option(
-        "", "folder for the labels of the teacher, computed once for whole pictures; ram: memory", idle=no_teacher
+        "",
+        "folder for the labels of the teacher, computed once for whole pictures; ram: keep them in memory",
+        idle=no_teacher,
     )
 
 
