@@ -29,6 +29,7 @@ from codes.data.sensor import Defects, defective_pixels, fixed_pattern_gain, los
 from codes.errors import InputError
 from codes.files import replacing
 from codes.registration.calibration import Calibrated, Shot, calibrate
+from codes.registration.geometry import ratio_in_middle
 from codes.registration.intensity import Read
 from codes.registration.rig_file import CalibratedRig, gain_file, write_rig
 from codes.reporting.calibration_report import calibration_report
@@ -220,7 +221,7 @@ def rig_of(
         reading=str(reading),
         orientation=registration.orientation,
         homography=registration.homography,
-        ratio=float(1 / np.sqrt(abs(np.linalg.det(registration.homography[:2, :2])))),
+        ratio=ratio_in_middle(registration.homography, shot.picture.shape),
         clock={"first": clock.first, "period": clock.period, "length": clock.length} if clock else None,
         response=result.response,
         hot=tuple(map(tuple, np.argwhere(hot).tolist())),

@@ -5,8 +5,9 @@
     python train_deblur.py --base_folder data/mine --data_type real --recipe isi --bs 2
 
 Writes OUTPUT/{blur_data,spike_data}/recording/NAME.{png,dat}: 137 spike frames around each exposure, their defects
-repaired, and the picture with its response undone, at four times their size. Spikes are binary, so the gain of a rig is
-not undone. Pictures without 20 spike frames on either side are left out. The same command again makes what is missing.
+repaired, and the picture with its response undone, at four times their size. The gain of spike pixels is not undone:
+spikes are binary, and integrating them anew costs more than the gain does. Pictures without 20 spike frames on either
+side are left out. The same command again makes what is missing.
 """
 
 import sys
@@ -67,7 +68,7 @@ def main(o: Options) -> None:
     size = f"pictures {UPSCALE * height}x{UPSCALE * width}, spikes {height}x{width}"
     print(f"{o.output}: {len(pairs) - left_out} samples, {size}")
     if rig.gain is not None:
-        print("the gain of the spike pixels stays in the samples: spikes are binary")
+        print(f"{o.rig}: its gain is not undone: spikes are binary, and integrating them anew costs more")
     if left_out:
         print(f"{left_out} pictures left out: the stream has no {Exposure().margin} spike frames around their exposure")
 

@@ -68,6 +68,7 @@ def test_a_recording_of_several_pictures_is_calibrated(tmp_path, capsys):
     told, rig = capsys.readouterr().out, read_rig(tmp_path / "rig.json")
     assert rig.orientation == "turned_left" and rig.spikes == (48, 32)
     assert corner_error(rig.homography, np.array(truth["homography"]), rig.picture) < 1.5
+    assert rig.ratio == pytest.approx(4 / 0.97, rel=0.01)
     assert rig.response.exponent == pytest.approx(0.6, abs=0.06)
     assert set(rig.dead) == set(map(tuple, truth["dead"])) and set(rig.hot) <= set(map(tuple, truth["hot"]))
     intact = np.delete(np.arange(camera.gain.size), np.concatenate((camera.hot, camera.dead)))

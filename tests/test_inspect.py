@@ -129,7 +129,7 @@ def test_frames_that_a_camera_lost_are_found():
 
 def test_files_that_are_none_are_named(tmp_path):
     (tmp_path / "short.dat").write_bytes(bytes(7))
-    with pytest.raises(InputError, match=r"short\.dat: 7 bytes"):
+    with pytest.raises(InputError, match=r"short\.dat: 7 bytes .* name --geometry HEIGHT WIDTH"):
         guess(tmp_path / "short.dat")
     np.save(tmp_path / "flat.npy", np.zeros((4, 4)))
     with pytest.raises(InputError, match=r"flat\.npy: holds no array"):

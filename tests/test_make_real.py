@@ -110,6 +110,14 @@ def test_spikes_at_another_pace_keep_their_rate_and_place_in_time(length):
     np.testing.assert_allclose(smooth[8:-8], wanted[7:-7][8:-8], atol=0.02)
 
 
+def test_a_noise_spike_does_not_change_the_pace():
+    spikes = np.zeros((97, 4, 8), np.uint8)
+    spikes[4::9] = 1
+    noisy = spikes.copy()
+    noisy[44, 2, 3] = 1
+    np.testing.assert_array_equal(at_pace(noisy, 137), at_pace(spikes, 137))
+
+
 def test_a_picture_on_the_grid_of_the_spikes_is_the_picture_where_both_agree():
     picture = np.random.default_rng(0).random((32, 64, 3)).astype(np.float32)
     np.testing.assert_allclose(picture_on_spike_grid(picture, QUARTER, (8, 16)), picture, atol=1e-5)

@@ -28,6 +28,12 @@ def size_ratio(picture: tuple[int, ...], spikes: tuple[int, ...]) -> float:
     return float(np.sqrt(picture[0] * picture[1] / (spikes[0] * spikes[1])))
 
 
+def ratio_in_middle(homography: np.ndarray, picture: tuple[int, ...]) -> float:
+    """Return the picture pixels per spike pixel, along each side, of a homography [3,3] in the middle of a picture."""
+    w = homography[2] @ ((picture[1] - 1) / 2, (picture[0] - 1) / 2, 1)
+    return float(np.sqrt(abs(w**3 / np.linalg.det(homography))))  # the Jacobian has the determinant det / w^3
+
+
 def corners(shape: tuple[int, ...]) -> np.ndarray:
     """Return the centres [4,2] of the corner pixels of a size (height, width)."""
     right, below = shape[1] - 1.0, shape[0] - 1.0

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from codes.data.spikes import UPSCALE
-from codes.physics.intensity import firing_rate
+from codes.physics.intensity import isi_intensity
 from codes.registration.geometry import enlargement, in_view_of_spikes
 
 
@@ -48,12 +48,13 @@ def largest_inside(mask: np.ndarray, *, rows: int, columns: int) -> tuple[slice,
 def at_pace(spikes: np.ndarray, frames: int) -> np.ndarray:
     """Integrate spikes [T,h,w] anew over another number of frames of the same time, at the same rate: [frames,h,w].
 
-    The charge of each inter-spike interval is spread evenly over it.
+    The charge of each inter-spike interval is spread evenly over it, without noise spikes, which could not be told
+    from others afterwards.
     """
     total = len(spikes)
     if frames == total:
         return spikes
-    rate = firing_rate(torch.from_numpy(np.ascontiguousarray(spikes))[None])[0].numpy()
+    rate = isi_intensity(torch.from_numpy(np.ascontiguousarray(spikes))[None])[0].numpy()
     charge = np.concatenate((np.zeros((1, *rate.shape[1:]), np.float32), np.cumsum(rate, 0)))
     place = np.linspace(0, total, frames + 1)
     before = np.minimum(place.astype(int), total - 1)

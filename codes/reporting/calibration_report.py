@@ -33,11 +33,11 @@ def calibration_report(title: str, rig: CalibratedRig, shots: Sequence[Shot], re
     sure = [number for number, one in enumerate(result.located) if one.is_placed]
     shown = [sure[index] for index in sorted(set(np.linspace(0, len(sure) - 1, SHOWN).astype(int).tolist()))]
     views = [slider(shots[number].name, overlay(rig, shots[number], result.located[number])) for number in shown]
-    clock = rig.clock or {"first": "not found"}
     facts = {
         "orientation of the stream": rig.orientation,
         "picture pixels per spike pixel": f"{rig.ratio:.3f}",
-        "clock, in spike frames": ", ".join(f"{name} {value}" for name, value in clock.items()),
+        "clock, in spike frames": ", ".join(f"{name} {round(value, 2):g}" for name, value in (rig.clock or {}).items())
+        or "not found",
         "response exponent of the picture": f"{rig.response.exponent:.3f}",
         "black level of the picture": f"{255 * rig.response.black:.1f} of 255",
         "defective pixels": f"{len(rig.hot)} hot, {len(rig.dead)} dead",

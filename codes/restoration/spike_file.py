@@ -101,7 +101,8 @@ def _file_readings(
         if height * width % 8 == 0 and 8 * size >= 16 * height * width and 8 * size % (height * width) == 0
     ]
     if not fit:
-        raise InputError(f"{path}: {size} bytes are not 16 or more whole frames of any geometry that is known")
+        expected = "x".join(map(str, geometry)) if geometry else "a known geometry; name --geometry HEIGHT WIDTH"
+        raise InputError(f"{path}: {size} bytes are not 16 or more whole frames of {expected}")
     data, totals = map_bytes(path), {}
     for height, width in fit:
         frames = 8 * size // (height * width)
