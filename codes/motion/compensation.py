@@ -29,10 +29,15 @@ def intensity_along_motion(
     intensity = isi_intensity(spikes)
     if gain is not None:
         intensity = intensity / gain.to(intensity.device)
-    few = intensity[:, measured].mean((1, 2, 3)) <= MANY_SPIKES
-    if few.any():
-        intensity[few] = motion_compensated_intensity(spikes[few], intensity[few], gain=gain, flow=flow)
+    for number in _with_few_spikes(intensity[:, measured]):
+        one = slice(number, number + 1)
+        intensity[one] = motion_compensated_intensity(spikes[one], intensity[one], gain=gain, flow=flow)
     return intensity
+
+
+def _with_few_spikes(intensity: Tensor) -> list[int]:
+    """List the streams of intensity [B,T,h,w] that are compensated for motion. Waits for the device."""
+    return [number for number, mean in enumerate(intensity.mean((1, 2, 3)).tolist()) if mean <= MANY_SPIKES]
 
 
 def motion_compensated_intensity(
