@@ -37,6 +37,7 @@ from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, TILED, Res
 by = partial(only, "method")
 LDN, TEACHER, NETWORKS, BY_RIG = by("ldn"), by("teacher"), by(*TILED), beside("rig")
 ALIGNED = by("ldn", "mfsr")  # spike frames, along motion
+OF_FILMS = ("--fps_out", "--clock", "--page", "--slowmo", "--slice", "--spike_rate")  # options of deblur_film.py alone
 ROWS, BITS, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("", *SPIKE_INPUTS)
 ALIGN = (*MODELS, "resize", "crop")
 DEBLUR, BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("deblur_path", "bsn_path", "sr_path"))
@@ -158,7 +159,7 @@ def check(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    if any(argument.split("=")[0] == "--fps_out" for argument in sys.argv[1:]):
+    if any(argument.split("=")[0] in OF_FILMS for argument in sys.argv[1:]):
         from scripts import deblur_film
 
         program(deblur_film.main, deblur_film.Options, deblur_film.__doc__)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import weakref
-from dataclasses import replace
+from dataclasses import fields, replace
 from html import unescape
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from codes.reporting.film_page import html_film, strip_and_slice
 from codes.restoration.film_measurements import Measured, facts_of
 from codes.restoration.video import write_video
 from codes.simulation.camera import integrate, sense
+from scripts import deblur
 from scripts.deblur_film import Options, check, main
 
 HEIGHT, WIDTH, TOTAL = 64, 96, 250
@@ -249,6 +250,8 @@ def test_a_stream_that_ends_early_leaves_pictures_out(recording, tmp_path, capsy
 def test_deblur_py_makes_films_too():
     command = [sys.executable, "scripts/deblur.py", "--fps_out", "1000", "--help"]
     assert "--clock" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    names = {f"--{field.name}" for field in fields(Options)} - {f"--{field.name}" for field in fields(deblur.Options)}
+    assert set(deblur.OF_FILMS) == names - {"--film"}  # the first argument has no name
 
 
 def test_the_page_loads_nothing_from_elsewhere(made):
