@@ -184,6 +184,7 @@ def test_a_long_film_does_not_fill_memory(monkeypatch):
     strip_and_slice(range(500))
     page = html_film("film", [("", number) for number in range(500)], read, range(500), {}, rate=25)
     assert most[0] < 12  # a strip has eight
+    assert "240 of 500 are on this page" in page
     content = json.loads(re.search(r'id="film">(.*?)</script>', page, re.DOTALL)[1])
     assert len(content["frames"]) == len(content["blurry"]) == 240 and content["picture"] == list(range(240))
 

@@ -141,6 +141,8 @@ def html_film(
         "picture": [beside.index(picture[index]) for index in chosen],
         "rate": rate * len(chosen) / len(frames),
     }
+    if len(chosen) < len(frames):
+        facts = {"frames": f"{len(chosen)} of {len(frames)} are on this page"} | dict(facts)
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
     # "<" could end the script element; JSON allows the escape.
     data = json.dumps(content).replace("<", "\\u003c")
