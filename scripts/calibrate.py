@@ -28,12 +28,13 @@ from codes.data.listing import PICTURES, files_in
 from codes.data.sensor import Defects, defective_pixels, fixed_pattern_gain, lost_frames, repair
 from codes.errors import InputError
 from codes.files import replacing
-from codes.registration.calibration import Calibrated, Shot, calibrate
+from codes.registration.calibration import Calibrated, calibrate
+from codes.registration.evidence import Shot
 from codes.registration.geometry import ratio_in_middle
 from codes.registration.intensity import Read
 from codes.registration.rig_file import CalibratedRig, gain_file, write_rig
 from codes.reporting.calibration_report import calibration_report
-from codes.restoration.pairs import find_pairs
+from codes.restoration.pairs import find_pairs, numbered
 from codes.restoration.spike_file import Reading, guess, read
 
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
@@ -89,8 +90,7 @@ def main(o: Options) -> None:
     shots = [shot._replace(read=partial(repaired, shot.read, hot, dead), gain=gain) for shot in shots]
     result = run(shots, o.ratio)
     if result.registration is None:
-        reasons = {one.registration.reason or one.exposure.reason for one in result.located if one}
-        raise InputError(f"{o.pictures}: no picture could be placed with certainty ({'; '.join(sorted(reasons))})")
+        raise InputError(f"{o.pictures}: no picture could be placed with certainty ({result.reason})")
     rig = rig_of(result, shots[0], reading, hot, dead, gain)
     found_by = {
         "pictures": o.pictures,
@@ -184,14 +184,15 @@ def flat_of(o: Options, like: Reading) -> Flat:
 
 def shots_of(path: Path, reading: Reading, total: int, pictures: list[tuple[str, Path]]) -> list[Shot]:
     """Return the pictures of a spike file; several are expected to fill it evenly."""
-    period = total / len(pictures)
+    numbers = numbered([name for name, _ in pictures])
+    period = total / (numbers[-1] + 1)
 
     def read_part(first: int, stop: int) -> np.ndarray:
         return read(path, reading, first=first, stop=stop)
 
     return [
-        Shot(name, read_image(picture), read_part, total, (number + 0.25) * period, period)
-        for number, (name, picture) in enumerate(pictures)
+        Shot(name, read_image(picture), read_part, total, number, (number + 0.25) * period, period)
+        for number, (name, picture) in zip(numbers, pictures, strict=True)
     ]
 
 
@@ -240,7 +241,9 @@ def print_summary(o: Options, rig: CalibratedRig, result: Calibrated, report: Pa
     print(f"corners agree to {np.median(errors):.2f} picture pixels in the median, {max(errors):.2f} at worst")
     clock = rig.clock
     described = (
-        f"first {clock['first']:.1f}, period {clock['period']:.2f}, length {clock['length']}" if clock else "not found"
+        f"first {clock['first']:.1f}, period {clock['period']:.2f}, length {clock['length']}"
+        if clock
+        else f"not found: {result.reason}"
     )
     print(f"clock, in spike frames: {described}")
     print(f"response: exponent {rig.response.exponent:.2f}, black level {255 * rig.response.black:.0f} of 255")

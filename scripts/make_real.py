@@ -53,7 +53,7 @@ def main(o: Options) -> None:
     manifest.claim(Path(o.output), claimed, {}, name="manifest.json")
     readings = {path: reading_of_rig(path, rig) for path in {pair.spikes for pair in pairs.values()}}
     left_out = 0
-    for number, (name, (picture, stream, _)) in enumerate(tqdm(pairs.items(), desc=o.output, unit="picture")):
+    for name, (picture, stream, number) in tqdm(pairs.items(), desc=o.output, unit="picture"):
         blur, spikes = (
             Path(o.output, kind, SEQUENCE, f"{name}{suffix}")
             for kind, suffix in (("blur_data", ".png"), ("spike_data", ".dat"))

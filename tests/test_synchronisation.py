@@ -1,13 +1,11 @@
-"""The exposure of a picture is found in the stream of spikes, or named as uncertain; clocks withstand outliers."""
+"""The exposure of a picture is found in the stream of spikes, or named as uncertain."""
 
-from dataclasses import replace
 from functools import cache
 
 import cv2
 import numpy as np
 import pytest
 
-from codes.registration.clock import fit_clock
 from codes.registration.geometry import enlargement
 from codes.registration.synchronisation import FoundExposure, find_exposure
 from codes.simulation.camera import add_noise, integrate
@@ -93,32 +91,3 @@ def test_another_scene_is_not_sure():
     spikes, picture = recorded(0.15, start=20, length=97, total=137, threshold=1)
     found = find_exposure(lambda first, stop: spikes[first:stop, ::-1], len(spikes), picture, VIEW)
     assert not found.is_sure and "no window" in found.reason
-
-
-def exposures(starts: list[float], *, length: int = 97) -> list[FoundExposure]:
-    return [FoundExposure(round(start), length, 0.99, (0.5, 0.5)) for start in starts]
-
-
-def test_a_clock_is_fitted_in_spite_of_outliers():
-    found = exposures([30 + 160.25 * number for number in range(12)])
-    found[3] = replace(found[3], start=9, length=40)  # wrong, though sure
-    found[7] = replace(found[7], start=900)
-    found[5] = replace(found[5], start=5, reason="the scene hardly moves")
-    clock = fit_clock(found)
-    assert clock.agreeing == 9 and clock.length == 97
-    starts = np.array([clock.exposure(number)[0] for number in range(12)])
-    np.testing.assert_allclose(starts, [30 + 160.25 * number for number in range(12)], atol=1)
-
-
-def test_a_clock_counts_from_the_first_picture_though_that_one_is_not_sure():
-    found = exposures([30 + 160.25 * number for number in range(8)])
-    found[:3] = [replace(one, start=5, reason="the scene hardly moves") for one in found[:3]]
-    clock = fit_clock(found)
-    assert clock.agreeing == 5 and clock.exposure(0) == (30, 97) and clock.exposure(8) == (1312, 97)
-
-
-def test_without_two_sure_pictures_that_agree_there_is_no_clock():
-    unsure = [replace(one, reason="the scene hardly moves") for one in exposures([10, 170, 330])]
-    assert fit_clock(unsure) is None
-    assert fit_clock([*exposures([10]), *unsure[1:]]) is None
-    assert fit_clock(exposures([500, 10, 900, 20, 1700, 3])) is None

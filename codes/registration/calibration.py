@@ -7,145 +7,192 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from codes.data.orientation import upright
+from codes.data.orientation import ORIENTATIONS, upright
 from codes.data.response import Response
-from codes.registration.clock import Clock, fit_clock
-from codes.registration.geometry import corner_error, corners, in_view_of_spikes, transform
-from codes.registration.homography import Registration, register
-from codes.registration.intensity import Read, exposure_intensity
+from codes.registration.clock import Clock
+from codes.registration.evidence import Shot
+from codes.registration.geometry import corner_error, corners, in_view_of_spikes, size_ratio, transform
+from codes.registration.homography import TOLERANCE, Registration, brightness, register
+from codes.registration.intensity import exposure_intensity
+from codes.registration.recording import LEAST_CORRELATION, WINDOW, find_clock
 from codes.registration.response_estimation import estimate_response
-from codes.registration.synchronisation import LEAST_CORRELATION, FoundExposure, find_exposure
+from codes.registration.search import candidates
+from codes.registration.synchronisation import FoundExposure, find_exposure
 
-WINDOW, STEP = 97, 48  # spike frames of the windows that a picture is first registered to, and from one to the next
-AROUND = 300  # spike frames on either side of an expected exposure that are searched
-SEEDS = 3  # pictures that are certain before the others are searched with their estimate
-ROUNDS = 2  # registration and synchronisation of a seed improve each other
-
-
-class Shot(NamedTuple):
-    """A picture and the stream that its exposure lies in."""
-
-    name: str
-    picture: np.ndarray  # [H,W,3] uint8
-    read: Read  # spike frames as they are stored
-    total: int
-    expected: float  # spike frame about which the exposure starts, if pictures fill the stream evenly
-    spread: float  # spike frames by which it may be off
-    gain: np.ndarray | None = None  # [h,w], relative, of the pixels of the stream as it is stored; None: not known
-
-    def without_gain(self, mean: np.ndarray) -> np.ndarray:
-        """Undo the gain in a mean of spikes [h,w]."""
-        return mean if self.gain is None else mean / self.gain
+STEP = 48  # spike frames from one window that a picture is first registered to, to the next
+TRIED = 2  # of these windows are registered, those that resemble the picture most
+SEEDS = 5  # pictures whose registration is sure before the clock is known; at most twice as many are tried
+AROUND = 300  # spike frames on either side of an exposure in which that of the picture alone is searched
+OFF = 3  # spike frames that the exposure of a picture alone may differ from the clock
+DOUBTFUL = 2.0  # spike frames of deviation of exposures that are not sure, but about right
+MOST = 9  # pictures that the response is estimated from
 
 
 @dataclass(frozen=True)
 class Located:
     """Where and when a picture was found in its stream."""
 
-    registration: Registration
-    exposure: FoundExposure
+    registration: Registration  # to its exposure by the clock, or by itself where there is none
+    start: int  # of that exposure
+    length: int
+    alone: FoundExposure  # of this picture, by the geometry of the rig
     corner_error: float = np.nan  # of its registration against that of all pictures, in picture pixels
 
     @property
     def is_placed(self) -> bool:
         """Whether the registration is sure; in a scene that hardly moves the exposure need not be."""
-        return self.registration.is_sure and self.exposure.correlation >= LEAST_CORRELATION
+        return self.registration.is_sure and self.alone.correlation >= LEAST_CORRELATION
 
     @property
     def is_sure(self) -> bool:
-        return self.is_placed and self.exposure.is_sure
+        return self.is_placed and self.alone.is_sure
+
+    def contradicts(self, start: int, length: int) -> bool:
+        """Whether the picture was surely not exposed over some spike frames."""
+        apart = self.alone.start - start, self.alone.start + self.alone.length - start - length
+        return self.is_sure and max(map(abs, apart)) > OFF
 
 
 class Calibrated(NamedTuple):
-    """Estimate from all pictures of a recording; None where too few of them are certain."""
+    """Estimate from all pictures of a recording; None where it is not certain."""
 
     registration: Registration | None
     clock: Clock | None
     response: Response
-    located: list[Located | None]  # of each picture
+    located: list[Located]  # of each picture
+    reason: str = ""  # why something is not certain
 
 
 def calibrate(shots: Sequence[Shot], *, ratio: float = 0.0) -> Iterator[int | Calibrated]:
-    """Calibrate a rig from its pictures, in the order in which they were exposed; yield progress, then the result.
+    """Calibrate a rig from its pictures, in the order of their numbers; yield progress, then the result.
 
     ratio: picture pixels per spike pixel, within a quarter; 0: as if both cameras show the same view.
     """
-    located: list[Located | None] = [None] * len(shots)
+    seeds: list[Registration] = []
     for number in _spread_out(len(shots)):
-        known = [one for one in located if one is not None]
-        orientation = next((one.registration.orientation for one in known if one.is_placed), "")
-        located[number] = locate(shots[number], ratio=ratio, orientation=orientation)
-        yield number
-        known.append(located[number])
-        if sum(one.is_sure for one in known) >= SEEDS or sum(one.is_placed for one in known) >= 3 * SEEDS:
+        orientation = next((one.orientation for one in seeds if one.is_sure), "")
+        seeds.append(register_alone(shots[number], ratio=ratio, orientation=orientation))
+        yield len(seeds) - 1
+        if sum(one.is_sure for one in seeds) == SEEDS or len(seeds) == 2 * SEEDS:
             break
-    registration = _joint(shots, located)
+    # Windows that are not the exposure leave doubts, which the exposures may resolve.
+    registration = _joint(shots, _sure(seeds) or [one for one in seeds if one.correlation >= LEAST_CORRELATION])
     if registration is None:
-        yield Calibrated(None, None, Response(), located)
+        yield Calibrated(None, None, Response(), [], "; ".join(sorted({one.reason for one in seeds})))
         return
-    is_one_stream = len(shots) > 1 and len({shot.expected for shot in shots}) > 1
-    clock = fit_clock([_exposure(one) for one in located]) if is_one_stream else None
-    for number, shot in enumerate(shots):
-        if clock:
-            shot = shot._replace(expected=clock.first + number * clock.period, spread=0.0)
-        located[number] = _relocate(shot, registration, ratio)
-        yield number
-    registration = _joint(shots, located) or registration
-    located = [
-        replace(
-            one, corner_error=corner_error(one.registration.homography, registration.homography, shot.picture.shape)
-        )
-        for one, shot in zip(located, shots, strict=True)
-    ]
-    exposures = [one.exposure for one in located]
-    clock = fit_clock(exposures) if is_one_stream else _common_clock(exposures)
-    yield Calibrated(registration, clock, _response(shots, located, registration), located)
+    found = find_clock(shots, registration.orientation, registration.homography)
+    exposures, reason = [found.clock.exposure(shot.number) for shot in shots], found.reason
+    located: list[Located] = []
+    for located in _locate(shots, exposures, registration, ratio):
+        yield len(located) - 1
+    if not reason and _is_contradicted(located):
+        reason = "the pictures that are sure of their exposures contradict each other"
+        exposures = [(one.alone.start, one.alone.length) for one in located]
+        for located in _locate(shots, exposures, registration, ratio):
+            yield len(located) - 1
+    registration = _joint(shots, [one.registration for one in located if one.is_placed])
+    if registration and found.reason and _depends_on_time(shots, located, registration, ratio, max(found.deviation)):
+        registration = None
+    if registration is None:
+        reasons = {found.reason} | {one.registration.reason for one in located}
+        yield Calibrated(None, None, Response(), located, "; ".join(sorted(reasons - {""})))
+        return
+    located = [replace(one, corner_error=_corner_error(one.registration, registration, shots)) for one in located]
+    response = _response(shots, located, registration)
+    yield Calibrated(registration, None if reason else found.clock, response, located, reason)
 
 
-def locate(shot: Shot, *, ratio: float, orientation: str = "") -> Located:
-    """Find where and when a picture lies in its stream, of which nothing is known.
+def register_alone(shot: Shot, *, ratio: float, orientation: str = "") -> Registration:
+    """Register a picture to the windows of its stream that resemble it most, of which nothing is known.
 
-    orientation: the only one that is tried; "": all eight.
-    It is registered to windows of the stream, then synchronised to the one that fits best, then registered again.
+    orientation: the only one that is tried; "": all eight. It is off by the motion of the scene from such a window to
+    the exposure.
     """
     first = max(0, int(shot.expected - shot.spread - WINDOW))
-    last = min(shot.total - WINDOW, int(shot.expected + shot.spread + WINDOW))
-    starts = range(first, max(last, first) + 1, STEP)
-    found = []
-    for start in starts:
+    last = max(min(shot.total - WINDOW, int(shot.expected + shot.spread + WINDOW)), first)
+    gray, scored = brightness(shot.picture), []
+    for start in range(first, last + 1, STEP):
+        long = shot.without_gain(shot.read(start, start + WINDOW).mean(0, dtype=np.float32))
+        for name in [orientation] if orientation else ORIENTATIONS:
+            turned = np.ascontiguousarray(upright(long, name))
+            found = candidates(gray, turned, ratio or size_ratio(gray.shape, turned.shape))
+            scored.append((max(score for score, _ in found), start))
+    tried = []
+    for start in list(dict.fromkeys(start for _, start in sorted(scored, reverse=True)))[:TRIED]:
         long = shot.without_gain(shot.read(start, start + WINDOW).mean(0))
-        found.append((register(long, shot.picture, orientation=orientation, ratio=ratio), start))
-    registration, start = max(found, key=lambda one: one[0].correlation)
-    for _ in range(ROUNDS):
-        around = shot._replace(expected=start, spread=0.0)
-        located = _relocate(around, registration, ratio)
-        registration, start = located.registration, located.exposure.start
-    return located
+        tried.append(register(long, shot.picture, orientation=orientation, ratio=ratio))
+    return max(tried, key=lambda one: (one.is_sure, one.correlation))
 
 
-def _relocate(shot: Shot, registration: Registration, ratio: float) -> Located:
-    """Find the exposure of a picture by a registration, around where it is expected, then register it anew."""
-    first = max(0, round(shot.expected - shot.spread - AROUND))
-    stop = min(shot.total, round(shot.expected + shot.spread + WINDOW + AROUND))
-    orientation = registration.orientation
+def _locate(
+    shots: Sequence[Shot], exposures: Sequence[tuple[int, int]], registration: Registration, ratio: float
+) -> Iterator[list[Located]]:
+    """Register pictures to their exposures; find the exposure of each alone by the geometry of all. Yield progress."""
+    registrations = []
+    for shot, exposure in zip(shots, exposures, strict=True):
+        registrations.append(_register_at(shot, *exposure, registration.orientation, ratio))
+    registration = _joint(shots, _sure(registrations)) or registration
+    located = []
+    for shot, (start, length), found in zip(shots, exposures, registrations, strict=True):
+        alone = _exposure_alone(shot, start, length, registration)
+        located.append(Located(found, start, length, alone))
+        yield located
+
+
+def _register_at(shot: Shot, start: int, length: int, orientation: str, ratio: float) -> Registration:
+    first, stop = (min(max(end, 0), shot.total) for end in (start, start + length))
+    first = min(first, shot.total - 1)
+    intensity = exposure_intensity(shot.read, shot.total, first, max(stop - first, 1), gain=shot.gain)
+    return register(intensity, shot.picture, orientation=orientation, ratio=ratio)
+
+
+def _exposure_alone(shot: Shot, start: int, length: int, registration: Registration) -> FoundExposure:
+    """Find the exposure of a picture around where it is expected."""
+    first = min(max(0, start - AROUND), max(shot.total - length, 0))
+    stop = max(min(shot.total, start + length + AROUND), min(first + length, shot.total))
 
     def read(begin: int, end: int) -> np.ndarray:
-        return upright(shot.read(first + begin, first + end), orientation)
+        return upright(shot.read(first + begin, first + end), registration.orientation)
 
-    gain = None if shot.gain is None else upright(shot.gain, orientation)
-    exposure = find_exposure(read, stop - first, shot.picture, registration.homography, gain=gain)
-    exposure = replace(exposure, start=first + exposure.start)
-    intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length, gain=shot.gain)
-    return Located(register(intensity, shot.picture, orientation=orientation, ratio=ratio), exposure)
+    gain = None if shot.gain is None else upright(shot.gain, registration.orientation)
+    exposure = find_exposure(read, stop - first, shot.picture, registration.homography, is_exact=True, gain=gain)
+    return replace(exposure, start=first + exposure.start)
 
 
-def _joint(shots: Sequence[Shot], located: Sequence[Located | None]) -> Registration | None:
-    """Return the registration of all pictures that are placed: the median of where the corners of the picture lie."""
-    sure = [one.registration for one in located if one is not None and one.is_placed]
-    if not sure:
+def _is_contradicted(located: Sequence[Located]) -> bool:
+    """Whether at least half of the pictures that are sure of their exposures are sure of others."""
+    against = sum(one.contradicts(one.start, one.length) for one in located)
+    return 2 * against >= max(sum(one.is_sure for one in located), 1)
+
+
+def _depends_on_time(
+    shots: Sequence[Shot], located: Sequence[Located], registration: Registration, ratio: float, deviation: float
+) -> bool:
+    """Whether exposures that may fit as well, some spike frames later, give a geometry that is clearly another."""
+    others = []
+    for shot, one in list(zip(shots, located, strict=True))[:: -(-len(shots) // SEEDS)]:
+        # A deviation that is large may be any: that of a steady motion has no bounds.
+        start = one.start + round(2 * deviation if deviation < DOUBTFUL else one.length / 2)
+        start -= one.length * (start + one.length > shot.total)
+        others.append(_register_at(shot, start, one.length, registration.orientation, ratio))
+    other = _joint(shots, _sure(others))
+    return other is None or corner_error(other.homography, registration.homography, shots[0].picture.shape) > TOLERANCE
+
+
+def _corner_error(one: Registration, joint: Registration, shots: Sequence[Shot]) -> float:
+    return corner_error(one.homography, joint.homography, shots[0].picture.shape)
+
+
+def _sure(registrations: Sequence[Registration]) -> list[Registration]:
+    return [one for one in registrations if one.is_sure]
+
+
+def _joint(shots: Sequence[Shot], registrations: Sequence[Registration]) -> Registration | None:
+    """Return the median of where the corners of the picture lie, in the orientation of most; None if there are none."""
+    if not registrations:
         return None
-    names = [one.orientation for one in sure]
-    common = [one for one in sure if one.orientation == max(names, key=names.count)]
+    names = [one.orientation for one in registrations]
+    common = [one for one in registrations if one.orientation == max(names, key=names.count)]
     places = corners(shots[0].picture.shape).astype(np.float32)
     median = np.median([transform(one.homography, places) for one in common], axis=0).astype(np.float32)
     homography = cv2.getPerspectiveTransform(places, median)
@@ -155,31 +202,17 @@ def _joint(shots: Sequence[Shot], located: Sequence[Located | None]) -> Registra
     return Registration(common[0].orientation, homography, correlation, confidence)
 
 
-def _common_clock(exposures: Sequence[FoundExposure]) -> Clock | None:
-    """Return the exposure that pictures with a stream each have in common: the medians of those that are sure."""
-    sure = [(one.start, one.length) for one in exposures if one.is_sure]
-    if not sure:
-        return None
-    first, length = np.median(sure, axis=0)
-    agreeing = sum(abs(start - first) <= 3 for start, _ in sure)
-    return Clock(float(first), 0.0, round(float(length)), agreeing) if 2 * agreeing > len(sure) else None
-
-
 def _response(shots: Sequence[Shot], located: Sequence[Located], registration: Registration) -> Response:
-    """Estimate the response from the pictures that are placed, at most SEEDS squared of them."""
-    sure = [number for number, one in enumerate(located) if one.is_placed]
+    """Estimate the response from the pictures that are placed, at most MOST of them."""
+    placed = [number for number, one in enumerate(located) if one.is_placed]
     views = []
-    for number in sure[:: -(-len(sure) // SEEDS**2)]:
-        shot, exposure = shots[number], located[number].exposure
-        intensity = exposure_intensity(shot.read, shot.total, exposure.start, exposure.length, gain=shot.gain)
+    for number in placed[:: -(-len(placed) // MOST)]:
+        shot, one = shots[number], located[number]
+        intensity = exposure_intensity(shot.read, shot.total, one.start, one.length, gain=shot.gain)
         intensity = np.ascontiguousarray(upright(intensity, registration.orientation))
         seen, mask = in_view_of_spikes(shot.picture / np.float32(255), registration.homography, intensity.shape)
         views.append((seen, intensity, mask))
     return estimate_response(*map(np.concatenate, zip(*views, strict=True))) if views else Response()
-
-
-def _exposure(located: Located | None) -> FoundExposure:
-    return located.exposure if located and located.is_sure else FoundExposure(0, 1, 0.0, (0.0, 0.0), "not found")
 
 
 def _spread_out(count: int) -> list[int]:

@@ -125,10 +125,15 @@ def solve(equations: Equations, homography: np.ndarray, shape: tuple[int, ...]) 
     for u, v in (corners(shape) - center) / half:
         jacobian = np.array([[1, 0, u, v, 0, 0, u * u, u * v], [0, 1, 0, 0, u, v, u * v, v * v]])[:, :parameters]
         deviation = max(deviation, float(np.sqrt(np.trace(jacobian @ covariance @ jacobian.T))) * half)
-    normalise = np.array([[1 / half, 0, -center[0] / half], [0, 1 / half, -center[1] / half], [0, 0, 1]])
-    x, y, xx, xy, yx, yy, px, py = motion
-    step = np.linalg.inv(normalise) @ np.array([[1 + xx, xy, x], [yx, 1 + yy, y], [-px, -py, 1]]) @ normalise
-    return step, Fit(homography, alike, deviation)
+    return map_of(motion, shape), Fit(homography, alike, deviation)
+
+
+def map_of(motion: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the [3,3] of the pixels of an image of a shape (height, width) by up to 8 parameters, the others 0."""
+    half, (height, width) = np.hypot(*shape[:2]) / 2, shape[:2]
+    normalise = np.array([[2, 0, 1 - width], [0, 2, 1 - height], [0, 0, 2 * half]]) / (2 * half)
+    x, y, xx, xy, yx, yy, px, py = np.concatenate((motion, np.zeros(8 - len(motion))))
+    return np.linalg.inv(normalise) @ np.array([[1 + xx, xy, x], [yx, 1 + yy, y], [-px, -py, 1]]) @ normalise
 
 
 def warp(other: np.ndarray, homography: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

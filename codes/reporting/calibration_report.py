@@ -8,7 +8,8 @@ import numpy as np
 
 from codes.data.orientation import upright
 from codes.data.spikes import GRAY_WEIGHTS
-from codes.registration.calibration import Calibrated, Located, Shot
+from codes.registration.calibration import Calibrated, Located
+from codes.registration.evidence import Shot
 from codes.registration.geometry import in_view_of_spikes
 from codes.registration.rig_file import CalibratedRig
 from codes.reporting.html import inline, page, slider
@@ -44,9 +45,7 @@ def calibration_report(title: str, rig: CalibratedRig, shots: Sequence[Shot], re
         "gain of the spike pixels": "not known" if rig.gain is None else f"standard deviation {rig.gain.std():.1%}",
         "pictures that are placed": f"{len(sure)} of {len(shots)}",
     }
-    rows = [
-        _row(number, shot, one, result) for number, (shot, one) in enumerate(zip(shots, result.located, strict=True))
-    ]
+    rows = [_row(shot, one, result) for shot, one in zip(shots, result.located, strict=True)]
     return page(
         title,
         f"<h1>Calibration of {escape(title)}</h1>"
@@ -55,7 +54,7 @@ def calibration_report(title: str, rig: CalibratedRig, shots: Sequence[Shot], re
         "where both agree. Edges that double show a wrong geometry, a residual along moving edges a wrong exposure.</p>"
         f"{''.join(views)}"
         "<h2>Pictures</h2><p>Corner error: of the picture's own registration against that of all, in picture pixels. "
-        "Start and length: spike frames, with their standard deviations.</p>"
+        "Start and length: spike frames, of the picture alone, with the standard deviations of start and end.</p>"
         f"{_table(rows, headings=HEADINGS)}"
         f"{'' if rig.gain is None else gain_map(rig.gain)}",
     )
@@ -76,7 +75,7 @@ def gain_map(gain: np.ndarray) -> str:
 def overlay(rig: CalibratedRig, shot: Shot, located: Located) -> dict[str, np.ndarray]:
     """Return the picture, the spikes of its exposure in its view, and their residual: each [H,W,3] uint8."""
     height, width = shot.picture.shape[:2]
-    start, length = located.exposure.start, located.exposure.length
+    start, length = located.start, located.length
     long = upright(shot.without_gain(shot.read(start, start + length).mean(0)), rig.orientation).astype(np.float32)
     seen, mask = in_view_of_spikes(rig.response.undo(shot.picture / np.float32(255)), rig.homography, long.shape)
     gray = seen @ np.array(GRAY_WEIGHTS, np.float32)
@@ -92,9 +91,9 @@ def overlay(rig: CalibratedRig, shot: Shot, located: Located) -> dict[str, np.nd
     }
 
 
-def _row(number: int, shot: Shot, located: Located, result: Calibrated) -> tuple[str, ...]:
-    registration, exposure = located.registration, located.exposure
-    off = exposure.start - result.clock.first - number * result.clock.period if result.clock else None
+def _row(shot: Shot, located: Located, result: Calibrated) -> tuple[str, ...]:
+    registration, exposure = located.registration, located.alone
+    off = exposure.start - result.clock.exposure(shot.number)[0] if result.clock else None
     return (
         shot.name,
         "yes" if located.is_sure else "placed" if located.is_placed else "no",
@@ -103,7 +102,7 @@ def _row(number: int, shot: Shot, located: Located, result: Calibrated) -> tuple
         f"{located.corner_error:.2f}",
         f"{exposure.start} ± {exposure.deviation[0]:.1f}",
         f"{exposure.length} ± {exposure.deviation[1]:.1f}",
-        "" if off is None else f"{off:+.1f}",
+        "" if off is None else f"{off:+d}",
         registration.reason or exposure.reason,
     )
 

@@ -1,5 +1,8 @@
 """Pairs of blurry pictures and spike files that are named on the command line."""
 
+import re
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +10,7 @@ from codes.data.listing import PICTURES, SPIKES, files_in
 from codes.errors import InputError
 
 SHOWN = 3  # names in a message
+MOST_NUMBERS = 1.5  # for each picture; where more are missing, names are not numbers of exposures
 
 
 class Pair(NamedTuple):
@@ -61,7 +65,20 @@ def pictures_of_stream(pictures: str | Path, stream: str | Path) -> dict[str, Pa
     found = files_in(pictures, PICTURES)
     if not found:
         raise InputError(f"{pictures}: no pictures in it ({', '.join(PICTURES)})")
-    return {name: Pair(path, Path(stream), number) for number, (name, path) in enumerate(found.items())}
+    return {name: Pair(found[name], Path(stream), number) for name, number in zip(found, numbered(found), strict=True)}
+
+
+def numbered(names: Iterable[str]) -> list[int]:
+    """Return the numbers of the pictures of a recording, in the order of their names, from 0.
+
+    Those that the names end with, if they differ in nothing else and few are missing: the camera dropped these.
+    """
+    parts = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
+    if all(parts) and len({part[1] for part in parts}) == 1:
+        numbers = [int(part[2]) - int(parts[0][2]) for part in parts]
+        if all(one < other for one, other in pairwise(numbers)) and numbers[-1] < MOST_NUMBERS * len(numbers):
+            return numbers
+    return list(range(len(parts)))
 
 
 def _report(names: set[str], files: dict[str, Path], kind: str) -> None:
