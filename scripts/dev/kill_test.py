@@ -53,7 +53,7 @@ class Options:
         choices=tuple(STAGES),
         renamed={old: new for old, new in RENAMED.items() if new in STAGES},
     )
-    seed: int = option(0, "seed of the times of the kills")
+    seed: int = option(0, "random seed of the times of the kills")
     output: str = option("log/kills.txt", "file of the results")
     force: bool = option(False, "overwrite --output")
 

@@ -34,7 +34,7 @@ HEADER = "| sample | | middle | first | last |\n|---|---|---|---|---|"
 class Options:
     base_folder: str = option(MISSING, "data set whose test split is measured", positional=True)
     every: int = option(1, "samples from one that is measured to the next")
-    method: str = option("ldn", "how to restore", choices=("ldn", "mfsr", "sdm"))
+    method: str = option("ldn", "restoration method", choices=("ldn", "mfsr", "sdm"))
     deblur_path: str = option("", "weights of LDN", unused=only("method", "ldn"))
 
 

@@ -42,7 +42,7 @@ MARGIN = 128  # spike frames beside the exposure that a restoration reads
 @dataclass(frozen=True)
 class Options:
     folder: str = option(MISSING, "rigs, written by make_rig.py", positional=True)
-    pairs: int = option(0, "of the first so many pairs alone [all]")
+    pairs: int = option(0, "number of pairs to measure, the first ones [all]")
     restore: str = option("", "also restore the middle of the exposure", choices=("", "sdm", "mfsr", "ldn"))
     deblur_path: str = option("", "weights of LDN", unused=lambda o: o.restore != "ldn" and "without --restore ldn")
 
