@@ -141,8 +141,8 @@ def _reader(kind: type, renamed: Mapping[str, str]) -> Callable[[str], Any]:
 def program(main: Callable[[Any], Any], options: type, description: str) -> None:
     """Run a script: parse the command line, call `main`, and print errors as one line.
 
-    Exit codes: 2 for wrong input (`InputError`), 75 if stopped by a signal (the same command resumes),
-    130 after Ctrl-C, 1 for other errors, such as a full disk.
+    Exit codes: 2 for wrong input (`InputError`, a file in the place of a folder), 75 if stopped by a signal (the same
+    command resumes), 130 after Ctrl-C, 1 for other errors, such as a full disk.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name outside of the terminal's encoding is escaped
@@ -157,6 +157,9 @@ def program(main: Callable[[Any], Any], options: type, description: str) -> None
     except Interrupted as error:
         print(f"stopped: {error}", file=sys.stderr)
         sys.exit(RESUMABLE)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        print(f"error: {error.filename}: {error.strerror}; name another place", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         if not error.strerror:
             raise

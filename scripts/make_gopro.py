@@ -105,6 +105,11 @@ def main(o: Options) -> None:
     begin(o)
     conversion = conversion_of(o)
     unfinished, failures = list_unfinished(conversion, footage[share - 1 :: shares])
+    if shares == 1 and not failures and not any(conversion.film or conversion.windows(one) for one in footage):
+        raise InputError(
+            f"{o.input}: no sequence is long enough for one sample; record more frames, or give a larger --factor, and "
+            "another --output"
+        )
     jobs = split(unfinished, o.workers)
     count = sum(len(windows) for _, windows in jobs)
     print(f"{len(unfinished)} sequences, {count} {'films' if o.film else 'samples'} to make")

@@ -1,10 +1,11 @@
 """Command line: former names and values are accepted and not listed; every script describes its flags."""
 
+import sys
 from dataclasses import MISSING, dataclass
 
 import pytest
 
-from codes.cli import option, parse
+from codes.cli import option, parse, program
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,12 @@ def test_unknown_values_and_abbreviations_are_refused(words, capsys):
     with pytest.raises(SystemExit) as end:
         parse(Options, "", file + words)
     assert end.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_folder_is_wrong_input(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["program", "a.dat"])
+    with pytest.raises(SystemExit) as end:
+        program(lambda o: (tmp_path / "file/log").mkdir(parents=True), Options, "")
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told == f"error: {tmp_path}/file/log: Not a directory; name another place\n"

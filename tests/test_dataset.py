@@ -202,6 +202,10 @@ def test_a_fault_in_the_data_is_named_before_training(data, fault):
 
 
 def test_an_empty_split_says_what_makes_one(tmp_path):
+    (tmp_path / "train").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"train: is a link to .*gone, which is not there; .*resimulate\.py"):
+        SpikeDataset(tmp_path, "train")
+    (tmp_path / "train").unlink()
     with pytest.raises(ValueError, match=r"train/spike_data: no spike files.*make_demo"):
         SpikeDataset(tmp_path, "train")
 

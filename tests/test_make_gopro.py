@@ -222,7 +222,11 @@ def test_frames_that_changed_since_their_samples_were_made_are_named(tmp_path):
 
 def test_too_few_frames_are_told(tmp_path):
     write(tmp_path / "raw" / "short", scene(3, 0))
-    assert "train/short: 3 frames are too few" in make(tmp_path / "raw", "--output", tmp_path / "set").stdout
+    told = make(tmp_path / "raw", "--output", tmp_path / "set", check=False)
+    assert told.returncode == 2 and "train/short: 3 frames are too few" in told.stdout
+    assert "raw: no sequence is long enough for one sample" in told.stderr
+    told = make(tmp_path / "raw/short/0.png", "--output", tmp_path / "set", check=False)
+    assert told.returncode == 2 and "0.png: is no video (.mp4 .avi .mov .mkv) and no folder" in told.stderr
 
 
 def test_a_video_is_a_sequence(tmp_path):

@@ -47,6 +47,7 @@ class Split:
         self.names = list(self.streams)[keep_samples]
         if not self.names:
             check_layout(root, data_type)
+            _refuse_broken_link(root / split, self.spike_folder)
             raise InputError(
                 f"{self.spike_folder}: no spike files; expected SEQUENCE/NAME.dat in it "
                 "(scripts/make_demo.py and scripts/make_gopro.py make such a folder)"
@@ -134,6 +135,16 @@ class Split:
             return image_size(self.picture("blur", name))
         height, width = SPIKE_SIZES[self.data_type]
         return height * UPSCALE, width * UPSCALE
+
+
+def _refuse_broken_link(*folders: Path) -> None:
+    """Raise InputError for a link that leads nowhere, such as that of re-simulated scenes to their test split."""
+    for folder in folders:
+        if folder.is_symlink() and not folder.exists():
+            raise InputError(
+                f"{folder}: is a link to {folder.readlink()}, which is not there; link it to where these data are now "
+                "(scripts/resimulate.py does that, with --base_folder where the recordings are now)"
+            )
 
 
 def check_layout(folder: str | Path, data_type: str) -> None:

@@ -13,7 +13,7 @@ PICTURES = (".png", ".jpg", ".jpeg")
 STREAMS = (".dat",)  # packed spikes, the only format of data sets
 ARRAYS = (".npz", ".npy")
 SPIKES = (*STREAMS, *ARRAYS)  # formats of recordings
-VIDEOS = (".mp4", ".avi", ".mov")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv")
 SYSTEM = {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"}
 
 

@@ -120,7 +120,7 @@ class Pictures:
     def __getitem__(self, number: int) -> Path:
         if self.paths is not None:
             return self.paths[number]
-        path = self.folder / f"{number:06d}.png"
+        path = self.folder / f"{self.footage.path.name}, frame {number}.png"
         if path.exists():
             return path
         for old in self.folder.iterdir():

@@ -74,6 +74,8 @@ def find(root: str | Path, *, test_sequences: Iterable[str] = ()) -> list[Footag
     root, wanted = Path(root), set(test_sequences)
     if not root.exists():
         raise InputError(f"{root}: no such folder or video")
+    if root.is_file() and not _is_sequence(root):
+        raise InputError(f"{root}: is no video ({' '.join(VIDEOS)}) and no folder; name the folder of the pictures")
     found = []
     for split in SPLITS:
         places = (root / split / "raw_data", root / "raw_data" / split, root / split)

@@ -12,7 +12,7 @@ from codes.data.batches import Batches, Packed
 from codes.data.cache import memory_needed, read_into_memory
 from codes.data.checks import faults
 from codes.data.dataset import EVERY_TENTH, SMALL, SpikeDataset
-from codes.data.spikes import UPSCALE, Exposure
+from codes.data.spikes import Exposure
 from codes.distillation.label_cache import cache_labels
 from codes.distillation.teachers import ClosedFormTeacher, NetworkTeacher
 from codes.engine import distributed, signals
@@ -108,8 +108,6 @@ def train_loader(
 
     `step_memory` returns the bytes of a GPU that a training step on a batch needs beside data that are kept there.
     """
-    if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < 0 for side in o.roi_size):
-        raise InputError(f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, or 0 for whole pictures")
     crop = (o.roi_size[0], o.roi_size[-1]) if any(o.roi_size) else None
     samples = dataset(o, o.train_split, fields=fields, exposure=exposure, crop=crop, augment=o.augment)
     _warn_of_unpaired(run, samples)

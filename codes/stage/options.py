@@ -6,15 +6,16 @@ import math
 from pathlib import Path
 from typing import TypeVar
 
-from codes.cli import check_used, option
+from codes.cli import check_used, option, shown
 from codes.data.layout import check_layout
-from codes.data.spikes import Exposure
+from codes.data.spikes import UPSCALE, Exposure
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.networks import read_recipe
 from codes.recipe import FORMER_VALUES, PUBLISHED, SPIKE_INPUTS, Recipe, settle
 
 Options = TypeVar("Options", bound="StageOptions")
+SMALLEST = 16  # picture pixels along a side of a crop: BSN halves its spike pixels twice
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 
@@ -196,6 +197,11 @@ def check_values(o: StageOptions) -> None:
             value = getattr(o, name, None)
             if value is not None and value < least:
                 raise InputError(f"--{name} {value}: has to be {least} or more")
+    if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < SMALLEST for side in o.roi_size if side):
+        raise InputError(
+            f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, {SMALLEST} or more, or 0 for whole "
+            "pictures"
+        )
     if not 0 < o.lr < math.inf:
         raise InputError(f"--lr {o.lr:g}: has to be above 0")
     for name in ("lambda_tea", "lambda_reblur", "lr_cycles"):
