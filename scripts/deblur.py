@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from codes.cli import beside, check_range, check_used, only, option, program, without
 from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
+from codes.errors import InputError
 from codes.motion.warping import FLOWS
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
 from codes.registration.rig_file import read_rig
@@ -151,6 +152,8 @@ def check(o: Options) -> None:
     """Raise InputError for options that have no effect and for values out of range."""
     check_range(o, ("frames", "bsn_len", "spike_deblur_len"), 1, 10**6)
     check_range(o, "fps", 0.1, 240)
+    if o.fps > 50 and o.video.lower().endswith(".gif"):
+        raise InputError(f"--fps {o.fps:g}: a GIF shows at most 50 frames a second; make an .mp4, or lower it")
     if o.gamma:
         check_range(o, "gamma", 0.1, 10)
     check_range(o, "center_weight", 0, 1)

@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from codes.data.spikes import Exposure
 from codes.motion import colour
 from codes.physics.data_consistency import mean_over_exposure
 from codes.physics.sdm import gray
+from codes.restoration.colour import with_colour_along_motion
 
 HEIGHT, WIDTH, FRAMES, STEP = 64, 96, 7, 2  # STEP: pixels that the scene moves from frame to frame
 
@@ -144,3 +146,18 @@ def test_solution_is_the_posterior_mean():
     found = colour.solve(links, chroma, blur, luminance, is_valid=is_valid, iterations=100)
     np.testing.assert_allclose(found[0].numpy().reshape(2, size).T, expected, atol=2e-4)
     assert not found[1:].any()
+
+
+@pytest.mark.parametrize("margins, is_corrected", [((4, 4), True), ((3, 20), False), ((20, 3), False)])
+def test_colours_stay_where_the_windows_do_not_fit_into_the_stream(margins, is_corrected):
+    """Windows of 9 spike frames around an exposure of 25."""
+    asked, exposure = [], Exposure(length=25, margin=margins[0])
+
+    def restore(blur, spikes, times, **_):
+        asked.extend(times)
+        return iter([blur] * len(times))
+
+    blur, spikes = torch.rand(1, 3, 32, 48), torch.zeros(1, 25 + sum(margins), 8, 12)
+    middle = [exposure.center]
+    (frame,) = with_colour_along_motion(restore, 9)(blur, spikes, middle, exposure=exposure)
+    assert frame.shape == blur.shape and (len(asked) > 1 if is_corrected else asked == middle)

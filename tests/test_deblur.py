@@ -253,6 +253,7 @@ def test_films_open_with_all_their_frames(o, rest):
     main(replace(o, frames=7, video=o.out + ".gif"))
     with Image.open(o.out + ".gif") as film:
         assert (film.n_frames, film.size) == (7, (WIDTH, height))
+        assert film.info["duration"] == 80  # milliseconds, of 12 frames a second: a GIF has steps of ten
     main(replace(o, frames=7, video=o.out + ".mp4", compare=True, force=True))
     film, frames = cv2.VideoCapture(o.out + ".mp4"), []
     while (taken := film.read())[0]:
@@ -398,6 +399,11 @@ def test_of_a_long_recording_the_exposure_alone_is_read(o, tmp_path, filmed):
     tracemalloc.stop()
     for name, image in zip(written(o.out), usual, strict=True):
         assert np.abs(read_image(Path(o.out, name)).astype(int) - image).max() <= 1, name
+
+
+def test_a_gif_of_more_frames_a_second_than_are_shown_is_refused(o):
+    with pytest.raises(InputError, match=r"--fps 60: a GIF shows at most 50 frames a second; .*\.mp4"):
+        main(replace(o, video=o.out + ".GIF", fps=60.0))
 
 
 def test_folders_of_pairs(o, tmp_path, data, filmed, capsys):

@@ -77,6 +77,7 @@ def test_curves_are_well_formed_and_leave_gaps():
     text = draw_panel("<psnr>", {"a&b": [(0, 1.0), (1, float("nan")), (2, 3.0), (3, 4.0)], "c": [(0, 2.0)]})
     paths = [path.get("d") for path in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}path")]
     assert paths[-2].count("M") == 2 and paths[-2].count("L") == 1 and "nan" not in text
+    assert draw_panel("loss", {"a": [(0, 1e-3), (1, 0.0), (2, 1e-2)]}, logarithmic=True).count(' d="M') == 6  # 5 lines
     ElementTree.fromstring(draw_panel("empty", {}))
 
 

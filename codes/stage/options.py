@@ -197,6 +197,8 @@ def check_values(o: StageOptions) -> None:
             value = getattr(o, name, None)
             if value is not None and value < least:
                 raise InputError(f"--{name} {value}: has to be {least} or more")
+    if o.seed >= 2**63:
+        raise InputError(f"--seed {o.seed}: below 2^63 is accepted")
     if len(o.roi_size) not in (1, 2) or any(side % UPSCALE or side < SMALLEST for side in o.roi_size if side):
         raise InputError(
             f"--roi_size {shown(o.roi_size)}: one or two multiples of {UPSCALE}, {SMALLEST} or more, or 0 for whole "
