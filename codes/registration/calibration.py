@@ -81,15 +81,24 @@ def calibrate(shots: Sequence[Shot], *, ratio: float = 0.0) -> Iterator[int | Ca
         yield Calibrated(None, None, Response(), [], "; ".join(sorted({one.reason for one in seeds})))
         return
     found = find_clock(shots, registration.orientation, registration.homography)
+    registrations = []
+    for shot in shots:
+        start, length = found.clock.exposure(shot.number)
+        registrations.append(_register_at(shot, start, length, registration.orientation, ratio))
+        yield len(registrations) - 1
+    registration = _joint(shots, _sure(registrations)) or registration
+    found = find_clock(shots, registration.orientation, registration.homography, near=found.clock)
     exposures, reason = [found.clock.exposure(shot.number) for shot in shots], found.reason
-    located: list[Located] = []
-    for located in _locate(shots, exposures, registration, ratio):
-        yield len(located) - 1
+    located = _located(shots, exposures, registrations, registration)
     if not reason and _is_contradicted(located):
         reason = "the pictures that are sure of their exposures contradict each other"
         exposures = [(one.alone.start, one.alone.length) for one in located]
-        for located in _locate(shots, exposures, registration, ratio):
-            yield len(located) - 1
+        orientation = registration.orientation
+        registrations = [
+            _register_at(shot, *exposure, orientation, ratio) for shot, exposure in zip(shots, exposures, strict=True)
+        ]
+        registration = _joint(shots, _sure(registrations)) or registration
+        located = _located(shots, exposures, registrations, registration)
     registration = _joint(shots, [one.registration for one in located if one.is_placed])
     if registration and found.reason and _depends_on_time(shots, located, registration, ratio, max(found.deviation)):
         registration = None
@@ -124,19 +133,17 @@ def register_alone(shot: Shot, *, ratio: float, orientation: str = "") -> Regist
     return max(tried, key=lambda one: (one.is_sure, one.correlation))
 
 
-def _locate(
-    shots: Sequence[Shot], exposures: Sequence[tuple[int, int]], registration: Registration, ratio: float
-) -> Iterator[list[Located]]:
-    """Register pictures to their exposures; find the exposure of each alone by the geometry of all. Yield progress."""
-    registrations = []
-    for shot, exposure in zip(shots, exposures, strict=True):
-        registrations.append(_register_at(shot, *exposure, registration.orientation, ratio))
-    registration = _joint(shots, _sure(registrations)) or registration
-    located = []
-    for shot, (start, length), found in zip(shots, exposures, registrations, strict=True):
-        alone = _exposure_alone(shot, start, length, registration)
-        located.append(Located(found, start, length, alone))
-        yield located
+def _located(
+    shots: Sequence[Shot],
+    exposures: Sequence[tuple[int, int]],
+    registrations: Sequence[Registration],
+    registration: Registration,
+) -> list[Located]:
+    """Find the exposure of each picture alone by the geometry of all."""
+    return [
+        Located(one, *exposure, _exposure_alone(shot, *exposure, registration))
+        for shot, exposure, one in zip(shots, exposures, registrations, strict=True)
+    ]
 
 
 def _register_at(shot: Shot, start: int, length: int, orientation: str, ratio: float) -> Registration:

@@ -39,19 +39,29 @@ class FoundClock(NamedTuple):
 
 
 def find_clock(
-    shots: Sequence[Shot], orientation: str, homography: np.ndarray, *, model: str = "homography"
+    shots: Sequence[Shot],
+    orientation: str,
+    homography: np.ndarray,
+    *,
+    model: str = "homography",
+    near: Clock | None = None,
 ) -> FoundClock:
     """Find the clock of all pictures of a recording, in the order of their numbers.
 
     homography: from picture to upright spikes, right to a few spike pixels. model: of its correction, as in
-    `least_squares.fit`.
+    `least_squares.fit`. near: the clock is about this one; None: it is searched.
     """
     shots = [_upright(shot, orientation) for shot in shots]
     shape, size = shots[0].read(0, 1).shape[1:], shots[0].picture.shape
     numbers, parameters = [shot.number for shot in shots], PARAMETERS[model]
-    found = _search(shots, homography, parameters)
+    if near:
+        found = Candidate(
+            near.first, near.first + near.period * numbers[-1], near.length, correction=np.zeros(parameters)
+        )
+    else:
+        found = _search(shots, homography, parameters)
     is_alone = len(shots) == 1  # its motion and its exposure are hardly told apart: it keeps its geometry
-    for is_fine in (False, True, True):
+    for is_fine in (True,) if near else (False, True, True):
         former, middle = homography, found
         if not is_alone:
             homography = corrected(homography, found.correction, shape)
