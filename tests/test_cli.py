@@ -1,11 +1,13 @@
 """Command line: former names and values are accepted and not listed; every script describes its flags."""
 
+import math
 import sys
 from dataclasses import MISSING, dataclass
 
 import pytest
 
-from codes.cli import option, parse, program
+from codes.cli import check_range, option, parse, program
+from codes.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,9 @@ def test_a_file_in_the_place_of_a_folder_is_wrong_input(tmp_path, monkeypatch, c
         program(lambda o: (tmp_path / "file/log").mkdir(parents=True), Options, "")
     told = capsys.readouterr().err
     assert end.value.code == 2 and told == f"error: {tmp_path}/file/log: Not a directory; name another place\n"
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_no_range_holds_infinity(value):
+    with pytest.raises(InputError, match=r"--sizes 1 -?(inf|nan): accepted is 0 or more"):
+        check_range(Options(file="a.dat", sizes=(1, value)), "sizes", 0)

@@ -120,6 +120,7 @@ def test_pictures_that_the_stream_does_not_reach_are_left_out():
     found, first = schedule((-130, 150, 60), pictures=5, total=TOTAL, step=10, margin=20)
     assert first == 1 and found.starts == (20, 170, 320)
     assert schedule((-130, 150, 60), pictures=5, total=TOTAL, step=10, margin=21)[0].starts == (170, 320)
+    assert schedule((-130, 150, 60), pictures=5, total=400, step=10, margin=21)[0].starts == (170,)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from codes.data.orientation import ORIENTATIONS, oriented
 from codes.registration.geometry import corner_error, enlargement, transform
-from codes.registration.homography import register
+from codes.registration.homography import _judged, register
+from codes.registration.least_squares import Fit
 from codes.simulation.demo_scenes import photograph
 
 HEIGHT, WIDTH, FRAMES = 288, 384, 97
@@ -129,6 +130,14 @@ def test_a_scene_that_cannot_tell_is_not_sure(case):
     found = register(long, picture)
     assert not found.is_sure and found.confidence == 0
     assert reason in found.reason
+
+
+@pytest.mark.parametrize("deviation, is_sure", [(0.35, True), (0.42, False)])
+def test_corners_that_are_uncertain_are_not_sure(deviation, is_sure):
+    """1.3 times the deviation; two independent coordinates are within 1.5 pixels by a Rayleigh distribution."""
+    found = _judged(texture(), Fit(np.eye(3), 0.9, deviation), "upright", ["upright"])
+    assert found.confidence == pytest.approx(1 - np.exp(-((1.5 / 1.3 / deviation) ** 2) / 2))
+    assert found.is_sure == is_sure == (found.confidence > 0.99)
 
 
 def test_another_scene_is_not_sure():

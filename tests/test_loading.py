@@ -132,3 +132,15 @@ def test_too_little_shared_memory_is_named_before_the_first_batch(data, weights,
     with pytest.raises(InputError, match=r"0 MiB are free, --workers 2 needs \d+ MiB .*--workers 0 .*--shm-size"):
         run("sr", data, weights, workers=2)
     run("sr", data, weights, workers=0, steps=1)
+
+
+def test_shared_memory_is_checked_for_all_batches_of_all_processes(monkeypatch):
+    """Two workers prepare two batches each and one is used, of four samples of 8,000 bytes, in three processes."""
+    needed, loader = 3 * 5 * 4 * 8000, DataLoader(Samples(), batch_size=4, num_workers=2, collate_fn=torch.stack)
+    monkeypatch.setattr(loading, "SHARED", Path("/"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed))
+    loading.check_shared_memory(loader, None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed - 1))
+    with pytest.raises(InputError, match="--workers 2 needs"):
+        loading.check_shared_memory(loader, None)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -111,7 +112,8 @@ def test_the_published_rate_swings_every_202_steps():
     """As torch's own CosineAnnealingLR with T_max 101, which the reference steps once an iteration."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=101)
-    swinging = cosine(1e-3, cycles=606 / 202)
+    o = SimpleNamespace(recipe="reference", lr=1e-3, warm_up=0.0)
+    swinging = student.schedule(o, PUBLISHED, SimpleNamespace(total=606, epochs=101))
     for step in range(606):
         assert swinging(step / 606) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
         optimizer.step()

@@ -15,6 +15,7 @@ from browser import shown_in_browser
 from codes.data.images import read_image
 from codes.engine import Journal
 from codes.engine.provenance import record_options
+from codes.engine.tables import read_csv, write_csv
 from codes.errors import InputError
 from codes.reporting.curves import draw_panel, group_into_panels
 from codes.reporting.figures import GAP, LARGEST_ERROR, comparison_grid, side_by_side
@@ -156,3 +157,8 @@ def test_a_run_that_is_no_better_ends_with_code_1(run):
     with pytest.raises(SystemExit, match=r"failed: LDN gains .* asks for 2 dB"):
         figures.main(figures.Options(run=str(run), better_by=2.0))
     figures.main(figures.Options(run=str(run), better_by=0.0))
+
+
+def test_a_metric_that_a_row_lacks_is_read_as_missing(tmp_path):
+    write_csv(tmp_path / "means.csv", [{"output": "a", "psnr": 1.5, "lpips": 0.5}, {"output": "b", "psnr": 2.0}])
+    assert read_csv(tmp_path / "means.csv", "output") == {("a",): {"psnr": 1.5, "lpips": 0.5}, ("b",): {"psnr": 2.0}}

@@ -7,7 +7,8 @@ import torch
 from codes.data.spikes import Exposure
 from codes.physics.sdm import at_spike_size
 from codes.registration.geometry import enlargement, transform
-from codes.restoration.methods import sdm_frames
+from codes.restoration.description import _motion
+from codes.restoration.methods import sdm_frames, tfi_frames, tfp_frames
 from codes.restoration.view import View, covered
 
 SAME = View(enlargement((32, 48), (8, 12)), (32, 48), (8, 12))
@@ -69,3 +70,22 @@ def test_a_shift_of_the_picture_shifts_the_restored_frame():
     (shifted,) = sdm_frames(part, intensity, [60], exposure=Exposure(), short=9, view=view)
     # The additive part is scaled by the mean of the picture, which differs a little.
     assert (shifted - whole[..., 4:60, 8:88]).abs().mean() < 0.02
+
+
+def test_the_motion_that_is_told_is_that_of_the_view():
+    """Turned clockwise and enlarged about the middle of the picture, then moved; y points down."""
+    angle, middle = np.radians(2), np.array([[1, 0, 23.5], [0, 1, 15.5], [0, 0, 1]])
+    turn = 1.05 * np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1 / 1.05]])
+    moved = np.array([[1, 0, 3], [0, 1, -2], [0, 0, 1]]) @ middle @ turn @ np.linalg.inv(middle)
+    np.testing.assert_allclose(_motion(View(SAME.homography @ moved, SAME.picture, SAME.spikes)), (3, -2, 2, 1.05))
+
+
+@pytest.mark.parametrize("restore", [tfi_frames, lambda *given, **more: tfp_frames(*given, short=8, **more)])
+def test_a_gain_that_is_known_does_not_show(restore):
+    """The right half of the spike pixels is half as sensitive as the left one; the scene is uniform."""
+    times, gain = torch.arange(40)[:, None, None], torch.ones(8, 12)
+    gain[:, 6:] = 0.5
+    spikes = (times % torch.where(gain == 1, 2, 4) == 0).to(torch.uint8)[None]
+    view = View(SAME.homography, SAME.picture, SAME.spikes, gain)
+    (frame,) = restore(torch.full((1, 3, 32, 48), 0.5), spikes, [20], exposure=Exposure(length=24, margin=8), view=view)
+    assert frame.std() < 0.01 * frame.mean()
