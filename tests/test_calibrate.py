@@ -96,7 +96,7 @@ def test_pictures_with_a_stream_each_have_one_clock_of_no_period(tmp_path):
     assert set(rig.dead) == set(map(tuple, camera.truth()["dead"]))
 
 
-def test_pictures_restored_with_the_gain_of_a_flat_recording_are_better(tmp_path):
+def test_pictures_restored_with_the_gain_of_a_flat_recording_are_better(tmp_path, capsys):
     camera = write_recording(tmp_path, 0, replace(RIG, gain=0.08), pace=0.25)
     write_flat(tmp_path / "flat.dat", camera, 120)
     o = options(tmp_path, str(tmp_path / "flat.dat"))
@@ -107,18 +107,26 @@ def test_pictures_restored_with_the_gain_of_a_flat_recording_are_better(tmp_path
                         response, hot, dead)  # fmt: skip
     time = EXPOSURES[1][0] + 30
 
+    def restore(name: str, method: str) -> None:
+        deblur.main(deblur.Options(
+            str(tmp_path / "pictures/1.png"), str(tmp_path / "stream.dat"), out=str(tmp_path / name),
+            method=method, times=(time,), exposure=tuple(map(str, EXPOSURES[1])), rig=str(tmp_path / f"{name}.json"),
+            force=True,
+        ))  # fmt: skip
+
     def psnr(name: str, gain: np.ndarray | None) -> float:
         write_rig(tmp_path / f"{name}.json", replace(rig, gain=gain), found_by={})
-        deblur.main(deblur.Options(
-            str(tmp_path / "pictures/1.png"), str(tmp_path / "stream.dat"), out=str(tmp_path / name), method="mfsr",
-            times=(time,), exposure=tuple(map(str, EXPOSURES[1])), rig=str(tmp_path / f"{name}.json"),
-        ))  # fmt: skip
+        restore(name, "mfsr")
         off = read_image(next((tmp_path / name).glob("*.png"))).astype(float) - read_image(
             tmp_path / f"sharp/{time}.png"
         )
         return -10 * np.log10(np.square(off[16:-16, 16:-16] / 255).mean())
 
     assert psnr("with", flat.gain) > psnr("without", None) + 0.2
+    assert "NOT ALIGNED" not in capsys.readouterr().out
+    write_image(tmp_path / "pictures/1.png", read_image(tmp_path / "pictures/1.png")[:, ::-1])
+    restore("with", "sdm")
+    assert "the spikes around the exposure do not show the picture" in capsys.readouterr().out
     (tmp_path / "with.gain.npy").write_bytes((tmp_path / "with.gain.npy").read_bytes()[:-4])
     with pytest.raises(InputError, match=r"with\.gain\.npy is not the gain that was calibrated with it"):
         read_rig(tmp_path / "with.json")

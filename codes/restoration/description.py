@@ -11,6 +11,7 @@ from codes.restoration.preparation import Arrays, Recording
 from codes.restoration.timing import AUTO
 from codes.restoration.view import View, gain_of
 
+SHOWN = 0.8  # least correlation of the spikes of an exposure with its picture, which has no noise; a rig tells the view
 APART = 3  # spike frames between a given exposure and the one that is found, which are reported
 DIFFERENT = 1.25  # factor between exponents of a response, given and estimated, that is reported
 DARKEST = 32  # of 255: below it a picture is nearly black
@@ -85,6 +86,12 @@ def _describe_exposure(recording: Recording, arrays: Arrays, clock: tuple[float,
         lambda first, stop: spikes[first:stop], len(spikes), arrays.picture, homography,
         gain=None if gain is None else gain.numpy(),
     )  # fmt: skip
+    if recording.known.rig and found.correlation < SHOWN:
+        print(
+            f"  NOT ALIGNED IN TIME: the spikes around the exposure do not show the picture (correlation "
+            f"{found.correlation:.2f}): name the folder that was calibrated, or {'--clock' if clock else '--exposure'}"
+        )
+        return False
     start, given, length = found.start, recording.exposure.margin, recording.exposure.length
     apart = max(abs(start - given), abs(start + found.length - given - length))
     is_other = found.is_sure and apart > APART

@@ -160,7 +160,7 @@ def summarise(rows: list[dict[str, float]]) -> None:
 
 
 def formatted(value: float) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
