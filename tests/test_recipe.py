@@ -20,7 +20,7 @@ from codes.errors import InputError
 from codes.networks import BSN, EDSR, LDN, read_recipe, read_weights
 from codes.physics.data_consistency import data_consistency_residual, mean_over_exposure
 from codes.recipe import ISI, PUBLISHED, RESIM, settle
-from codes.stage import student
+from codes.stage import initial_network, student
 
 
 @pytest.fixture
@@ -192,3 +192,15 @@ def test_random_instants_go_with_no_kept_labels(options, tmp_path):
     for more in ({"teacher": "mfsr"}, {"teacher": "sdm", "teacher_cache": str(tmp_path)}):
         with pytest.raises(InputError, match=r"--reblur random: .*cannot be kept"):
             trained(options, reblur="random", **more)
+
+
+@pytest.mark.parametrize("recipe, test_mode, is_read", [("reference", False, False), ("reference", True, True),
+                                                        ("published", False, True)])  # fmt: skip
+def test_the_reference_trains_from_scratch_though_weights_are_given(tmp_path, recipe, test_mode, is_read):
+    given, net, told = EDSR(), EDSR(), []
+    torch.save(given.state_dict(), tmp_path / "sr.pth")
+    o = SimpleNamespace(recipe=recipe, test_mode=test_mode, sr_path=str(tmp_path / "sr.pth"))
+    run = SimpleNamespace(journal=SimpleNamespace(log=told.append), device=torch.device("cpu"))
+    found = initial_network(o, net, "--sr_path", run)
+    assert all(map(torch.equal, found.state_dict().values(), given.state_dict().values())) == is_read
+    assert any("trains from scratch" in line for line in told) == (not is_read)

@@ -20,10 +20,12 @@ from training import assert_same, lines, run, state
 
 import train_sr
 from codes.cli import RESUMABLE, program
+from codes.data.batches import Batches
 from codes.data.images import read_image, write_image
 from codes.data.spikes import write_spikes
 from codes.engine import Journal, checkpoint, signals
 from codes.engine.provenance import record_options
+from codes.engine.run_state import RunState
 from codes.errors import InputError, Interrupted
 from codes.evaluation.losses import mse
 from codes.files import replacing
@@ -203,6 +205,16 @@ def saved(tmp_path) -> tuple[Path, torch.nn.Module, dict]:
             net.weight.fill_(step)
         checkpoint.save_state(path, {"step": step}, net=net)
     return path, net
+
+
+def test_a_state_that_was_just_written_is_not_old(tmp_path):
+    net = torch.nn.Linear(3, 2)
+    of_run = RunState(net, torch.optim.Adam(net.parameters()), Batches(4, 2, epochs=1, seed=0), Journal(tmp_path))
+    assert not of_run.is_old(10)
+    of_run.saved -= 601
+    assert of_run.is_old(10)
+    of_run.save(None)
+    assert not of_run.is_old(10) and of_run.path.is_file()
 
 
 def test_the_newest_two_states_are_kept(saved):
