@@ -15,6 +15,7 @@ from codes.data.spikes import read_spikes, write_spikes
 from codes.errors import InputError
 from codes.registration.geometry import corner_error
 from codes.registration.rig_file import CalibratedRig, read_rig, write_rig
+from codes.restoration.timing import exposure_by_rig
 from codes.simulation.rig import Rig, SpikeCamera, record, views
 from scripts import deblur
 from scripts.calibrate import Options, flat_of, main, reading_of
@@ -162,6 +163,10 @@ def test_a_rig_is_read_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(found.homography, homography)
     assert replace(found, homography=None) == replace(rig, homography=None)
     assert rig.exposure(2) == (1039, 97)
+    of_pairs = replace(rig, clock=clock | {"period": 0})
+    assert exposure_by_rig(rig, 2) == ("1039", "97") and exposure_by_rig(of_pairs, None) == ("20", "97")
+    with pytest.raises(InputError, match="numbers the pictures of a folder: name the folder"):
+        exposure_by_rig(rig, None)
     with pytest.raises(InputError, match="no clock"):
         replace(rig, clock=None).exposure(0)
 

@@ -1,5 +1,8 @@
 """The perceptual losses: structure with a random trunk, the range and order they are fed, and the missing file."""
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from skimage.metrics import structural_similarity
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
+from codes.engine.loss_meter import LossMeter
 from codes.errors import InputError
 from codes.evaluation.losses import dssim, dssim_l1, perceptual
 from codes.evaluation.lpips import CHUNK, LPIPS, TRUNKS
@@ -243,3 +247,13 @@ def test_constants_of_ssim_are_those_of_wang_et_al():
     variance, c2 = 0.01**2, 0.03**2
     expected = (c2 - 2 * variance) / (c2 + 2 * variance)
     assert 1 - dssim(0.5 + pattern, 0.5 - pattern).item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_point_of_the_curves_is_the_mean_since_the_last_reading(monkeypatch):
+    drawn = {}
+    meter = LossMeter(SimpleNamespace(scalars=lambda step, values: drawn.update(values, step=step)), lambda: "kept")
+    for step, loss in enumerate((1.0, 2.0, 6.0), 1):
+        meter.add(step, {"reblur": torch.tensor(loss)}, ["scene/000001"], 1e-3)
+    monkeypatch.setattr(time, "perf_counter", lambda: meter.begun + 6)
+    assert meter.read() == {"reblur": 3.0} and meter.read() == {}
+    assert (drawn["train/reblur"], drawn["step"], drawn["speed/seconds a step"]) == (3.0, 3, 2.0)

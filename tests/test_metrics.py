@@ -1,5 +1,8 @@
 """Metrics equal scikit-image, and the published logs where these compute their own."""
 
+import sys
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from codes.engine import Pair, evaluate
 from codes.evaluation import metrics
 
 
@@ -83,3 +87,17 @@ def test_identical_pictures():
 def test_a_picture_smaller_than_the_window_is_named():
     with pytest.raises(ValueError, match=r"at least 7x7, found \[6, 9\]"):
         metrics.ssim(torch.rand(1, 1, 6, 9), torch.rand(1, 1, 6, 9))
+
+
+def test_outputs_are_clipped_before_they_are_measured_and_drawn(monkeypatch):
+    module, written = sys.modules["codes.engine.evaluate"], {}
+    monkeypatch.setattr(module, "lpips_fault", lambda: "not asked for")
+    pair = Pair(torch.full((1, 3, 16, 16), 1.5), torch.full((1, 3, 16, 16), 0.9))
+    batch = SimpleNamespace(to=lambda device: batch, names=["scene/000001"])
+    journal = SimpleNamespace(
+        about={}, picture=lambda step, sample, row, image: written.update({row: image}), table=lambda *given: None
+    )
+    rows = evaluate(
+        torch.nn.Linear(1, 1), lambda net, batch: {"LDN": pair}, [batch], journal, device=torch.device("cpu")
+    )
+    assert rows["LDN"]["psnr"] == pytest.approx(20, abs=1e-3) and written["LDN"].max() == 1

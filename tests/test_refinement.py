@@ -17,7 +17,7 @@ from codes.motion.super_resolution import STEP
 from codes.networks import LDN
 from codes.physics.intensity import isi_intensity
 from codes.physics.sdm import match_picture_scale, tfp, windows
-from codes.recipe import ISI, RESIM
+from codes.recipe import ISI, PUBLISHED, RESIM
 from codes.restoration import reconstruction, refinement
 from codes.restoration.methods import mfsr_frames
 from codes.restoration.reconstruction import Student, averaged_times, reconstruct
@@ -261,3 +261,10 @@ def test_data_consistency_is_left_out_where_short_averages_do_not_fit(student):
     assert len(frames) == 1 and not averaged_times(wide, exposure, total)
     assert averaged_times(wide._replace(short=25), exposure, total)
     assert averaged_times(wide._replace(recipe=RESIM), exposure, total)  # averages nothing
+
+
+@pytest.mark.parametrize("length, first, last", [(21, 10, 126), (20, 10, 127), (1, 0, 136)])
+def test_a_time_fits_where_its_whole_window_lies_in_the_stream(length, first, last):
+    """Of 137 spike frames; there are 137 - length + 1 windows, of an even length with the time after its middle."""
+    of_window = Student(LDN(length), PUBLISHED)
+    assert [time for time in range(-9, 150) if of_window.fits(time, 137)] == list(range(first, last + 1))
