@@ -15,41 +15,35 @@ different scenes, nothing is written.
 
 import sys
 from dataclasses import MISSING, dataclass
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codes.cli import beside, check_range, check_used, only, option, program, without
-from codes.data.orientation import ORIENTATIONS
+from codes.cli import beside, check_range, check_used, option, program, without
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.motion.warping import FLOWS
 from codes.recipe import CONSISTENCIES, FILES, FORMER_VALUES, SPIKE_INPUTS
 from codes.registration.rig_file import read_rig
 from codes.restoration.description import describe
+from codes.restoration.options import BY_RIG, LDN, NETWORKS, RecordingOptions, by_method
 from codes.restoration.outputs import begin, is_complete, outputs_of, record_of, write_frames
 from codes.restoration.pairs import SHOWN, find_pairs
 from codes.restoration.placement import MODELS
-from codes.restoration.preparation import Acquisition, prepare
+from codes.restoration.preparation import prepare
 from codes.restoration.refinement import ITERATIONS
-from codes.restoration.restorers import AVERAGING, COLOURED, METHODS, TILED, Restoration, restorer
+from codes.restoration.restorers import AVERAGING, COLOURED, TILED, Restoration, restorer
 
-by = partial(only, "method")
-LDN, TEACHER, NETWORKS, BY_RIG = by("ldn"), by("teacher"), by(*TILED), beside("rig")
-ALIGNED = by("ldn", "mfsr")  # spike frames, along motion
+TEACHER, ALONG_MOTION = by_method("teacher"), by_method("ldn", "mfsr")
 OF_FILMS = ("--fps_out", "--clock", "--page", "--slowmo", "--slice", "--spike_rate")  # options of deblur_film.py alone
-ROWS, BITS, INPUTS = ("bottom", "top"), ("lowest", "highest"), ("", *SPIKE_INPUTS)
-ALIGN = (*MODELS, "resize", "crop")
-DEBLUR, BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("deblur_path", "bsn_path", "sr_path"))
+BSN, SR = (f"[model/{' or '.join(FILES[flag])}]" for flag in ("bsn_path", "sr_path"))
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RecordingOptions):
     picture: str = option(MISSING, "blurry picture, or a folder of them", positional=True)
     spikes: str = option("", "spike file (.dat, .npz, .npy), or a folder; none: beside the pictures", positional=True)
     out: str = option("out", "folder of the sharp pictures, a folder in it for each of several pairs")
-    method: str = option("ldn", "restoration method", choices=METHODS, renamed={"fused": "mfsr"})
     frames: int = option(25, "number of sharp pictures, evenly over the exposure", unused=beside("times"))
     times: tuple[int, ...] = option((), "target times in spike frames, instead of --frames")
     exposure: tuple[str, ...] = option((), "first spike frame and length, or auto: estimated [20 97, for 137 frames]")
@@ -57,58 +51,38 @@ class Options:
     fps: float = option(12.0, "frames a second of the video", unused=without("video"))
     compare: bool = option(False, "put the blurry picture to the left of every frame")
     align: str = option("", "registration of the picture to the spikes; resize, crop: bring it to their size "
-                        "[homography, where they do not show the same view]", choices=ALIGN, unused=BY_RIG)  # fmt: skip
+                        "[homography, where they do not show the same view]", choices=(*MODELS, "resize", "crop"),
+                        unused=BY_RIG)  # fmt: skip
     mask: bool = option(False, "also write mask.png, white where the spikes show the picture")
-    rig: str = option(
-        "", "rig.json of calibrate.py: view and time of the pictures in the stream, defects and gain of the sensor"
-    )
-    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
-    rows: str = option("", "first row of a spike file [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
-    orientation: str = option(
-        "upright", "orientation of the scene in the spikes", choices=tuple(ORIENTATIONS), unused=BY_RIG
-    )
-    bits: str = option("", "bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
-    repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(
-        0.0, "gamma of the camera, picture = intensity^(1/gamma), usually 2.2; 1: linear; 0: estimated"
-    )
-    deblur_path: str = option("", f"weights of LDN {DEBLUR}", unused=LDN)
     bsn_path: str = option("", f"weights of BSN, for the teacher {BSN}", unused=TEACHER)
     sr_path: str = option("", f"weights of EDSR, for the teacher {SR}", unused=TEACHER)
     spike_input: str = option("", "spike counts or ISI intensity [sdm: isi; ldn, teacher: as the weights say]",
-                              choices=INPUTS, unused=by("ldn", "teacher", "sdm"),
+                              choices=("", *SPIKE_INPUTS), unused=by_method("ldn", "teacher", "sdm"),
                               renamed=FORMER_VALUES["spike_input"])  # fmt: skip
     consistency: str = option("", "picture: add the data-consistency residual [as the weights say]",
                               choices=("", *CONSISTENCIES), unused=LDN)  # fmt: skip
     colour: str = option("motion", "motion: correct colours and average luminance along motion; picture: do neither",
-                         choices=("motion", "picture"), unused=by(*COLOURED))  # fmt: skip
+                         choices=("motion", "picture"), unused=by_method(*COLOURED))  # fmt: skip
     iterations: int = option(0, f"number of refinement iterations; 0: {ITERATIONS} where spikes are few, else 1",
                              aliases=("looks",), unused=LDN)  # fmt: skip
     center_weight: float = option(0.0, "weight of measured intensity beside the output of BSN", unused=TEACHER)
-    bsn_len: int = option(
-        9, "spike frames averaged around a target time; for ldn, of ISI intensity", unused=by(*AVERAGING)
-    )
+    bsn_len: int = option(9, "spike frames averaged around a target time; for ldn, of ISI intensity",
+                          unused=by_method(*AVERAGING))  # fmt: skip
     spike_deblur_len: int = option(21, "spike frames around a target time in the input of LDN", unused=LDN)
     flow: str = option("dis", "optical flow; dis: OpenCV, on the CPU; raft: RAFT, which needs a GPU to be fast",
-                       choices=FLOWS, unused=ALIGNED)  # fmt: skip
+                       choices=FLOWS, unused=ALONG_MOTION)  # fmt: skip
     raft_path: str = option("", "weights of RAFT: a state dict of torchvision's raft_large or raft_small",
-                            unused=lambda o: ALIGNED(o) or (o.flow != "raft" and "with --flow dis"))  # fmt: skip
-    tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole", unused=NETWORKS)
-    device: str = option("", "device to compute on: cpu, cuda, cuda:1 [cuda where there is one]")
+                            unused=lambda o: ALONG_MOTION(o) or (o.flow != "raft" and "with --flow dis"))  # fmt: skip
     precision: str = option("fp32", "number format of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
                             idle=distributed.no_tf32)  # fmt: skip
     compile: bool = option(False, "compile LDN: starts a minute or two later, then is faster", unused=LDN)
-    force: bool = option(False, "overwrite existing output", unused=beside("missing"))
     missing: bool = option(False, "continue a stopped run: restore only the pairs whose frames or video are missing")
 
 
 def main(o: Options) -> None:
     check(o)
     rig = read_rig(o.rig) if o.rig else None
-    known = Acquisition(
-        exposure=o.exposure, geometry=o.geometry, rows=o.rows, bits=o.bits, align=o.align, repair=o.repair,
-        orientation=rig.orientation if rig else o.orientation, gamma=o.gamma, rig=rig,
-    )  # fmt: skip
+    known = o.acquisition(rig, align=o.align, exposure=o.exposure)
     how = Restoration(
         method=o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path, spike_input=o.spike_input,
         consistency=o.consistency, colour=o.colour, iterations=o.iterations, center_weight=o.center_weight,
@@ -145,7 +119,7 @@ def main(o: Options) -> None:
             )  # fmt: skip
     if unlike and len(to_restore) > 1:  # what was printed of each pair is far above
         listed = ", ".join(unlike[:SHOWN]) + (", ..." if len(unlike) > SHOWN else "")
-        print(f"NOT ALIGNED are {len(unlike)} of {len(to_restore)} pairs, see above: {listed}")
+        print(f"NOT ALONG_MOTION are {len(unlike)} of {len(to_restore)} pairs, see above: {listed}")
 
 
 def check(o: Options) -> None:
@@ -154,10 +128,9 @@ def check(o: Options) -> None:
     check_range(o, "fps", 0.1, 240)
     if o.fps > 50 and o.video.lower().endswith(".gif"):
         raise InputError(f"--fps {o.fps:g}: a GIF shows at most 50 frames a second; make an .mp4, or lower it")
-    if o.gamma:
-        check_range(o, "gamma", 0.1, 10)
     check_range(o, "center_weight", 0, 1)
-    check_range(o, ("iterations", "tile"), 0, 2**16)
+    check_range(o, "iterations", 0, 2**16)
+    o.check()
     check_used(o)
 
 

@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from tqdm import tqdm
 
-from codes.cli import beside, check_range, check_used, option, program
+from codes.cli import check_range, check_used, option, program
 from codes.data.fingerprint import combined, fingerprint
 from codes.data.images import read_image, write_image
-from codes.data.orientation import ORIENTATIONS
 from codes.engine import distributed
 from codes.errors import InputError
 from codes.files import replacing
@@ -35,27 +34,23 @@ from codes.restoration.description import describe
 from codes.restoration.film import film
 from codes.restoration.film_measurements import read_measured, write_measured
 from codes.restoration.film_recording import FilmRecording, Pictures
+from codes.restoration.options import BY_RIG, NETWORKS, RecordingOptions
 from codes.restoration.outputs import Output, begin, check_output, check_record, is_whole
 from codes.restoration.pairs import Pair
-from codes.restoration.preparation import Acquisition, Recording, prepare, reading_of
-from codes.restoration.restorers import METHODS, TILED, Restoration, restorer
+from codes.restoration.preparation import Recording, prepare, reading_of
+from codes.restoration.restorers import Restoration, restorer
 from codes.restoration.video import check_video, write_video
 from codes.simulation.footage import Footage
 
-ROWS, BITS, ALIGN = ("", "bottom", "top"), ("", "lowest", "highest"), ("", "resize", "crop")
-BY_RIG = beside("rig")
 PLAYED_AT = 25.0  # frames a second of a video without --slowmo
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(RecordingOptions):
     film: str = option(MISSING, "folder of blurry pictures in the order of their numbers, or a video", positional=True)
     spikes: str = option(MISSING, "file of the whole spike stream (.dat, .npz, .npy)", positional=True)
     clock: tuple[float, ...] = option(
         (), "first spike frame of the first picture, period and length of the exposures [those of --rig]"
-    )
-    rig: str = option(
-        "", "rig.json of calibrate.py: view and time of the pictures in the stream, defects and gain of the sensor"
     )
     spike_rate: float = option(20_000.0, "spike frames a second")
     fps_out: float = option(1000.0, "frames a second of the scene's time")
@@ -65,26 +60,10 @@ class Options:
                            unused=lambda o: not (o.video or o.page) and "without --video or --page")  # fmt: skip
     page: str = option("", "also write a self-contained page (.html) to play the film, zoom and compare")
     slice: str = option("", "also write a picture (.png): a strip of frames, and one row of the frames over time")
-    method: str = option("ldn", "restoration method within exposures", choices=METHODS, renamed={"fused": "mfsr"})
-    deblur_path: str = option("", "weights of LDN", unused=lambda o: o.method != "ldn" and "by this --method")
-    align: str = option("", "where sizes differ: resize the picture, or crop to its middle", choices=ALIGN,
+    align: str = option("", "where sizes differ: resize the picture, or crop to its middle", choices=("resize", "crop"),
                         unused=BY_RIG)  # fmt: skip
-    geometry: tuple[int, ...] = option((), "height and width of the spikes [a quarter of the picture]", unused=BY_RIG)
-    rows: str = option("", "first row of a spike file [bottom; top in .npz, .npy]", choices=ROWS, unused=BY_RIG)
-    orientation: str = option(
-        "upright", "orientation of the scene in the spikes", choices=tuple(ORIENTATIONS), unused=BY_RIG
-    )
-    bits: str = option("", "bit of a byte that is its leftmost pixel [lowest]", choices=BITS, unused=BY_RIG)
-    repair: bool = option(True, "repair hot and dead pixels and lost spike frames")
-    gamma: float = option(
-        0.0, "gamma of the camera, picture = intensity^(1/gamma), usually 2.2; 1: linear; 0: estimated"
-    )
-    tile: int = option(2048, "side of the tiles of large pictures, in pixels; 0: whole",
-                       unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
-    device: str = option("", "device to compute on: cpu, cuda, cuda:1 [cuda where there is one]")
-    precision: str = option("fp32", "number format of the networks", choices=("fp32", "tf32", "bf16"),
-                            unused=lambda o: o.method not in TILED and "by this --method")  # fmt: skip
-    force: bool = option(False, "overwrite existing output", unused=beside("missing"))
+    precision: str = option("fp32", "number format of the networks", choices=("fp32", "tf32", "bf16"), unused=NETWORKS,
+                            idle=distributed.no_tf32)  # fmt: skip
     missing: bool = option(False, "continue a stopped run: make only the frames that are missing")
 
 
@@ -118,10 +97,8 @@ def main(o: Options) -> None:
 def check(o: Options) -> None:
     """Raise InputError for options that have no effect and for values out of range."""
     check_range(o, ("spike_rate", "fps_out"), 1e-3, 1e7)
-    if o.gamma:
-        check_range(o, "gamma", 0.1, 10)
     check_range(o, "slowmo", 0)
-    check_range(o, "tile", 0, 2**16)
+    o.check()
     check_used(o)
     if len(o.clock) != 3 and (o.clock or not o.rig):
         given = " ".join(map(str, o.clock)) or "is missing"
@@ -157,10 +134,7 @@ def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
     pictures, how = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder), restoration(o)
     rig = read_rig(o.rig) if o.rig else None
     clock = clock_of(o, rig)
-    known = Acquisition(
-        geometry=o.geometry, rows=o.rows, bits=o.bits, orientation=rig.orientation if rig else o.orientation,
-        align=o.align or "none", repair=o.repair, gamma=o.gamma, rig=rig,
-    )  # fmt: skip
+    known = o.acquisition(rig, align=o.align or "none")
     reading = reading_of(Pair(pictures[0], Path(o.spikes)), pictures.read(0), replace(known, align=o.align))
 
     def prepared(picture: Path, exposure: tuple[int, int], times: list[int], reach: int, is_first: bool) -> Recording:

@@ -198,7 +198,7 @@ def test_a_long_film_does_not_fill_memory(monkeypatch):
         ({"fps_out": 30_000}, "at most the 20000 of --spike_rate"),
         ({"page": "film.htm"}, r"ends with \.html"),
         ({"slowmo": 10}, "--slowmo: not used without --video or --page"),
-        ({"deblur_path": "a.pth"}, "--deblur_path: not used by this --method"),
+        ({"deblur_path": "a.pth"}, "--deblur_path: not used by --method sdm, only by ldn"),
         ({"film": "missing"}, "missing"),
     ],
 )

@@ -207,7 +207,8 @@ FLAGS = {
         "gamma": refused(f"{FILM} --gamma 99", "--gamma 99"),
         "deblur_path": refused(f"{FILM} --method tfp --deblur_path LDN.pth", "--deblur_path: not used by"),
         "tile": refused(f"{FILM} --method tfp --tile 64", "--tile: not used by"),
-        "precision": refused(f"{FILM} --method tfp --precision bf16", "--precision: not used by"),
+        "precision": refused(f"{FILM} --method tfp --precision bf16", "--precision: not used by")
+        + told(f"{FILM} --device cpu --precision tf32", "on a CPU, which has no TF32"),
         "force": refused(f"{FILM} --force --missing", "--force: not used beside --missing"),
     },
     "scripts.export": {
