@@ -119,7 +119,7 @@ def main(o: Options) -> None:
             )  # fmt: skip
     if unlike and len(to_restore) > 1:  # what was printed of each pair is far above
         listed = ", ".join(unlike[:SHOWN]) + (", ..." if len(unlike) > SHOWN else "")
-        print(f"NOT ALONG_MOTION are {len(unlike)} of {len(to_restore)} pairs, see above: {listed}")
+        print(f"NOT ALIGNED are {len(unlike)} of {len(to_restore)} pairs, see above: {listed}")
 
 
 def check(o: Options) -> None:

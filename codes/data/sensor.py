@@ -113,11 +113,11 @@ def bridge_frames(spikes: np.ndarray, lost: np.ndarray) -> np.ndarray:
         usual = (earlier - before + later - after) / (2 * INTERVALS)
         across = len(run) + 1 + before + after
         missing = np.nan_to_num(np.rint(across / usual) - 1).clip(0, len(run)).astype(int)
-        for count in range(1, len(run) + 1):
+        for count in np.unique(missing[missing > 0]).tolist():
+            rows, columns = np.nonzero(missing == count)
             for number in range(1, count + 1):
                 place = run[0] - 1 - before + np.rint(across * number / (count + 1))
                 place = np.nan_to_num(place).astype(int).clip(run[0] + number - 1, run[-1] - count + number)
-                rows, columns = np.nonzero(missing == count)
                 filled[place[rows, columns], rows, columns] = 1
     return filled
 

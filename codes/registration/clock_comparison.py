@@ -58,11 +58,12 @@ class Comparison:
 
     def search(self, firsts: np.ndarray, lasts: np.ndarray, lengths: np.ndarray) -> Candidate:
         """Compare all clocks of some starts of the first picture, of the last one and lengths; return the best."""
+        if not self.share[-1]:  # exposures are the same in streams of their own
+            first, length = map(np.ravel, np.meshgrid(np.intersect1d(firsts, lasts), lengths, indexing="ij"))
+            return self._best(np.stack((first, first, length)))
         grid = np.stack([one.ravel() for one in np.meshgrid(firsts, lasts, lengths, indexing="ij")])
-        apart = (grid[1] - grid[0]) * (np.diff(self.share).min() if self.share[-1] else 1)
-        # Exposures follow one after the other, or are the same in streams of their own.
-        possible = apart >= grid[2] if self.share[-1] else apart == 0
-        return self._best(grid[:, possible])
+        follows = (grid[1] - grid[0]) * np.diff(self.share).min() >= grid[2]  # one exposure the one before
+        return self._best(grid[:, follows])
 
     def climb(self, candidate: Candidate, steps: Sequence[float]) -> Candidate:
         """Improve a clock by ever smaller steps of its starts and its length, in spike frames."""

@@ -21,6 +21,7 @@ SAMPLES, SAMPLE = 8, 32  # parts of the stream, and their spike frames, that sho
 STEP, STEP_OF_LENGTH = 8, 16  # spike frames, of the search
 MOST_STARTS = 256  # of a picture, in the search: those of a longer time lie further apart
 CAUTION = 0.2  # of the energy of the noise of a window, by which what it leaves unexplained may be off, by chance
+SHORTEST = 2  # spike frames of a window that is compared
 REACH = 24  # spike frames around starts and length in which they are refined
 FAR, STEPS = 4, (2, 1, 0.5)  # spike frames, of the refinement
 SMALL = 0.1  # picture pixels of a correction of the geometry that needs no other one, as it is linear
@@ -95,7 +96,7 @@ def _refined(comparison: Comparison, found: Candidate) -> Candidate:
     """Return the best clock around one: of those far apart first, so that a smooth loss is seen to be one."""
     around = np.arange(-REACH, REACH + 1, FAR)
     firsts, lasts, lengths = (value + around for value in found[:3])
-    return comparison.climb(comparison.search(firsts, lasts, lengths), STEPS)
+    return comparison.climb(comparison.search(firsts, lasts, lengths.clip(SHORTEST)), STEPS)
 
 
 def corrected(homography: np.ndarray, correction: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -130,7 +131,8 @@ def _evidence_around(
 ) -> Evidence:
     """Return the evidence of all windows whose start and length are near those of a clock."""
     around = np.arange(-REACH, REACH + 1)
-    lengths = np.arange(max(round(found.length) - REACH, 2), round(found.length) + REACH + 1)
+    middle = max(round(found.length), SHORTEST)  # where no window fits, a search may end anywhere
+    lengths = np.arange(max(middle - REACH, SHORTEST), middle + REACH + 1)
     parts = []
     for shot in shots:
         start = round(found.first + (found.last - found.first) * shot.number / max(shots[-1].number, 1))
