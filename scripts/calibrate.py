@@ -35,7 +35,7 @@ from codes.registration.intensity import Read
 from codes.registration.rig_file import CalibratedRig, gain_file, write_rig
 from codes.reporting.calibration_report import calibration_report
 from codes.restoration.pairs import find_pairs, numbered
-from codes.restoration.spike_file import Reading, guess, read
+from codes.restoration.spike_file import SpikeFormat, guess, read
 
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
 # Accepted of a uniform scene: spikes of a pixel at least, and a spike frame at most, in the median; deviation of gains.
@@ -74,12 +74,12 @@ def main(o: Options) -> None:
     check(o)
     pictures, streams = sources(o)
     first = next(iter(streams))
-    reading = reading_of(o, first)
-    flat = flat_of(o, reading) if o.flat else None
-    hot, dead = (flat.hot, flat.dead) if flat else np.zeros((2, reading.height, reading.width), bool)
+    spike_format = format_of(o, first)
+    flat = flat_of(o, spike_format) if o.flat else None
+    hot, dead = (flat.hot, flat.dead) if flat else np.zeros((2, spike_format.height, spike_format.width), bool)
     shots: list[Shot] = []
     for path, names in tqdm(streams.items(), desc="spike files", disable=len(streams) < 2):
-        of_file = reading_of(o, path, like=reading)
+        of_file = format_of(o, path, like=spike_format)
         of_hot, of_dead = defective_pixels(count(path, of_file), of_file.frames)
         hot, dead = hot | of_hot, dead | of_dead
         shots += shots_of(path, of_file, of_file.frames, [(name, pictures[name]) for name in names])
@@ -91,7 +91,7 @@ def main(o: Options) -> None:
     result = run(shots, o.ratio)
     if result.registration is None:
         raise InputError(f"{o.pictures}: no picture could be placed with certainty ({result.reason})")
-    rig = rig_of(result, shots[0], reading, hot, dead, gain)
+    rig = rig_of(result, shots[0], spike_format, hot, dead, gain)
     found_by = {
         "pictures": o.pictures,
         "stream": o.stream,
@@ -139,7 +139,7 @@ def sources(o: Options) -> tuple[dict[str, Path], dict[Path, list[str]]]:
     return pictures, {Path(o.stream): list(pictures)}
 
 
-def reading_of(o: Options, path: Path, *, like: Reading | None = None) -> Reading:
+def format_of(o: Options, path: Path, *, like: SpikeFormat | None = None) -> SpikeFormat:
     """Return how a spike file is to be read: as stated, as the other files of the recording, as the format says."""
     found = guess(path) if not o.geometry else guess(path, geometry=(o.geometry[0], o.geometry[1]))
     rows = o.rows or ("bottom" if path.suffix.lower() == ".dat" else "top")
@@ -152,43 +152,43 @@ def reading_of(o: Options, path: Path, *, like: Reading | None = None) -> Readin
     return fitting[0]
 
 
-def count(path: Path, reading: Reading) -> np.ndarray:
+def count(path: Path, spike_format: SpikeFormat) -> np.ndarray:
     """Count the spikes of each pixel of a file, [h,w]."""
-    total = np.zeros((reading.height, reading.width), np.int64)
-    for first in range(0, reading.frames, BLOCK):
-        total += read(path, reading, first=first, stop=first + BLOCK).sum(0, dtype=np.int64)
+    total = np.zeros((spike_format.height, spike_format.width), np.int64)
+    for first in range(0, spike_format.frames, BLOCK):
+        total += read(path, spike_format, first=first, stop=first + BLOCK).sum(0, dtype=np.int64)
     return total
 
 
-def flat_of(o: Options, like: Reading) -> Flat:
+def flat_of(o: Options, like: SpikeFormat) -> Flat:
     """Return what the recording of a uniform scene tells.
 
     Raises: InputError if its pixels fire too seldom, or in nearly every spike frame.
     """
     path = Path(o.flat)
-    reading = reading_of(o, path, like=like)
-    total = count(path, reading)
-    spikes, rate = np.median(total), np.median(total) / reading.frames
+    spike_format = format_of(o, path, like=like)
+    total = count(path, spike_format)
+    spikes, rate = np.median(total), np.median(total) / spike_format.frames
     if spikes < FEWEST:
         raise InputError(f"--flat {path}: {spikes:.0f} spikes a pixel; record longer, or light: {FEWEST} are accepted")
     if rate > BRIGHTEST:
         raise InputError(f"--flat {path}: pixels fire in {rate:.0%} of the spike frames; at most {BRIGHTEST:.0%} are "
                          "accepted: record less light")  # fmt: skip
-    hot, dead = defective_pixels(total, reading.frames)
-    flat = Flat(reading.frames, hot, dead, fixed_pattern_gain(total, hot | dead))
+    hot, dead = defective_pixels(total, spike_format.frames)
+    flat = Flat(spike_format.frames, hot, dead, fixed_pattern_gain(total, hot | dead))
     if flat.deviation > UNEVEN:
         raise InputError(f"--flat {path}: neighbouring pixels differ by {flat.deviation:.0%}, at most {UNEVEN:.0%} are "
                          "accepted: record a uniform scene, out of focus")  # fmt: skip
     return flat
 
 
-def shots_of(path: Path, reading: Reading, total: int, pictures: list[tuple[str, Path]]) -> list[Shot]:
+def shots_of(path: Path, spike_format: SpikeFormat, total: int, pictures: list[tuple[str, Path]]) -> list[Shot]:
     """Return the pictures of a spike file; several are expected to fill it evenly."""
     numbers = numbered([name for name, _ in pictures])
     period = total / (numbers[-1] + 1)
 
     def read_part(first: int, stop: int) -> np.ndarray:
-        return read(path, reading, first=first, stop=stop)
+        return read(path, spike_format, first=first, stop=stop)
 
     return [
         Shot(name, read_image(picture), read_part, total, number, (number + 0.25) * period, period)
@@ -213,13 +213,18 @@ def run(shots: list[Shot], ratio: float) -> Calibrated:
 
 
 def rig_of(
-    result: Calibrated, shot: Shot, reading: Reading, hot: np.ndarray, dead: np.ndarray, gain: np.ndarray | None
+    result: Calibrated,
+    shot: Shot,
+    spike_format: SpikeFormat,
+    hot: np.ndarray,
+    dead: np.ndarray,
+    gain: np.ndarray | None,
 ) -> CalibratedRig:
     registration, clock = result.registration, result.clock
     return CalibratedRig(
         picture=shot.picture.shape[:2],
-        spikes=(reading.height, reading.width),
-        reading=str(reading),
+        spikes=(spike_format.height, spike_format.width),
+        spike_format=str(spike_format),
         orientation=registration.orientation,
         homography=registration.homography,
         ratio=ratio_in_middle(registration.homography, shot.picture.shape),

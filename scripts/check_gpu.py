@@ -61,7 +61,7 @@ def main(o: Options) -> None:
         raise InputError(f"{path}: exists already; choose another --output")
     if not o.minutes > 0:
         raise InputError(f"--minutes {o.minutes:g}: has to be above 0")
-    device, start = distributed.start(o.device), time.monotonic()
+    device, start = distributed.initialize(o.device), time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         setting = Setting(device, Path(place), o.short, steps=20 if o.short else 50, side=32 if o.short else 64)
         render(setting)

@@ -32,7 +32,7 @@ from codes.restoration.pairs import SHOWN, find_pairs
 from codes.restoration.placement import MODELS
 from codes.restoration.preparation import prepare
 from codes.restoration.refinement import ITERATIONS
-from codes.restoration.restorers import AVERAGING, COLOURED, TILED, Restoration, restorer
+from codes.restoration.restorers import AVERAGING, COLOURED, TILED, RestorationSettings, restorer
 
 TEACHER, ALONG_MOTION = by_method("teacher"), by_method("ldn", "mfsr")
 OF_FILMS = ("--fps_out", "--clock", "--page", "--slowmo", "--slice", "--spike_rate")  # options of deblur_film.py alone
@@ -83,25 +83,25 @@ def main(o: Options) -> None:
     check(o)
     rig = read_rig(o.rig) if o.rig else None
     known = o.acquisition(rig, align=o.align, exposure=o.exposure)
-    how = Restoration(
+    settings = RestorationSettings(
         method=o.method, deblur_path=o.deblur_path, bsn_path=o.bsn_path, sr_path=o.sr_path, spike_input=o.spike_input,
         consistency=o.consistency, colour=o.colour, iterations=o.iterations, center_weight=o.center_weight,
         bsn_len=o.bsn_len, spike_deblur_len=o.spike_deblur_len, flow=o.flow, raft_path=o.raft_path, tile=o.tile,
     )  # fmt: skip
     pairs = find_pairs(o.picture, o.spikes, is_recording=bool(rig))
     outputs = outputs_of(pairs, o.out, o.video, picture=o.picture, may_exist=o.force or o.missing)
-    device = distributed.start(o.device)
+    device = distributed.initialize(o.device)
     distributed.allow_tf32(o.precision)
     if o.compile:
         distributed.check_compiler(device)
-    restore = restorer(how, device=device, is_compiled=o.compile)
+    restore = restorer(settings, device=device, is_compiled=o.compile)
     to_restore = {}
     for name, pair in pairs.items():  # all are checked before any is written
         recording = prepare(
-            pair, known, frames=o.frames, times=o.times, window=how.window, reach=how.reach,
-            must_be_consistent=how.must_be_consistent,
+            pair, known, frames=o.frames, times=o.times, window=settings.window, reach=settings.reach,
+            requires_data_consistency=settings.requires_data_consistency,
         )  # fmt: skip
-        made_with = record_of(recording, how, compare=o.compare, precision=o.precision, rig=o.rig)
+        made_with = record_of(recording, settings, compare=o.compare, precision=o.precision, rig=o.rig)
         if o.missing and is_complete(outputs[name], recording.times, made_with, has_mask=o.mask):
             print(f"{pair.picture}: its frames are in {outputs[name].folder}")
         else:
@@ -109,7 +109,12 @@ def main(o: Options) -> None:
     unlike = []
     for name, (recording, made_with) in to_restore.items():
         arrays = recording.load()
-        if not describe(recording, arrays, has_consistency=how.is_consistent(), has_colour=how.has_colour):
+        if not describe(
+            recording,
+            arrays,
+            has_consistency=settings.uses_data_consistency(),
+            corrects_colour=settings.corrects_colour,
+        ):
             unlike.append(str(recording.pair.picture))
         begin(outputs[name], outputs[name].frames(recording.times), made_with, may_exist=o.force or o.missing)
         with distributed.autocast(device, o.precision):

@@ -37,8 +37,8 @@ from codes.restoration.film_recording import FilmRecording, Pictures
 from codes.restoration.options import BY_RIG, NETWORKS, RecordingOptions
 from codes.restoration.outputs import Output, begin, check_output, check_record, is_whole
 from codes.restoration.pairs import Pair
-from codes.restoration.preparation import Recording, prepare, reading_of
-from codes.restoration.restorers import Restoration, restorer
+from codes.restoration.preparation import Recording, format_of, prepare
+from codes.restoration.restorers import RestorationSettings, restorer
 from codes.restoration.video import check_video, write_video
 from codes.simulation.footage import Footage
 
@@ -71,7 +71,7 @@ def main(o: Options) -> None:
     check(o)
     output = Output(Path(o.out), Path(o.video) if o.video else None)
     check_output(output, picture=o.film, may_exist=o.force or o.missing, is_one_of_many=True)
-    device = distributed.start(o.device)
+    device = distributed.initialize(o.device)
     distributed.allow_tf32(o.precision)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         recording = recorded(o, device, Path(folder))
@@ -131,28 +131,28 @@ def clock_of(o: Options, rig: CalibratedRig | None) -> tuple[float, float, float
 
 def recorded(o: Options, device: torch.device, folder: Path) -> FilmRecording:
     """Find how the stream is read by the first picture, and lay the film over it. folder: for frames of a video."""
-    pictures, how = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder), restoration(o)
+    pictures, settings = Pictures(Footage("", Path(o.film).name, Path(o.film)), folder), restoration(o)
     rig = read_rig(o.rig) if o.rig else None
     clock = clock_of(o, rig)
     known = o.acquisition(rig, align=o.align or "none")
-    reading = reading_of(Pair(pictures[0], Path(o.spikes)), pictures.read(0), replace(known, align=o.align))
+    spike_format = format_of(Pair(pictures[0], Path(o.spikes)), pictures.read(0), replace(known, align=o.align))
 
     def prepared(picture: Path, exposure: tuple[int, int], times: list[int], reach: int, is_first: bool) -> Recording:
         # Only the first pair is refused if it shows two scenes: a dark moment does not end a film.
-        geometry = o.geometry if is_first else (reading.height, reading.width)
+        geometry = o.geometry if is_first else (spike_format.height, spike_format.width)
         exposed = replace(known, exposure=tuple(map(str, exposure)), geometry=geometry)
         pair = Pair(picture, Path(o.spikes))
-        return prepare(pair, exposed, frames=1, times=tuple(times), window=how.window, reach=reach, most_lost=1.0)
+        return prepare(pair, exposed, frames=1, times=tuple(times), window=settings.window, reach=reach, most_lost=1.0)
 
     return FilmRecording(
-        pictures, prepare=prepared, restore=restorer(how, device=device), clock=clock, total=reading.frames,
-        step=o.spike_rate / o.fps_out, window=how.window, reach=how.reach, device=device,
+        pictures, prepare=prepared, restore=restorer(settings, device=device), clock=clock, total=spike_format.frames,
+        step=o.spike_rate / o.fps_out, window=settings.window, reach=settings.reach, device=device,
     )  # fmt: skip
 
 
-def restoration(o: Options) -> Restoration:
+def restoration(o: Options) -> RestorationSettings:
     """Return how exposures are restored."""
-    return Restoration(method=o.method, deblur_path=o.deblur_path, tile=o.tile)
+    return RestorationSettings(method=o.method, deblur_path=o.deblur_path, tile=o.tile)
 
 
 def record(o: Options, recording: FilmRecording) -> dict[str, object]:
@@ -172,8 +172,14 @@ def describe_film(o: Options, recording: FilmRecording) -> None:
     first, count = recording.first, len(recording.plan.starts)
     total = recording.pictures.footage.count()
     print(f"{o.film}: pictures {first + 1} to {first + count} of {total} lie in the stream")
-    pair, how = recording.prepared(0, [recording.plan.starts[0]], is_first=True), restoration(o)
-    describe(pair, pair.load(), has_consistency=how.is_consistent(), has_colour=how.has_colour, clock=recording.clock)
+    pair, settings = recording.prepared(0, [recording.plan.starts[0]], is_first=True), restoration(o)
+    describe(
+        pair,
+        pair.load(),
+        has_consistency=settings.uses_data_consistency(),
+        corrects_colour=settings.corrects_colour,
+        clock=recording.clock,
+    )
 
 
 def write_pictures(o: Options, recording: FilmRecording, paths: dict[int, Path]) -> None:

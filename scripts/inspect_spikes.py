@@ -19,7 +19,7 @@ from codes.data.orientation import DESCRIBED
 from codes.data.sensor import defective_pixels, lost_frames
 from codes.errors import InputError
 from codes.restoration.alignment import align, better_orientation, better_start, is_aligned, is_flat
-from codes.restoration.spike_file import Reading, guess, read
+from codes.restoration.spike_file import SpikeFormat, guess, read
 
 LONG, SHORT = 97, 9  # spike frames of the two TFPs, as the method takes them
 BLOCK = 256  # spike frames unpacked at a time: recordings may be longer than memory
@@ -46,14 +46,14 @@ def main(o: Options) -> None:
 
 def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
     """Print how a file is to be read and what is wrong with it, and draw its page."""
-    readings = guess(file, picture=picture)
-    best = readings[0]
+    formats = guess(file, picture=picture)
+    best = formats[0]
     if o.time >= best.frames:
         raise InputError(f"--time {o.time}: {file} has the spike frames 0..{best.frames - 1}")
     time = best.frames // 2 if o.time < 0 else o.time
     print(file)
-    for reading in readings[:3]:
-        print(f"  {reading.confidence:6.1%}  {reading}")
+    for spike_format in formats[:3]:
+        print(f"  {spike_format.confidence:6.1%}  {spike_format}")
     curve, rate = firing(file, best)
     hot, dead = defective_pixels(rate * best.frames, best.frames)
     print(f"  firing rate {rate.mean():.4f}, over time {curve.min():.4f} to {curve.max():.4f}")
@@ -70,7 +70,9 @@ def inspect(o: Options, file: str, picture: np.ndarray | None) -> None:
     print(f"  {path}")
 
 
-def compare(o: Options, file: str, reading: Reading, *, long: np.ndarray, picture: np.ndarray, time: int) -> None:
+def compare(
+    o: Options, file: str, spike_format: SpikeFormat, *, long: np.ndarray, picture: np.ndarray, time: int
+) -> None:
     """Print whether the spikes around a spike frame show what the picture shows, upright and at the same time."""
     correlation, (x, y) = align(long, picture)
     verdict = "aligned" if is_aligned(correlation, (x, y)) else "NOT ALIGNED"
@@ -83,26 +85,26 @@ def compare(o: Options, file: str, reading: Reading, *, long: np.ndarray, pictur
             f"  the spikes show the picture {DESCRIBED[name]} (correlation {best:.3f}): deblur.py --orientation {name}"
         )
     first = max(0, time - LONG // 2 - LONG)
-    spikes = read(file, reading, first=first, stop=time + LONG // 2 + LONG + 1)
+    spikes = read(file, spike_format, first=first, stop=time + LONG // 2 + LONG + 1)
     start = max(0, time - LONG // 2) - first
     if len(spikes) >= start + LONG and (better := better_start(spikes, picture, start=start, length=LONG)):
         found, best, _ = better
         print(f"  an exposure around spike frame {first + found + LONG // 2} fits better: correlation {best:.3f}")
 
 
-def firing(file: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+def firing(file: str, spike_format: SpikeFormat) -> tuple[np.ndarray, np.ndarray]:
     """Return the spikes a pixel of each frame, [T], and the spikes a frame of each pixel, [h,w]."""
-    curve, total = np.empty(reading.frames), np.zeros((reading.height, reading.width))
-    for first in range(0, reading.frames, BLOCK):
-        spikes = read(file, reading, first=first, stop=first + BLOCK)
+    curve, total = np.empty(spike_format.frames), np.zeros((spike_format.height, spike_format.width))
+    for first in range(0, spike_format.frames, BLOCK):
+        spikes = read(file, spike_format, first=first, stop=first + BLOCK)
         curve[first : first + BLOCK] = spikes.mean((1, 2))
         total += spikes.sum(0)
-    return curve, total / reading.frames
+    return curve, total / spike_format.frames
 
 
-def tfp(file: str, reading: Reading, center: int, length: int) -> np.ndarray:
+def tfp(file: str, spike_format: SpikeFormat, center: int, length: int) -> np.ndarray:
     """Average as many of `length` frames around `center` as there are."""
-    return read(file, reading, first=max(0, center - length // 2), stop=center + length // 2 + 1).mean(0)
+    return read(file, spike_format, first=max(0, center - length // 2), stop=center + length // 2 + 1).mean(0)
 
 
 def page(long: np.ndarray, short: np.ndarray, curve: np.ndarray) -> np.ndarray:

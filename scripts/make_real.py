@@ -31,8 +31,8 @@ from codes.registration.geometry import in_view_of_spikes
 from codes.registration.resampling import at_pace, largest_inside, picture_on_spike_grid
 from codes.registration.rig_file import CalibratedRig, read_rig
 from codes.restoration.pairs import Pair, find_pairs, pictures_of_stream
-from codes.restoration.placement import check_picture_size, defects_of_rig, reading_of_rig
-from codes.restoration.spike_file import Reading, read
+from codes.restoration.placement import check_picture_size, defects_of_rig, format_of_rig
+from codes.restoration.spike_file import SpikeFormat, read
 
 SEQUENCE = "recording"
 SMALLEST = 16  # spike pixels along a side of a sample
@@ -51,7 +51,7 @@ def main(o: Options) -> None:
     used = crop(rig)
     claimed = {"pictures": o.pictures, "stream": o.stream, "rig": fingerprint({"rig": Path(o.rig)})["rig"]}
     manifest.claim(Path(o.output), claimed, {}, name="manifest.json")
-    readings = {path: reading_of_rig(path, rig) for path in {pair.spikes for pair in pairs.values()}}
+    formats = {path: format_of_rig(path, rig) for path in {pair.spikes for pair in pairs.values()}}
     left_out = 0
     for name, (picture, stream, number) in tqdm(pairs.items(), desc=o.output, unit="picture"):
         blur, spikes = (
@@ -59,11 +59,11 @@ def main(o: Options) -> None:
             for kind, suffix in (("blur_data", ".png"), ("spike_data", ".dat"))
         )
         exposure = rig.exposure(number)
-        if not has_margins(exposure, readings[stream].frames):
+        if not has_margins(exposure, formats[stream].frames):
             left_out += 1
         elif not (blur.exists() and spikes.exists()):
             write_image(blur, picture_of(rig, picture, used))
-            write_spikes(spikes, spikes_of(rig, stream, readings[stream], exposure, used))
+            write_spikes(spikes, spikes_of(rig, stream, formats[stream], exposure, used))
     height, width = (side.stop - side.start for side in used)
     size = f"pictures {UPSCALE * height}x{UPSCALE * width}, spikes {height}x{width}"
     print(f"{o.output}: {len(pairs) - left_out} samples, {size}")
@@ -111,12 +111,12 @@ def picture_of(rig: CalibratedRig, path: Path, used: tuple[slice, slice]) -> np.
 
 
 def spikes_of(
-    rig: CalibratedRig, path: Path, reading: Reading, exposure: tuple[int, int], used: tuple[slice, slice]
+    rig: CalibratedRig, path: Path, spike_format: SpikeFormat, exposure: tuple[int, int], used: tuple[slice, slice]
 ) -> np.ndarray:
     """Return the upright spikes of a sample, [137,h,w], repaired; an exposure of another length is brought to 97."""
     start, length = exposure
     margin = round(Exposure().margin * length / Exposure().length)
-    spikes = read(path, reading, first=start - margin, stop=start + length + margin)
+    spikes = read(path, spike_format, first=start - margin, stop=start + length + margin)
     spikes = repair(spikes, defects_of_rig(rig, spikes))
     rows, columns = used
     return at_pace(upright(spikes, rig.orientation)[:, rows, columns], Exposure().total)

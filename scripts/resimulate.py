@@ -64,7 +64,7 @@ def main(o: Options) -> None:
         raise InputError(f"--threshold {' '.join(map(str, o.threshold))}: smallest and largest are accepted")
     if len({Path(base).resolve() for base in o.base_folder}) < len(o.base_folder):
         raise InputError(f"--base_folder {' '.join(o.base_folder)}: names a data set twice; once is accepted")
-    folder, device = Path(o.output), distributed.start(o.device)
+    folder, device = Path(o.output), distributed.initialize(o.device)
     teacher = ClosedFormTeacher(flow=flow_by_name(o.flow, raft_path=o.raft_path, device=device))
     sources = [SpikeDataset(base, "train", fields=("spikes", "blur"), data_type=o.data_type) for base in o.base_folder]
     begin(o, sources)

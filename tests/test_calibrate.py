@@ -18,7 +18,7 @@ from codes.registration.rig_file import CalibratedRig, read_rig, write_rig
 from codes.restoration.timing import exposure_by_rig
 from codes.simulation.rig import Rig, SpikeCamera, record, views
 from scripts import deblur
-from scripts.calibrate import Options, flat_of, main, reading_of
+from scripts.calibrate import Options, flat_of, format_of, main
 
 RIG = Rig("turned_left", turn=2.0, scale=0.97, shift=(0.03, -0.02), response=0.6, hot=0.002, dead=0.002, lost=0.01)
 EXPOSURES = [(30, 60), (140, 60), (250, 60)]
@@ -101,10 +101,10 @@ def test_pictures_restored_with_the_gain_of_a_flat_recording_are_better(tmp_path
     camera = write_recording(tmp_path, 0, replace(RIG, gain=0.08), pace=0.25)
     write_flat(tmp_path / "flat.dat", camera, 120)
     o = options(tmp_path, str(tmp_path / "flat.dat"))
-    reading = reading_of(o, Path(o.stream))
-    flat, response = flat_of(o, reading), Response(RIG.response, RIG.black)
+    spike_format = format_of(o, Path(o.stream))
+    flat, response = flat_of(o, spike_format), Response(RIG.response, RIG.black)
     hot, dead = (tuple(map(tuple, np.argwhere(mask).tolist())) for mask in (flat.hot, flat.dead))
-    rig = CalibratedRig((128, 192), (48, 32), str(reading), RIG.orientation, camera.seen.homography, 4.0, None,
+    rig = CalibratedRig((128, 192), (48, 32), str(spike_format), RIG.orientation, camera.seen.homography, 4.0, None,
                         response, hot, dead)  # fmt: skip
     time = EXPOSURES[1][0] + 30
 

@@ -126,7 +126,7 @@ def test_tiled_ldn_is_the_whole(height, width, tile):
     net, blur = lively(LDN()), torch.rand(1, 3, 4 * height, 4 * width)
     blur[..., : 2 * width] /= 4  # the parts differ: attention from a tile alone would be another one
     spikes = torch.randint(0, 2, (1, 21, height, width)).float()
-    torch.testing.assert_close(tiling.ldn(net, blur, tile=tile)(spikes), net(blur, spikes), rtol=0, atol=1e-4)
+    torch.testing.assert_close(tiling.tiled_ldn(net, blur, tile=tile)(spikes), net(blur, spikes), rtol=0, atol=1e-4)
     alone = tiling.tiled(net, blur, spikes, tile=tile, reach=tiling.LDN_REACH)
     assert (alone - net(blur, spikes)).abs().max() > 1 / 255
 

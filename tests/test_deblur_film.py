@@ -131,7 +131,8 @@ def test_a_rig_tells_clock_and_view(made, recording, tmp_path):
     to_spikes[0, 2] -= 4
     rig = CalibratedRig(
         picture=(HEIGHT, WIDTH), spikes=(HEIGHT // 4, WIDTH // 4 - 4), orientation="turned180", homography=to_spikes,
-        reading=f"{TOTAL} frames of {HEIGHT // 4}x{WIDTH // 4 - 4}, rows from the bottom, lowest bit first", ratio=4.0,
+        spike_format=f"{TOTAL} frames of {HEIGHT // 4}x{WIDTH // 4 - 4}, rows from the bottom, lowest bit first",
+        ratio=4.0,
         clock={"first": 20, "period": 110, "length": LENGTH}, response=Response(), hot=(), dead=(),
     )  # fmt: skip
     write_rig(tmp_path / "rig.json", rig, found_by={})

@@ -31,7 +31,7 @@ from codes.restoration.preparation import check_picture
 )
 def test_a_device_that_cannot_be_used_is_refused_in_one_line(device, message):
     with pytest.raises(InputError) as error:
-        distributed.start(device)
+        distributed.initialize(device)
     said = str(error.value)
     assert said.startswith(message) and "\n" not in said and said.endswith(("; cpu always can", "NUMBER are"))
 

@@ -84,8 +84,8 @@ def test_a_part_of_a_recording_is_read(tmp_path, suffix):
 
 def test_confidences_are_chances_and_noise_gets_none(tmp_path):
     spikes, _ = record(64, 64, 137)
-    readings = guess(write(tmp_path / "recording.dat", spikes))
-    assert sum(reading.confidence for reading in readings) == pytest.approx(1)
+    formats = guess(write(tmp_path / "recording.dat", spikes))
+    assert sum(spike_format.confidence for spike_format in formats) == pytest.approx(1)
     noise = np.random.default_rng(0).integers(0, 2, spikes.shape, np.uint8)
     assert guess(write(tmp_path / "noise.dat", noise))[0].confidence < 0.5
 

@@ -22,7 +22,7 @@ from codes.restoration import reconstruction, refinement
 from codes.restoration.methods import mfsr_frames
 from codes.restoration.reconstruction import Student, averaged_times, reconstruct
 from codes.restoration.refinement import FEW_SPIKES, RESTORED_STEP, refine, restore
-from codes.restoration.restorers import Restoration, restorer
+from codes.restoration.restorers import RestorationSettings, restorer
 from codes.simulation.camera import add_noise, integrate, sense
 
 EXPOSURE = Exposure()
@@ -245,7 +245,7 @@ def test_the_table_has_the_first_iteration_and_the_last(random_student, tmp_path
             (sharp,) = restore(random_student, rounded, spikes, [68], exposure=EXPOSURE, iterations=iterations)
         assert rows[row]["psnr"] == pytest.approx(psnr(sharp.clamp(0, 1), truth).item(), abs=2e-3), row
     assert abs(rows["LDN"]["psnr"] - rows["LDN, 1 iteration"]["psnr"]) > 0.01
-    how = Restoration(deblur_path=str(tmp_path / "LDN.pth"))
+    how = RestorationSettings(deblur_path=str(tmp_path / "LDN.pth"))
     with torch.inference_mode():
         (sharp,) = restorer(how, device=torch.device("cpu"))(rounded, spikes, [68], exposure=EXPOSURE)
     assert rows["LDN along motion"]["psnr"] == pytest.approx(psnr(sharp.clamp(0, 1), truth).item(), abs=2e-3)

@@ -8,7 +8,7 @@ from codes.data.orientation import ORIENTATIONS, oriented, upright
 from codes.data.spikes import write_spikes
 from codes.errors import InputError
 from codes.restoration.alignment import better_start
-from codes.restoration.reading import find_reading
+from codes.restoration.format_detection import detect_format
 from codes.restoration.spike_file import guess, read
 from codes.simulation.camera import add_noise, integrate
 from codes.simulation.demo_scenes import EXPOSED, PHOTOGRAPHS, blurry, film, photograph
@@ -43,18 +43,18 @@ def test_the_orientation_of_the_spikes_is_named_and_corrected(still, tmp_path, o
     turned = np.stack([oriented(frame, orientation) for frame in spikes])
     write_spikes(file, turned) if suffix == ".dat" else np.save(file, turned)
     with pytest.raises(InputError, match=rf"--orientation {orientation} corrects it"):
-        find_reading(file, picture)
-    reading = find_reading(file, picture, orientation=orientation)
-    np.testing.assert_array_equal(upright(read(file, reading), orientation), spikes)
+        detect_format(file, picture)
+    spike_format = detect_format(file, picture, orientation=orientation)
+    np.testing.assert_array_equal(upright(read(file, spike_format), orientation), spikes)
 
 
 def test_upright_spikes_and_symmetric_pictures_are_accepted(still, tmp_path):
     picture, spikes = still
     write_spikes(tmp_path / "a.dat", spikes)
-    assert find_reading(tmp_path / "a.dat", picture).height == 48
+    assert detect_format(tmp_path / "a.dat", picture).height == 48
     symmetric = np.concatenate((picture[:, :128], picture[:, 127::-1]), 1)
     write_spikes(tmp_path / "b.dat", np.concatenate((spikes[..., :32], spikes[..., 31::-1]), -1))
-    assert find_reading(tmp_path / "b.dat", symmetric).height == 48
+    assert detect_format(tmp_path / "b.dat", symmetric).height == 48
 
 
 @pytest.mark.parametrize("number", range(3))

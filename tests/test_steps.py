@@ -107,7 +107,7 @@ def test_ldn_is_compiled_in_its_parts(monkeypatch):
     compiled = tiling.compiled(copy.deepcopy(net))
     for tile in (0, 16):
         calls.clear()
-        torch.testing.assert_close(tiling.ldn(compiled, blur, tile=tile)(spikes), whole, rtol=0, atol=1e-5)
+        torch.testing.assert_close(tiling.tiled_ldn(compiled, blur, tile=tile)(spikes), whole, rtol=0, atol=1e-5)
         assert set(calls) == {(part, "default") for part in ("encode_blur", "encode", "decode")}
 
 
@@ -118,7 +118,7 @@ def test_ldn_is_compiled_in_its_parts(monkeypatch):
 def test_ldn_of_cuda_graphs_is_ldn():
     """Several target times, none of which overwrites another."""
     net, blur, spikes = LDN().cuda().eval(), torch.rand(1, 3, 64, 96).cuda(), torch.randint(2, (3, 21, 16, 24)).cuda()
-    plain, compiled = (tiling.ldn(each, blur, tile=0) for each in (net, tiling.compiled(copy.deepcopy(net))))
+    plain, compiled = (tiling.tiled_ldn(each, blur, tile=0) for each in (net, tiling.compiled(copy.deepcopy(net))))
     for _ in range(3):
         outputs = [[restore(spikes[t : t + 1].float()) for t in range(3)] for restore in (plain, compiled)]
         for one, other in zip(*outputs, strict=True):

@@ -140,7 +140,7 @@ def test_processes_without_a_gpu_of_their_own_are_refused(monkeypatch, device, m
     for name, value in machine.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=message):
-        distributed.start(device)
+        distributed.initialize(device)
 
 
 @pytest.mark.parametrize("device, chosen", [("cuda", 1), ("cuda:0", 0)])
@@ -151,7 +151,7 @@ def test_a_process_touches_no_gpu_but_its_own(monkeypatch, device, chosen):
     monkeypatch.setattr(torch, "empty", lambda size, device: touched.append(device))
     monkeypatch.setattr(torch.cuda, "set_device", touched.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert distributed.start(device) == torch.device("cuda", chosen)
+    assert distributed.initialize(device) == torch.device("cuda", chosen)
     assert touched == [torch.device("cuda", chosen)] * 2
 
 

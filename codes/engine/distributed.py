@@ -35,7 +35,7 @@ def no_tf32(options: Any) -> str:
     return "on a CPU, which has no TF32" if is_on_cpu else ""
 
 
-def start(device: str = "") -> torch.device:
+def initialize(device: str = "") -> torch.device:
     """Join the processes that torchrun started, if it did, and return the device of this one ("cuda" takes its own).
 
     Raises: InputError if the device cannot be used, or the other processes do not come.
@@ -117,7 +117,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -126,7 +126,7 @@ def parallel(net: nn.Module, device: torch.device, *, compiled: bool = False) ->
 
     compiled: for the shapes that it is given first, and again for each new one.
     """
-    if world() > 1:
+    if world_size() > 1:
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     return torch.compile(net, dynamic=False) if compiled else net
 
@@ -142,11 +142,11 @@ def check_compiler(device: torch.device) -> None:
         raise InputError(f"--compile: torch.compile needs {needed} on {device} ({reason}); leave it out") from None
 
 
-def gather(mine: list[Any]) -> list[Any]:
+def all_gather(mine: list[Any]) -> list[Any]:
     """Return the items of all processes, those of rank 0 first."""
-    if world() == 1:
+    if world_size() == 1:
         return mine
-    everyone: list[list[Any]] = [[] for _ in range(world())]
+    everyone: list[list[Any]] = [[] for _ in range(world_size())]
     with _all_are_there():
         dist.all_gather_object(everyone, mine)
     return [item for items in everyone for item in items]
@@ -154,12 +154,12 @@ def gather(mine: list[Any]) -> list[Any]:
 
 def any_of(mine: bool) -> bool:
     """Say whether it is so for any of the processes; all have to ask."""
-    return bool(highest(int(mine)))
+    return bool(all_reduce_max(int(mine)))
 
 
-def highest(mine: int) -> int:
+def all_reduce_max(mine: int) -> int:
     """Return the highest number of all processes; all have to ask."""
-    if world() == 1:
+    if world_size() == 1:
         return mine
     with _all_are_there():
         found = torch.tensor(mine)
@@ -167,22 +167,22 @@ def highest(mine: int) -> int:
     return int(found)
 
 
-def mean(mine: Tensor) -> Tensor:
+def all_reduce_mean(mine: Tensor) -> Tensor:
     """Return the mean of a CPU tensor over all processes; all have to ask."""
-    if world() == 1:
+    if world_size() == 1:
         return mine
     with _all_are_there():
         total = mine.clone()
         dist.all_reduce(total)
-        return total / world()
+        return total / world_size()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait for all processes, up to a day: each may read data or compute labels for hours.
 
     Raises: LostProcess if another process ends.
     """
-    if world() > 1:
+    if world_size() > 1:
         with _all_are_there():
             dist.barrier(group=_patient_group())
 
@@ -205,7 +205,7 @@ def lost_process(error: BaseException) -> str:
     if isinstance(error, LostProcess):
         return str(error)
     is_lost = isinstance(error, dist.DistError) or any(words in str(error) for words in LOST)
-    return _lost(error) if world() > 1 and is_lost else ""
+    return _lost(error) if world_size() > 1 and is_lost else ""
 
 
 def _lost(error: BaseException) -> str:
@@ -221,10 +221,10 @@ def _reason(error: BaseException) -> str:
     return re.sub(r"^\[\S*:\d+\]\s*", "", line).partition(". This is typically")[0]
 
 
-def leave() -> None:
+def shut_down() -> None:
     """Leave the group when all are done: at the end of a process its threads may abort it."""
     if dist.is_initialized():
-        wait()
+        barrier()
         dist.destroy_process_group()
 
 

@@ -73,7 +73,7 @@ def evaluate(
             _write_truths(pairs, step, batch.names[0], journal)
     net.train()
     # Each process has other samples; sorted by name, the table is the same for any number of processes.
-    values = sorted(distributed.gather(values), key=lambda line: line["sample"])
+    values = sorted(distributed.all_gather(values), key=lambda line: line["sample"])
     rows = _means(values)
     if values:
         journal.about["LPIPS"] = lpips_fault() or "measured"
@@ -90,7 +90,7 @@ def _together(test: DataLoader, stop: Callable[[], str]) -> Iterator[Any]:
     batches = awaited(test, stop=stop)
     shown = tqdm(total=len(test), desc="evaluate", leave=False, disable=distributed.rank() > 0)
     with closing(batches), shown:
-        for _ in range(distributed.highest(len(test))):
+        for _ in range(distributed.all_reduce_max(len(test))):
             packed = next(batches, None)
             if distributed.any_of(bool(stop())):
                 raise Interrupted(f"{stop() or 'a signal'} during the evaluation; the same command makes the table")

@@ -84,7 +84,7 @@ def fit(
     Interrupted after SIGTERM or SIGINT, when the step is finished and the state written, or if another process is lost.
     OSError if the last state could not be written.
     """
-    distributed.wait()  # processes have read their data at different speeds
+    distributed.barrier()  # processes have read their data at different speeds
     check_shared_memory(train, test)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr(0.0), fused=device.type in ("cpu", "cuda"))
     state = RunState(net, optimizer, train.batch_sampler, journal)
@@ -97,7 +97,7 @@ def fit(
         _saved_if_it_cannot_continue(state, recipe),
         tqdm(initial=state.step, total=steps, desc=name, unit="step", disable=distributed.rank() > 0) as bar,
     ):
-        requests = _train(
+        requests = _optimiser_steps(
             distributed.parallel(net, device, compiled=compiled),
             losses,
             state,
@@ -111,13 +111,15 @@ def fit(
             precision=precision,
             bar=bar,
         )
-        rows = _keep(requests, outcome, every=evaluate_every, steps=steps, stop=stop)
-    journal.complain()
+        rows = _train_and_save(requests, outcome, every=evaluate_every, steps=steps, stop=stop)
+    journal.raise_unwritten()
     _report(name, state, meter)
     return rows
 
 
-def _keep(requests: Iterator[int], outcome: Outcome, *, every: int, steps: int | None, stop: Callable[[], str]) -> Rows:
+def _train_and_save(
+    requests: Iterator[int], outcome: Outcome, *, every: int, steps: int | None, stop: Callable[[], str]
+) -> Rows:
     """Train by drawing `requests`; write what is asked for, make all of it after `every` epochs and at the end.
 
     Returns the last table. Raises: Interrupted if training stopped before its end.
@@ -136,10 +138,10 @@ def _keep(requests: Iterator[int], outcome: Outcome, *, every: int, steps: int |
             state.save(outcome.recipe)
             meter.begin()
     if state.step != steps and not state.is_complete():
-        if distributed.world() == 1:  # others may not have stopped here, and do not read
+        if distributed.world_size() == 1:  # others may not have stopped here, and do not read
             meter.read()
         state.save(outcome.recipe)
-        state.journal.complain()
+        state.journal.raise_unwritten()
         raise Interrupted(f"at step {state.step}, the state is written; the same command goes on")
     if made_at == state.step:
         return rows
@@ -157,7 +159,7 @@ def _report(name: str, state: RunState, meter: LossMeter) -> None:
         state.journal.log(f"{name}: waited for data {meter.waited / meter.trained:.1%} of {minutes:.1f} minutes")
 
 
-def _train(
+def _optimiser_steps(
     model: nn.Module,
     losses: Losses,
     state: RunState,
@@ -179,7 +181,9 @@ def _train(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         first, asked = state.step - state.taken, 0
-        for terms in _remaining(losses(model, batch), state.taken, lambda: distributed.autocast(device, precision)):
+        for terms in _steps_left_in_batch(
+            losses(model, batch), state.taken, lambda: distributed.autocast(device, precision)
+        ):
             if state.step == steps:
                 return
             sum(terms.values()).backward()
@@ -190,7 +194,7 @@ def _train(
             if state.step % read_every == 0:
                 bar.set_postfix(meter.read(), refresh=False)
             bar.update()
-            asked = distributed.highest(request())
+            asked = distributed.all_reduce_max(request())
             if asked == STOP:
                 break
         else:
@@ -202,7 +206,7 @@ def _train(
             return
 
 
-def _remaining(
+def _steps_left_in_batch(
     steps: Iterator[dict[str, Tensor]], taken: int, autocast: Callable[[], AbstractContextManager]
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the terms of a batch under autocast, without the steps that were taken before the run was stopped."""

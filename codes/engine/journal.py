@@ -69,7 +69,7 @@ class Journal:
                 print(f"\n{'!' * 80}\n{warning}\n{'!' * 80}", file=sys.stderr, flush=True)
             self.unwritten[what] = error
 
-    def complain(self) -> None:
+    def raise_unwritten(self) -> None:
         """Raise OSError if something could not be written, and not later either."""
         for what, error in self.unwritten.items():
             raise OSError(error.errno, f"{error.strerror}: {what} could not be written", error.filename)

@@ -114,7 +114,7 @@ def _answer(answers: queue.SimpleQueue, stop: Callable[[], str], workers: int) -
             now = time.monotonic()
             if not stop():
                 heard = now
-            elif now - heard >= (GRACE if distributed.world() > 1 else 0):
+            elif now - heard >= (GRACE if distributed.world_size() > 1 else 0):
                 return STOPPED
             if now - start > LIMIT:
                 hint = f"; if {SHARED} is full: {REMEDY}" if workers else ""

@@ -63,7 +63,10 @@ class LossMeter:
                     f"the loss is not finite at step {step} ({terms}; samples {', '.join(samples)}); "
                     f"{self.kept()}: lower --lr, or look at these samples"
                 )
-        means, step = dict(zip(self.names, distributed.mean(values.mean(0)).tolist(), strict=True)), self.waiting[-1][0]
+        means, step = (
+            dict(zip(self.names, distributed.all_reduce_mean(values.mean(0)).tolist(), strict=True)),
+            self.waiting[-1][0],
+        )
         self.journal.scalars(step, {f"train/{name}": value for name, value in means.items()})
         self.journal.scalars(step, {"train/lr": self.rate})
         seconds = time.perf_counter() - self.begun

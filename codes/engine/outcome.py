@@ -50,7 +50,7 @@ class Outcome:
                     state.net, self.compare, self.test, journal, device=self.device, step=state.step, stop=stop
                 )
         except Interrupted:
-            journal.complain()
+            journal.raise_unwritten()
             raise
 
     def is_made(self) -> bool:

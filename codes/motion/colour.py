@@ -35,7 +35,7 @@ SATURATED = 0.995  # of the picture: what is brighter was cut off
 # Flow and linear system are of pictures of half the size.
 
 
-class Link(NamedTuple):
+class ReferenceWarp(NamedTuple):
     """Where a frame finds its chroma in one of the three reference frames, and how much of it."""
 
     reference: int
@@ -54,11 +54,11 @@ class Link(NamedTuple):
         arguments = weighted, weighted, self.positions, 0, 1, False, (True, False)  # bilinear, borders repeat
         return torch.ops.aten.grid_sampler_2d_backward(*arguments)[0][0]
 
-    def enlarged(self, height: int, width: int) -> "Link":
+    def enlarged(self, height: int, width: int) -> "ReferenceWarp":
         """Return the same at the size of the picture."""
         flow = self.positions - _grid(*self.positions.shape[1:3], like=self.positions)
         flow, weight = (F.interpolate(x, (height, width), mode="bilinear") for x in (flow.movedim(-1, 1), self.weight))
-        return Link(self.reference, _grid(height, width, like=flow) + flow.movedim(1, -1), weight)
+        return ReferenceWarp(self.reference, _grid(height, width, like=flow) + flow.movedim(1, -1), weight)
 
 
 class ReferenceColours(NamedTuple):
@@ -72,7 +72,7 @@ class ReferenceColours(NamedTuple):
         """Replace the chroma of a frame [3,H,W] at a position in the exposure, 0 its first frame and 1 its last."""
         return self.recolour(frame, align(_half_luminance(frame), self.luminance, position))
 
-    def recolour(self, frame: Tensor, links: list[Link]) -> Tensor:
+    def recolour(self, frame: Tensor, links: list[ReferenceWarp]) -> Tensor:
         enlarged = [link.enlarged(*frame.shape[-2:]) for link in links]
         chroma = mix(enlarged, self.chroma, chroma_of(frame)) + self.residual
         return with_chroma(frame, chroma)
@@ -119,31 +119,31 @@ def with_chroma(bgr: Tensor, chroma: Tensor) -> Tensor:
     return gray(bgr) + torch.cat((blue, -(b * blue + r * red) / g, red), -3)
 
 
-def align(luminance: Tensor, references: Tensor, position: float) -> list[Link]:
+def align(luminance: Tensor, references: Tensor, position: float) -> list[ReferenceWarp]:
     """Align a frame [h,w] with the middle reference frame and with the nearer end of the exposure, of [3,h,w].
 
     The end is used where the middle does not show what the frame does.
     """
     to_middle, seen = _positions_and_weight(luminance, references[0])
     if abs(position - 0.5) < NEAR:
-        return [Link(0, to_middle, seen)]
+        return [ReferenceWarp(0, to_middle, seen)]
     end = 1 if position < 0.5 else 2
     to_end, seen_at_end = _positions_and_weight(luminance, references[end])
-    return [Link(0, to_middle, seen), Link(end, to_end, (1 - seen) * seen_at_end)]
+    return [ReferenceWarp(0, to_middle, seen), ReferenceWarp(end, to_end, (1 - seen) * seen_at_end)]
 
 
-def mix(links: list[Link], chroma: Tensor, own: Tensor) -> Tensor:
+def mix(links: list[ReferenceWarp], chroma: Tensor, own: Tensor) -> Tensor:
     """Look up the chroma of a frame in the reference frames, [3,2,h,w]; where none shows it, its own [2,h,w] stays."""
     return sum(link.look_up(chroma)[0] for link in links) + (1 - visibility(links)) * own
 
 
-def visibility(links: list[Link]) -> Tensor:
+def visibility(links: list[ReferenceWarp]) -> Tensor:
     """Return how far the reference frames show what a frame does: [1,h,w], in [0,1]."""
     return sum(link.weight[0] for link in links)
 
 
 def solve(
-    links: Sequence[list[Link]],
+    links: Sequence[list[ReferenceWarp]],
     chroma: Tensor,
     blur: Tensor,
     luminance: Tensor,
@@ -193,19 +193,19 @@ def guided_filter(guide: Tensor) -> Callable[[Tensor], Tensor]:
 
     Source: He et al., "Guided image filtering", ECCV 2010.
     """
-    inside = _window_means(torch.ones_like(guide))
-    mean_guide, mean_square = (_window_means(x) / inside for x in (guide, guide.square()))
+    inside = _box_filter(torch.ones_like(guide))
+    mean_guide, mean_square = (_box_filter(x) / inside for x in (guide, guide.square()))
     variance = mean_square - mean_guide.square()
 
     def smooth(x: Tensor) -> Tensor:
-        mean = _window_means(x)
-        slope = (_window_means(guide * x) - mean_guide * mean) / (variance + EDGE)
-        return _window_means(slope) * guide + _window_means(mean - slope * mean_guide)
+        mean = _box_filter(x)
+        slope = (_box_filter(guide * x) - mean_guide * mean) / (variance + EDGE)
+        return _box_filter(slope) * guide + _box_filter(mean - slope * mean_guide)
 
     return smooth
 
 
-def _window_means(x: Tensor) -> Tensor:
+def _box_filter(x: Tensor) -> Tensor:
     """Average [...,h,w] over windows, zero beyond the edges; several times as fast as F.avg_pool2d on a CPU."""
     reach = WINDOW // 2
     x = F.pad(x, (reach, reach, reach, reach))

@@ -20,7 +20,7 @@ class CalibratedRig:
 
     picture: tuple[int, int]  # (H, W)
     spikes: tuple[int, int]  # (h, w), as the stream is stored
-    reading: str  # of the spike file, in words
+    spike_format: str  # of the spike file, in words
     orientation: str  # of the stream, as in codes.data.orientation
     homography: np.ndarray  # [3,3], picture pixel (x, y) -> pixel of the upright spikes; centres of pixels are integers
     ratio: float  # picture pixels per spike pixel, along each side
@@ -50,7 +50,7 @@ def write_rig(path: str | Path, rig: CalibratedRig, *, found_by: dict[str, Any])
     content = {
         "picture": list(rig.picture),
         "spikes": list(rig.spikes),
-        "reading": rig.reading,
+        "spike_format": rig.spike_format,
         "orientation": rig.orientation,
         "homography": rig.homography.tolist(),
         "ratio": rig.ratio,
@@ -84,7 +84,7 @@ def read_rig(path: str | Path) -> CalibratedRig:
         return CalibratedRig(
             picture=_pair(content["picture"]),
             spikes=_pair(content["spikes"]),
-            reading=str(content["reading"]),
+            spike_format=str(content.get("spike_format") or content["reading"]),
             orientation=content["orientation"],
             homography=homography,
             ratio=float(content["ratio"]),

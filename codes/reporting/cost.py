@@ -69,7 +69,7 @@ def training_step(
     The network is set up as the stages do it. plain: as PyTorch does it by default, that is in the contiguous memory
     format, with the default Adam and without autocast; on a GPU its convolutions may use TF32.
     """
-    place = distributed.start(device)
+    place = distributed.initialize(device)
     net = NETWORKS[name]().to(place)
     if not plain:
         net = net.to(memory_format=memory_format(place))

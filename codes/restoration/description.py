@@ -23,7 +23,7 @@ def describe(
     arrays: Arrays,
     *,
     has_consistency: bool,
-    has_colour: bool,
+    corrects_colour: bool,
     clock: tuple[float, float, float] | None = None,
 ) -> bool:
     """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
@@ -35,7 +35,7 @@ def describe(
     """
     agree = True
     print(f"{recording.pair.picture}: {arrays.picture.shape[0]}x{arrays.picture.shape[1]}")
-    print(f"{recording.pair.spikes}: {recording.reading}")
+    print(f"{recording.pair.spikes}: {recording.spike_format}")
     if recording.placement.view is None:
         correlation, (x, y) = recording.aligned
         agree = is_aligned(correlation, (x, y))
@@ -53,11 +53,11 @@ def describe(
         print(f"  {full:.0%} of the picture is saturated: its moving edges get rims")
     if recording.is_shortened:
         print(f"  from {recording.times[0]} to {recording.times[-1]}: no window fits nearer to the ends of the stream")
-    if recording.is_cut and (has_consistency or has_colour):
+    if recording.is_cut and (has_consistency or corrects_colour):
         print("  no window fits around the first and the last frame of the exposure; record a longer stream")
     if recording.is_cut and has_consistency:
         print("  WITHOUT DATA CONSISTENCY, which the weights were trained for")
-    if recording.is_cut and has_colour:
+    if recording.is_cut and corrects_colour:
         print("  WITHOUT COLOUR CORRECTION along motion: colours are those of the blurry picture")
     return agree
 

@@ -13,9 +13,9 @@ from codes.data.spikes import Exposure
 from codes.errors import InputError
 from codes.restoration.film import REACH, schedule
 from codes.restoration.film_measurements import Measured, facts_of, measure
+from codes.restoration.format_detection import tensors
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Recording
-from codes.restoration.reading import tensors
 from codes.restoration.view import covered
 from codes.simulation.footage import Footage
 

@@ -13,10 +13,10 @@ from codes.data import manifest
 from codes.data.fingerprint import DIGITS, fingerprint
 from codes.data.images import read_image, write_image
 from codes.errors import InputError
+from codes.restoration.format_detection import tensors
 from codes.restoration.methods import Restore
 from codes.restoration.preparation import Arrays, Recording
-from codes.restoration.reading import tensors
-from codes.restoration.restorers import Restoration
+from codes.restoration.restorers import RestorationSettings
 from codes.restoration.video import check_video, write_video
 from codes.restoration.view import covered
 
@@ -100,29 +100,31 @@ def check_record(folder: Path, record: dict[str, Any]) -> None:
         )
 
 
-def record_of(recording: Recording, how: Restoration, *, compare: bool, precision: str, rig: str) -> dict[str, object]:
+def record_of(
+    recording: Recording, settings: RestorationSettings, *, compare: bool, precision: str, rig: str
+) -> dict[str, object]:
     """Return what the frames of a pair depend on: options by flag, times, the content of inputs and weights.
 
     rig: its file, if there is one. What was found of the registration is added.
     """
     known, placement = recording.known, recording.placement
     record = {
-        "--method": how.method,
+        "--method": settings.method,
         "--compare": compare,
         "--align": known.align,
         "--orientation": known.orientation,
         "--repair": known.repair,
         "--gamma": known.gamma,
-        "--spike_input": how.spike_input,
-        "--consistency": how.consistency,
-        "--colour": how.colour,
-        "--iterations": how.iterations,
-        "--center_weight": how.center_weight,
-        "--bsn_len": how.bsn_len,
-        "--spike_deblur_len": how.spike_deblur_len,
-        "--flow": how.flow,
+        "--spike_input": settings.spike_input,
+        "--consistency": settings.consistency,
+        "--colour": settings.colour,
+        "--iterations": settings.iterations,
+        "--center_weight": settings.center_weight,
+        "--bsn_len": settings.bsn_len,
+        "--spike_deblur_len": settings.spike_deblur_len,
+        "--flow": settings.flow,
         "--precision": precision,
-        "reading": str(recording.reading),
+        "reading": str(recording.spike_format),
         "exposure": [recording.start + recording.exposure.margin, recording.exposure.length],
         "times": recording.times,
         REGISTRATION: {
@@ -133,7 +135,7 @@ def record_of(recording: Recording, how: Restoration, *, compare: bool, precisio
         },
     }
     files = {"picture": recording.pair.picture, "spike file": recording.pair.spikes}
-    files |= {f"--{flag}": path for flag, path in how.weights().items()} | ({"--rig": rig} if rig else {})
+    files |= {f"--{flag}": path for flag, path in settings.weights().items()} | ({"--rig": rig} if rig else {})
     return record | fingerprint(files)
 
 

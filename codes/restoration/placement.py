@@ -16,7 +16,7 @@ from codes.registration.intensity import Read, exposure_intensity
 from codes.registration.rig_file import CalibratedRig
 from codes.registration.search import candidates
 from codes.registration.synchronisation import FoundExposure, find_exposure
-from codes.restoration.spike_file import Reading, guess
+from codes.restoration.spike_file import SpikeFormat, guess
 from codes.restoration.view import View
 
 MODELS = ("none", "shift", "affine", "homography")
@@ -82,16 +82,16 @@ def placed_by_rig(rig: CalibratedRig, picture: np.ndarray) -> Placement:
     return Placement(View(rig.homography, *sizes, gain), registration, displacement, True)
 
 
-def reading_of_rig(path: Path, rig: CalibratedRig) -> Reading:
+def format_of_rig(path: Path, rig: CalibratedRig) -> SpikeFormat:
     """Tell how a spike file is read: as the recording that a rig was calibrated with.
 
     Raises: InputError if it cannot be read so.
     """
     found = guess(path, geometry=rig.spikes)
-    for reading in found:
-        if str(reading).partition(" frames of ")[2] == rig.reading.partition(" frames of ")[2]:
-            return reading
-    raise InputError(f"{path}: cannot be read as {rig.reading}, as the rig was calibrated; it may be {found[0]}")
+    for spike_format in found:
+        if str(spike_format).partition(" frames of ")[2] == rig.spike_format.partition(" frames of ")[2]:
+            return spike_format
+    raise InputError(f"{path}: cannot be read as {rig.spike_format}, as the rig was calibrated; it may be {found[0]}")
 
 
 def check_picture_size(rig: CalibratedRig, path: Path, picture: np.ndarray) -> None:

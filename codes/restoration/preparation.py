@@ -20,20 +20,20 @@ from codes.registration.intensity import exposure_intensity
 from codes.registration.response_estimation import estimate_response
 from codes.registration.rig_file import CalibratedRig
 from codes.restoration.alignment import align, is_flat
+from codes.restoration.format_detection import detect_format, fit
 from codes.restoration.pairs import Pair
 from codes.restoration.placement import (
     MODELS,
     Placement,
     check_picture_size,
     defects_of_rig,
+    format_of_rig,
     homography_of,
     place,
     placed_by_rig,
-    reading_of_rig,
     refuse_other_orientation,
 )
-from codes.restoration.reading import find_reading, fit
-from codes.restoration.spike_file import SHORTEST, Reading, read
+from codes.restoration.spike_file import SHORTEST, SpikeFormat, read
 from codes.restoration.timing import AUTO, exposure_by_rig, found_exposure, given_exposure, target_times
 
 SAME_SCENE = 0.3  # minimum correlation between long TFP and picture that show one scene
@@ -83,8 +83,8 @@ class Recording:
     """A pair that fits, and the target times of its frames. It holds no arrays: `load` reads them."""
 
     pair: Pair
-    known: Acquisition
-    reading: Reading
+    acquisition: Acquisition
+    spike_format: SpikeFormat
     start: int  # spike frames start..stop-1 of the file are needed
     stop: int
     exposure: Exposure  # relative to `start`
@@ -99,8 +99,8 @@ class Recording:
     def load(self) -> Arrays:
         """Read the picture, and the spikes that are needed."""
         picture = read_image(self.pair.picture)
-        spikes, defects = _spikes(self.pair, self.known, self.reading, self.start, self.stop)
-        return Arrays(*_fitted(picture, spikes, self.known), defects)
+        spikes, defects = _spikes(self.pair, self.acquisition, self.spike_format, self.start, self.stop)
+        return Arrays(*_fitted(picture, spikes, self.acquisition), defects)
 
 
 def check_picture(path: Path, picture: np.ndarray) -> None:
@@ -114,13 +114,13 @@ def check_picture(path: Path, picture: np.ndarray) -> None:
 
 def prepare(
     pair: Pair,
-    known: Acquisition,
+    acquisition: Acquisition,
     *,
     frames: int,
     times: tuple[int, ...],
     window: int,
     reach: int,
-    must_be_consistent: bool = False,
+    requires_data_consistency: bool = False,
     most_lost: float = MOST_LOST,
 ) -> Recording:
     """Find how a pair is read, and where and when its picture lies in the spikes, and check that both fit.
@@ -132,34 +132,40 @@ def prepare(
     """
     picture = read_image(pair.picture)
     check_picture(pair.picture, picture)
-    reading = reading_of(pair, picture, known)
-    first, length = _exposure(pair, picture, reading, known)
+    spike_format = format_of(pair, picture, acquisition)
+    first, length = _exposure(pair, picture, spike_format, acquisition)
     chosen, is_cut = target_times(
-        first, length, reading.frames, frames=frames, times=times, window=window, must_be_consistent=must_be_consistent
+        first,
+        length,
+        spike_format.frames,
+        frames=frames,
+        times=times,
+        window=window,
+        requires_data_consistency=requires_data_consistency,
     )
     start, stop = max(0, min(first, *chosen) - reach), max(first + length - 1, *chosen) + reach + 1
     exposure = Exposure(length=length, margin=first - start)  # the margin after it is not used
-    spikes, defects = _spikes(pair, known, reading, start, stop)
+    spikes, defects = _spikes(pair, acquisition, spike_format, start, stop)
     _refuse_empty(pair.spikes, defects, first, length, start=start, most_lost=most_lost)
-    picture, spikes = _fitted(picture, spikes, known)
-    long = _long_tfp(pair.spikes, reading, spikes[exposure.frames])
+    picture, spikes = _fitted(picture, spikes, acquisition)
+    long = _long_tfp(pair.spikes, spike_format, spikes[exposure.frames])
     aligned = align(long, picture)
-    placement = _placed(picture, spikes, exposure, known)
+    placement = _placed(picture, spikes, exposure, acquisition)
     is_comparable = aligned[0] > COMPARABLE or placement.is_registered
     is_other_scene = aligned[0] < SAME_SCENE and not placement.is_registered
-    may_be_turned = known.orientation == "upright" and known.model != "none" and not is_comparable
-    if may_be_turned and (is_other_scene or known.model):
+    may_be_turned = acquisition.orientation == "upright" and acquisition.model != "none" and not is_comparable
+    if may_be_turned and (is_other_scene or acquisition.model):
         refuse_other_orientation(pair.spikes, long, picture)
-    if is_other_scene and not known.geometry:
+    if is_other_scene and not acquisition.geometry:
         raise InputError(
-            f"{pair.spikes}: as {reading} it does not show what {pair.picture} shows (correlation {aligned[0]:.2f}): "
-            "it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
+            f"{pair.spikes}: as {spike_format} it does not show what {pair.picture} shows "
+            f"(correlation {aligned[0]:.2f}): it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
         )
-    estimated = _response(picture, spikes, exposure, placement, known.rig) if is_comparable else Response()
+    estimated = _response(picture, spikes, exposure, placement, acquisition.rig) if is_comparable else Response()
     return Recording(
         pair=pair,
-        known=known,
-        reading=reading,
+        acquisition=acquisition,
+        spike_format=spike_format,
         start=start,
         stop=stop,
         exposure=exposure,
@@ -168,54 +174,56 @@ def prepare(
         is_shortened=is_cut and not times and frames > 1,
         aligned=aligned,
         placement=placement,
-        response=Response(1 / known.gamma) if known.gamma else estimated,
+        response=Response(1 / acquisition.gamma) if acquisition.gamma else estimated,
         estimated_response=estimated,
     )
 
 
-def reading_of(pair: Pair, picture: np.ndarray, known: Acquisition) -> Reading:
+def format_of(pair: Pair, picture: np.ndarray, acquisition: Acquisition) -> SpikeFormat:
     """Tell how the spikes of a picture [H,W,3] uint8 are read: as a rig says, as is stated, or as they fit the picture.
 
     Raises: InputError if it cannot be read so, or the picture does not have the size of the rig's.
     """
-    if known.rig:
-        check_picture_size(known.rig, pair.picture, picture)
-        return reading_of_rig(pair.spikes, known.rig)
-    return find_reading(
+    if acquisition.rig:
+        check_picture_size(acquisition.rig, pair.picture, picture)
+        return format_of_rig(pair.spikes, acquisition.rig)
+    return detect_format(
         pair.spikes,
         picture,
-        geometry=known.geometry or None,
-        rows=known.rows,
-        bits=known.bits,
-        align=known.align,
-        orientation=known.orientation,
+        geometry=acquisition.geometry or None,
+        rows=acquisition.rows,
+        bits=acquisition.bits,
+        align=acquisition.align,
+        orientation=acquisition.orientation,
     )
 
 
-def _exposure(pair: Pair, picture: np.ndarray, reading: Reading, known: Acquisition) -> tuple[int, int]:
+def _exposure(pair: Pair, picture: np.ndarray, spike_format: SpikeFormat, acquisition: Acquisition) -> tuple[int, int]:
     """Return first spike frame and length of the exposure: given, by the clock of a rig, or found in the stream."""
-    if known.exposure == AUTO:
-        read_upright = partial(_upright, pair.spikes, reading, known.orientation)
-        return found_exposure(pair.spikes, picture, read_upright, reading.frames, align=known.align)
-    given = known.exposure or (exposure_by_rig(known.rig, pair.number) if known.rig else ())
-    return given_exposure(pair.spikes, given, reading.frames)
+    if acquisition.exposure == AUTO:
+        read_upright = partial(_upright, pair.spikes, spike_format, acquisition.orientation)
+        return found_exposure(pair.spikes, picture, read_upright, spike_format.frames, align=acquisition.align)
+    given = acquisition.exposure or (exposure_by_rig(acquisition.rig, pair.number) if acquisition.rig else ())
+    return given_exposure(pair.spikes, given, spike_format.frames)
 
 
-def _spikes(pair: Pair, known: Acquisition, reading: Reading, start: int, stop: int) -> tuple[np.ndarray, Defects]:
+def _spikes(
+    pair: Pair, acquisition: Acquisition, spike_format: SpikeFormat, start: int, stop: int
+) -> tuple[np.ndarray, Defects]:
     """Read spike frames start..stop-1: upright [T,h,w], repaired if asked for, and their defects as they are stored."""
-    stored = read(pair.spikes, reading, first=start, stop=stop)
-    defects = defects_of_rig(known.rig, stored) if known.rig else find_defects(stored)
-    repaired = repair(stored, defects) if known.repair else stored
-    return np.ascontiguousarray(upright(repaired, known.orientation)), defects
+    stored = read(pair.spikes, spike_format, first=start, stop=stop)
+    defects = defects_of_rig(acquisition.rig, stored) if acquisition.rig else find_defects(stored)
+    repaired = repair(stored, defects) if acquisition.repair else stored
+    return np.ascontiguousarray(upright(repaired, acquisition.orientation)), defects
 
 
-def _upright(path: Path, reading: Reading, orientation: str, first: int, stop: int) -> np.ndarray:
-    return upright(read(path, reading, first=first, stop=stop), orientation)
+def _upright(path: Path, spike_format: SpikeFormat, orientation: str, first: int, stop: int) -> np.ndarray:
+    return upright(read(path, spike_format, first=first, stop=stop), orientation)
 
 
-def _fitted(picture: np.ndarray, spikes: np.ndarray, known: Acquisition) -> tuple[np.ndarray, np.ndarray]:
+def _fitted(picture: np.ndarray, spikes: np.ndarray, acquisition: Acquisition) -> tuple[np.ndarray, np.ndarray]:
     """Bring picture and spikes to sizes that belong together, unless the one is registered to the other."""
-    return (picture, spikes) if known.model or known.rig else fit(picture, spikes, align=known.align)
+    return (picture, spikes) if acquisition.model or acquisition.rig else fit(picture, spikes, align=acquisition.align)
 
 
 def _refuse_empty(path: Path, defects: Defects, first: int, length: int, *, start: int, most_lost: float) -> None:
@@ -229,7 +237,7 @@ def _refuse_empty(path: Path, defects: Defects, first: int, length: int, *, star
         )
 
 
-def _long_tfp(path: Path, reading: Reading, exposed: np.ndarray) -> np.ndarray:
+def _long_tfp(path: Path, spike_format: SpikeFormat, exposed: np.ndarray) -> np.ndarray:
     """Average the spikes [T,h,w] of an exposure.
 
     Raises: InputError if all pixels fire alike.
@@ -237,22 +245,22 @@ def _long_tfp(path: Path, reading: Reading, exposed: np.ndarray) -> np.ndarray:
     long = exposed.mean(0)
     if is_flat(long):
         raise InputError(
-            f"{path}: as {reading} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
+            f"{path}: as {spike_format} it shows nothing, all pixels fire alike ({np.median(long):.3f} times a spike "
             "frame): the lens was covered, the light too strong, or this is no spike file"
         )
     return long
 
 
-def _placed(picture: np.ndarray, spikes: np.ndarray, exposure: Exposure, known: Acquisition) -> Placement:
+def _placed(picture: np.ndarray, spikes: np.ndarray, exposure: Exposure, acquisition: Acquisition) -> Placement:
     """Tell how a picture lies in upright spikes [T,h,w]: as a rig says, or as it is found."""
-    if known.rig:
-        return placed_by_rig(known.rig, picture)
+    if acquisition.rig:
+        return placed_by_rig(acquisition.rig, picture)
 
     def read_part(first: int, stop: int) -> np.ndarray:
         return spikes[first:stop]
 
     intensity = exposure_intensity(read_part, len(spikes), exposure.margin, exposure.length)
-    return place(picture, intensity, model=known.model)
+    return place(picture, intensity, model=acquisition.model)
 
 
 def _response(

@@ -26,7 +26,7 @@ SHORT = 9  # spike frames averaged by default
 
 
 @dataclass(frozen=True)
-class Restoration:
+class RestorationSettings:
     """How pictures are restored: one of METHODS, its weights and its settings, which are those of scripts/deblur.py."""
 
     method: str = "ldn"
@@ -57,19 +57,19 @@ class Restoration:
         return reaches.get(self.method, max(self.window, methods.MOTION_REACH))
 
     @property
-    def has_colour(self) -> bool:
+    def corrects_colour(self) -> bool:
         """Whether colours are corrected along motion."""
         return self.method in COLOURED and self.colour == "motion"
 
     @property
-    def must_be_consistent(self) -> bool:
+    def requires_data_consistency(self) -> bool:
         """Whether data consistency is asked for, so that windows have to fit around both ends of the exposure."""
         return self.consistency == "picture"
 
-    def is_consistent(self) -> bool:
+    def uses_data_consistency(self) -> bool:
         """Return whether the data-consistency residual is added: as `consistency` says, or else the weights of LDN."""
         if self.method != "ldn" or self.consistency:
-            return self.must_be_consistent
+            return self.requires_data_consistency
         path = weight_file("deblur_path", self.deblur_path)
         return settle({}, {path: read_recipe(path)}, PUBLISHED)["consistency"] == "picture"
 
@@ -80,73 +80,79 @@ class Restoration:
         return files | ({"raft_path": self.raft_path} if self.raft_path else {})
 
 
-def restorer(how: Restoration, *, device: torch.device, is_compiled: bool = False) -> methods.Restore:
+def restorer(settings: RestorationSettings, *, device: torch.device, is_compiled: bool = False) -> methods.Restore:
     """Return the function (blur, spikes, times, exposure=, view=) that restores so.
 
     Raises: InputError for weights that are missing or do not fit the settings.
     """
-    if how.tile % UPSCALE**2:
-        raise InputError(f"--tile {how.tile}: a multiple of {UPSCALE**2} is accepted, or 0")
-    restore = _method(how, device, is_compiled)
-    return with_colour_along_motion(restore, how.window) if how.has_colour else restore
+    if settings.tile % UPSCALE**2:
+        raise InputError(f"--tile {settings.tile}: a multiple of {UPSCALE**2} is accepted, or 0")
+    restore = _method(settings, device, is_compiled)
+    return with_colour_along_motion(restore, settings.window) if settings.corrects_colour else restore
 
 
-def _method(how: Restoration, device: torch.device, is_compiled: bool) -> methods.Restore:
-    if how.method == "ldn":
-        student = load_student(how, device=device)
+def _method(settings: RestorationSettings, device: torch.device, is_compiled: bool) -> methods.Restore:
+    if settings.method == "ldn":
+        student = load_student(settings, device=device)
         if is_compiled:
             compiled(student.net)
-        return partial(refinement.restore, student, iterations=how.iterations)
-    if how.method == "teacher":
-        return partial(methods.teacher_frames, load_teacher(how, device=device))
-    if how.method == "mfsr":
-        return partial(methods.mfsr_frames, flow=flow_by_name(how.flow, raft_path=how.raft_path, device=device))
-    if how.method == "tfi":
+        return partial(refinement.restore, student, iterations=settings.iterations)
+    if settings.method == "teacher":
+        return partial(methods.teacher_frames, load_teacher(settings, device=device))
+    if settings.method == "mfsr":
+        return partial(
+            methods.mfsr_frames, flow=flow_by_name(settings.flow, raft_path=settings.raft_path, device=device)
+        )
+    if settings.method == "tfi":
         return methods.tfi_frames
-    if how.method == "tfp":
-        return partial(methods.tfp_frames, short=how.bsn_len)
-    return partial(methods.sdm_count_frames if how.spike_input == "counts" else methods.sdm_frames, short=how.bsn_len)
+    if settings.method == "tfp":
+        return partial(methods.tfp_frames, short=settings.bsn_len)
+    return partial(
+        methods.sdm_count_frames if settings.spike_input == "counts" else methods.sdm_frames, short=settings.bsn_len
+    )
 
 
-def load_student(how: Restoration, *, device: torch.device) -> Student:
+def load_student(settings: RestorationSettings, *, device: torch.device) -> Student:
     """Load LDN with its recipe.
 
     Raises: InputError for settings that its weights do not fit or do not use.
     """
-    path = weight_file("deblur_path", how.deblur_path)
-    net = load(LDN(how.spike_deblur_len), path)
-    recipe = settle({"spike_input": how.spike_input}, {path: read_recipe(path)}, PUBLISHED)
-    check_bsn_len(recipe, how.bsn_len, path=path)
+    path = weight_file("deblur_path", settings.deblur_path)
+    net = load(LDN(settings.spike_deblur_len), path)
+    recipe = settle({"spike_input": settings.spike_input}, {path: read_recipe(path)}, PUBLISHED)
+    check_bsn_len(recipe, settings.bsn_len, path=path)
     is_super_resolved = recipe["input"] == "mfsr"
-    if how.bsn_len != SHORT and (recipe["spike_input"] == "counts" or is_super_resolved):
-        raise InputError(f"--bsn_len {how.bsn_len}: {path} averages no spike frames; leave it out")
-    if how.iterations and not is_super_resolved:
-        raise InputError(f"--iterations {how.iterations}: {path} is not fed super-resolved input, it has one iteration")
-    if how.flow != "dis" and not is_super_resolved:
-        raise InputError(f"--flow {how.flow}: {path} is not fed super-resolved input, it uses no flow")
+    if settings.bsn_len != SHORT and (recipe["spike_input"] == "counts" or is_super_resolved):
+        raise InputError(f"--bsn_len {settings.bsn_len}: {path} averages no spike frames; leave it out")
+    if settings.iterations and not is_super_resolved:
+        raise InputError(
+            f"--iterations {settings.iterations}: {path} is not fed super-resolved input, it has one iteration"
+        )
+    if settings.flow != "dis" and not is_super_resolved:
+        raise InputError(f"--flow {settings.flow}: {path} is not fed super-resolved input, it uses no flow")
     return Student(
         net.to(device, memory_format=memory_format(device)).eval(),
-        recipe | ({"consistency": how.consistency} if how.consistency else {}),
-        short=how.bsn_len,
-        tile=how.tile // UPSCALE,
-        flow=flow_by_name(how.flow, raft_path=how.raft_path, device=device),
+        recipe | ({"consistency": settings.consistency} if settings.consistency else {}),
+        short=settings.bsn_len,
+        tile=settings.tile // UPSCALE,
+        flow=flow_by_name(settings.flow, raft_path=settings.raft_path, device=device),
     )
 
 
-def load_teacher(how: Restoration, *, device: torch.device) -> NetworkTeacher:
+def load_teacher(settings: RestorationSettings, *, device: torch.device) -> NetworkTeacher:
     """Load the published teacher, BSN and EDSR."""
-    bsn_path, sr_path = weight_file("bsn_path", how.bsn_path), weight_file("sr_path", how.sr_path)
+    bsn_path, sr_path = weight_file("bsn_path", settings.bsn_path), weight_file("sr_path", settings.sr_path)
     recipes = {path: read_recipe(path) for path in (bsn_path, sr_path)}
     bsn, edsr = (
         load(net, path).to(device, memory_format=memory_format(device)).eval()
         for net, path in ((BSN(), bsn_path), (EDSR(), sr_path))
     )
     return NetworkTeacher(
-        TiledBSN(bsn, tile=how.tile // UPSCALE),
-        TiledEDSR(edsr, tile=how.tile // UPSCALE),
-        short=how.bsn_len,
-        center_weight=how.center_weight,
-        spike_input=settle({"spike_input": how.spike_input}, recipes, PUBLISHED)["spike_input"],
+        TiledBSN(bsn, tile=settings.tile // UPSCALE),
+        TiledEDSR(edsr, tile=settings.tile // UPSCALE),
+        short=settings.bsn_len,
+        center_weight=settings.center_weight,
+        spike_input=settle({"spike_input": settings.spike_input}, recipes, PUBLISHED)["spike_input"],
     )
 
 

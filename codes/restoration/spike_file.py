@@ -26,8 +26,8 @@ CUSTOM = 2.2  # log-odds (9 to 1) that rows and bits lie as the format has them
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One way to read a file, and the chance that it is the right one."""
+class SpikeFormat:
+    """How a file holds spikes, and the chance that it does so."""
 
     frames: int
     height: int
@@ -45,7 +45,7 @@ class Reading:
 
 def guess(
     path: str | Path, *, picture: np.ndarray | None = None, geometry: tuple[int, int] | None = None
-) -> list[Reading]:
+) -> list[SpikeFormat]:
     """Find how a spike file is to be read: the likeliest first, confidences adding up to 1.
 
     path: .dat, or .npz and .npy with an array [T,h,w]. picture: [H,W,3] uint8 BGR of the same scene; it tells which way
@@ -55,21 +55,21 @@ def guess(
     """
     path = Path(path)
     found, is_array = [], _is_array(path)
-    readings = _array_readings(path, picture) if is_array else _file_readings(path, picture, geometry)
-    for reading, average in readings:
+    formats = _array_formats(path, picture) if is_array else _file_formats(path, picture, geometry)
+    for spike_format, average in formats:
         torn = 3 * np.log(max(1 - _smoothness(average), 1e-6))
         if not is_array:
             torn += 8 * np.log(_seam(average))
         for flip in (False, True):
-            custom = CUSTOM * (reading.low_bit_first + (flip != is_array))
+            custom = CUSTOM * (spike_format.low_bit_first + (flip != is_array))
             odds = np.exp(custom + _uprightness(average[::-1] if flip else average, picture) - torn)
-            found.append(replace(reading, flip=flip, confidence=float(odds)))
-    total = sum(reading.confidence for reading in found)
-    found = [replace(reading, confidence=reading.confidence / total) for reading in found]
-    return sorted(found, key=lambda reading: -reading.confidence)
+            found.append(replace(spike_format, flip=flip, confidence=float(odds)))
+    total = sum(spike_format.confidence for spike_format in found)
+    found = [replace(spike_format, confidence=spike_format.confidence / total) for spike_format in found]
+    return sorted(found, key=lambda spike_format: -spike_format.confidence)
 
 
-def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None = None) -> np.ndarray:
+def read(path: str | Path, spike_format: SpikeFormat, *, first: int = 0, stop: int | None = None) -> np.ndarray:
     """Read frames first..stop-1 of a spike file so: [T,h,w] uint8 of 0 and 1, rows from the top.
 
     Of a .dat and .npy no other frame is touched, however long the recording; an .npz is read as a whole.
@@ -77,23 +77,23 @@ def read(path: str | Path, reading: Reading, *, first: int = 0, stop: int | None
     path, frames = Path(path), slice(first, stop)
     if _is_array(path):
         array = _array(path)
-        spikes = _binary(path, (array.transpose(2, 0, 1) if reading.time_last else array)[frames])
+        spikes = _binary(path, (array.transpose(2, 0, 1) if spike_format.time_last else array)[frames])
     else:
-        order = "little" if reading.low_bit_first else "big"
-        packed = map_bytes(path).reshape(reading.frames, -1)[frames]
-        spikes = np.unpackbits(packed, axis=1, bitorder=order).reshape(-1, reading.height, reading.width)
-    return spikes[:, ::-1] if reading.flip else spikes
+        order = "little" if spike_format.low_bit_first else "big"
+        packed = map_bytes(path).reshape(spike_format.frames, -1)[frames]
+        spikes = np.unpackbits(packed, axis=1, bitorder=order).reshape(-1, spike_format.height, spike_format.width)
+    return spikes[:, ::-1] if spike_format.flip else spikes
 
 
-def middle(path: str | Path, reading: Reading) -> np.ndarray:
+def middle(path: str | Path, spike_format: SpikeFormat) -> np.ndarray:
     """Return the TFP [h,w] of the frames in the middle of a file."""
-    frames = _middle(reading.frames)
-    return read(path, reading, first=frames.start, stop=frames.stop).mean(0)
+    frames = _middle(spike_format.frames)
+    return read(path, spike_format, first=frames.start, stop=frames.stop).mean(0)
 
 
-def _file_readings(
+def _file_formats(
     path: Path, picture: np.ndarray | None, geometry: tuple[int, int] | None
-) -> Iterator[tuple[Reading, np.ndarray]]:
+) -> Iterator[tuple[SpikeFormat, np.ndarray]]:
     size = file_size(path)
     fit = [
         (height, width)
@@ -113,8 +113,8 @@ def _file_readings(
                 totals[frames] += np.unpackbits(frame, bitorder="little")
         for low_bit_first in (True, False):
             total = totals[frames] if low_bit_first else totals[frames].reshape(-1, 8)[:, ::-1]
-            reading = Reading(frames, height, width, flip=False, low_bit_first=low_bit_first, confidence=0)
-            yield reading, total.reshape(height, width) / len(packed)
+            spike_format = SpikeFormat(frames, height, width, flip=False, low_bit_first=low_bit_first, confidence=0)
+            yield spike_format, total.reshape(height, width) / len(packed)
 
 
 def _shapes(size: int, picture: np.ndarray | None) -> list[tuple[int, int]]:
@@ -129,12 +129,12 @@ def _shapes(size: int, picture: np.ndarray | None) -> list[tuple[int, int]]:
     return shapes
 
 
-def _array_readings(path: Path, picture: np.ndarray | None) -> Iterator[tuple[Reading, np.ndarray]]:
+def _array_formats(path: Path, picture: np.ndarray | None) -> Iterator[tuple[SpikeFormat, np.ndarray]]:
     array = _array(path)
     time_last = _is_time_last(path, array, picture)
     spikes = array.transpose(2, 0, 1) if time_last else array
     average = _binary(path, spikes[_middle(len(spikes))]).mean(0)
-    yield Reading(*spikes.shape, flip=False, low_bit_first=True, confidence=0, time_last=time_last), average
+    yield SpikeFormat(*spikes.shape, flip=False, low_bit_first=True, confidence=0, time_last=time_last), average
 
 
 def _is_time_last(path: Path, array: np.ndarray, picture: np.ndarray | None) -> bool:

@@ -79,7 +79,7 @@ def target_times(
     frames: int,
     times: tuple[int, ...],
     window: int,
-    must_be_consistent: bool,
+    requires_data_consistency: bool,
 ) -> tuple[list[int], bool]:
     """Return the target times in a stream of `total` frames, and whether no window fits around an exposure's ends.
 
@@ -93,7 +93,7 @@ def target_times(
             f"--frames {frames}: the exposure has {possible} target times with {window} spike frames around them"
         )
     is_cut = (begin, end) != (first, last)
-    if must_be_consistent and is_cut:
+    if requires_data_consistency and is_cut:
         raise InputError(
             f"--consistency picture: the stream of {total} frames ends too close to the exposure; windows of {window} "
             "spike frames have to fit around its first and last frame"

@@ -70,11 +70,11 @@ def keep_labels(
         read=lambda indices: _loader(o, Subset(whole, indices)),
         precision=run.precision,
         rank=distributed.rank(),
-        world=distributed.world(),
-        wait=distributed.wait,
+        world=distributed.world_size(),
+        wait=distributed.barrier,
         log=run.journal.log,
     )
-    distributed.wait()
+    distributed.barrier()
 
 
 def check_data(o: StageOptions, run: Run, *, train_fields: tuple[str, ...], test_fields: tuple[str, ...]) -> None:
@@ -118,7 +118,7 @@ def train_loader(
     height, width = shapes.pop()
     if o.augment and height != width:
         raise InputError(f"--augment: quarter turns need square crops, not {height}x{width}; --roi_size SIDE cuts them")
-    rank, world = distributed.rank(), distributed.world()
+    rank, world = distributed.rank(), distributed.world_size()
     if as_reference(o) and world > 1:
         raise InputError("--recipe reference: the last batch of an epoch can be too small to share; leave out torchrun")
     batches = Batches(
@@ -129,7 +129,7 @@ def train_loader(
     if o.cache != "none":
         on_gpu = o.cache == "device" and run.device.type == "cuda"
         reserved = step_memory(Packed.collate([samples[key] for key in next(iter(batches))])) if on_gpu else 0
-        distributed.wait()  # each process reads how much memory is free before any of them fills it
+        distributed.barrier()  # each process reads how much memory is free before any of them fills it
         read_into_memory(samples, run.device if on_gpu else None, reserved=reserved)
         run.journal.log(f"--cache {o.cache}: {len(samples)} samples, {memory_needed(samples) / 1e9:.2f} GB a process")
         # Where nothing is decoded a reading process costs more than it brings, and on a GPU it could not read.
@@ -157,7 +157,7 @@ def test_loader(o: StageOptions, run: Run, *, fields: tuple[str, ...], exposure:
     _warn_of_unpaired(run, samples)
     if run.journal.writes:
         run.journal.about["data"] = samples.split.describe()
-    mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world()))
+    mine = Subset(samples, range(distributed.rank(), len(samples), distributed.world_size()))
     return _loader(o, mine)
 
 

@@ -42,7 +42,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
     if o.test_mode:
         need(o, f"{stage}_path")
     choose_kernels(deterministic=o.deterministic)
-    device = distributed.start(o.device)
+    device = distributed.initialize(o.device)
     if o.compile and not o.test_mode:
         distributed.check_compiler(device)
     torch.manual_seed(o.seed)
@@ -68,7 +68,7 @@ def open_run(o: StageOptions, stage: str) -> Run:
             by_content=BY_CONTENT,
             translated=translated,
         )
-    journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world()} process(es)")
+    journal.log(f"{stage}: {journal.folder} on {device}, {o.precision}, {distributed.world_size()} process(es)")
     return Run(journal, device, o.precision)
 
 

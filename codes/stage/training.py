@@ -48,8 +48,8 @@ def train_or_evaluate(
     test = test_loader(o, run, fields=test_fields, exposure=exposure) if needs_test else None
     if o.test_mode:
         rows = evaluate(net, compare, test, run.journal, device=run.device, precision=run.precision)
-        run.journal.complain()
-        distributed.leave()
+        run.journal.raise_unwritten()
+        distributed.shut_down()
         return rows
 
     train = _training_data(
@@ -79,7 +79,7 @@ def train_or_evaluate(
         evaluate_every=o.evaluate_every,
         save_every=o.save_every,
     )
-    distributed.leave()
+    distributed.shut_down()
     return rows
 
 

@@ -24,9 +24,9 @@ from codes.data.images import read_image, write_image
 from codes.data.spikes import UPSCALE, Exposure, read_spikes
 from codes.errors import InputError
 from codes.reporting.figures import side_by_side
+from codes.restoration.format_detection import tensors
 from codes.restoration.methods import sdm_count_frames
-from codes.restoration.reading import tensors
-from codes.restoration.restorers import SHORT, Restoration, restorer
+from codes.restoration.restorers import SHORT, RestorationSettings, restorer
 
 TIMES = (20, 68, 116)  # of deblur
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def sample(path: Path) -> tuple[np.ndarray, Tensor, Tensor]:
 
 def by_student(weights: str, blur: Tensor, spikes: Tensor, times: list[int]) -> list[np.ndarray]:
     """Restore target times as deblur.py does, by LDN with these weights."""
-    restore = restorer(Restoration(deblur_path=weights, tile=0), device=CPU)
+    restore = restorer(RestorationSettings(deblur_path=weights, tile=0), device=CPU)
     return [as_picture(frame) for frame in restore(blur, spikes, times, exposure=Exposure())]
 
 

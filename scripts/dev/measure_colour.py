@@ -25,7 +25,7 @@ from codes.evaluation.metrics import measure
 from codes.motion.colour import correct_colour
 from codes.physics.data_consistency import consistency_times
 from codes.restoration.colour import correct
-from codes.restoration.restorers import Restoration, restorer
+from codes.restoration.restorers import RestorationSettings, restorer
 
 HEADER = "| sample | | middle | first | last |\n|---|---|---|---|---|"
 
@@ -41,8 +41,8 @@ class Options:
 def main(o: Options) -> None:
     check_used(o)
     check_range(o, "every", 1)
-    how = Restoration(method=o.method, deblur_path=o.deblur_path, colour="picture", tile=0)
-    restore = restorer(how, device=torch.device("cpu"))
+    settings = RestorationSettings(method=o.method, deblur_path=o.deblur_path, colour="picture", tile=0)
+    restore = restorer(settings, device=torch.device("cpu"))
     exposure, root = Exposure(), Path(o.base_folder, "test")
     print(HEADER)
     for path in sorted((root / "blur_data").glob("*/*.png"))[:: o.every]:

@@ -30,9 +30,9 @@ from codes.errors import InputError
 from codes.registration.geometry import corner_error, enlargement
 from codes.registration.homography import register
 from codes.registration.intensity import exposure_intensity
+from codes.restoration.format_detection import tensors
 from codes.restoration.placement import find_in_stream
-from codes.restoration.reading import tensors
-from codes.restoration.restorers import Restoration, restorer
+from codes.restoration.restorers import RestorationSettings, restorer
 from codes.restoration.view import View, covered
 
 RIGHT = 1.5  # picture pixels that a corner may be off in a registration that is sure
@@ -104,8 +104,8 @@ def measure(o: Options, folder: Path, name: str, truth: dict) -> dict[str, float
 def restored(o: Options, sharp: Path, truth: dict, picture: np.ndarray, spikes: np.ndarray,
              true_exposure: tuple[int, int], cases: dict) -> dict[str, float]:  # fmt: skip
     """Return the PSNR of the middle of the exposure where both cameras look, for each case and the blurry picture."""
-    how = Restoration(method=o.restore, deblur_path=o.deblur_path, colour="picture", tile=0)
-    restore = restorer(how, device=torch.device("cpu"))
+    settings = RestorationSettings(method=o.restore, deblur_path=o.deblur_path, colour="picture", tile=0)
+    restore = restorer(settings, device=torch.device("cpu"))
     start, length = true_exposure
     target = start + length // 2
     path = min(sharp.glob("*.png"), key=lambda path: abs(int(path.stem) - target))

@@ -55,8 +55,8 @@ def main(o: Options) -> Table:
 
 def intensities(path: Path, picture: np.ndarray | None) -> list[np.ndarray]:
     """Return the intensity [h,w] of a stream in each way that is compared."""
-    reading = guess(path, picture=picture)[0]
-    spikes = torch.from_numpy(np.ascontiguousarray(read(path, reading)))[None]
+    spike_format = guess(path, picture=picture)[0]
+    spikes = torch.from_numpy(np.ascontiguousarray(read(path, spike_format)))[None]
     height, width = spikes.shape[-2:]
     center = spikes.shape[1] // 2 + 1
     streams = (spikes, firing_rate(spikes), firing_rate(remove_noise_spikes(spikes)))

@@ -31,7 +31,7 @@ class Options:
 
 
 def main(o: Options) -> None:
-    device = distributed.start(o.device)
+    device = distributed.initialize(o.device)
     torch.backends.cudnn.allow_tf32 = o.precision != "fp32"
     ceiling, rows = matmul_rate(device, o.precision), []
     net = LDN().to(device, memory_format=memory_format(device)).eval()

@@ -49,7 +49,7 @@ def main(o: Options) -> None:
         raise InputError("--size is for synthetic pictures; leave it out with --base_folder")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    device = distributed.start(o.device)
+    device = distributed.initialize(o.device)
     with tempfile.TemporaryDirectory() as place:
         for sample in range(0 if o.base_folder else o.samples):
             write_sample(Path(place), *o.size, split="train", name=f"{sample:06d}")

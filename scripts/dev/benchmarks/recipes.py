@@ -45,7 +45,7 @@ class Options:
 
 
 def main(o: Options) -> None:
-    device = distributed.start(o.device)
+    device = distributed.initialize(o.device)
     ldn = LDN(LENGTH).to(device, memory_format=memory_format(device))
     crops = random_sample(o.bs, o.roi_size, o.roi_size, device)
     calls = bsn_steps(crops[1], device) | ldn_steps(ldn, *crops)

@@ -12,12 +12,12 @@ from codes.data.orientation import DESCRIBED, oriented
 from codes.data.spikes import UPSCALE, Exposure, frames_in
 from codes.errors import InputError
 from codes.restoration.alignment import better_orientation
-from codes.restoration.spike_file import KNOWN, Reading, guess, middle
+from codes.restoration.spike_file import KNOWN, SpikeFormat, guess, middle
 
-SURE = 0.9  # a reading this likely is believed against the custom of the format
+SURE = 0.9  # a format this likely is believed against the custom of the format
 
 
-def find_reading(
+def detect_format(
     path: str | Path,
     picture: np.ndarray,
     *,
@@ -26,13 +26,13 @@ def find_reading(
     bits: str = "",
     align: str = "",
     orientation: str = "upright",
-) -> Reading:
+) -> SpikeFormat:
     """Tell how a spike file that belongs to a picture [H,W,3] is to be read.
 
-    orientation: how the spikes show the picture, as in `codes.data.orientation`; the reading is that of the file.
+    orientation: how the spikes show the picture, as in `codes.data.orientation`; the format is that of the file.
     What is given is trusted: geometry (height, width), rows "bottom" or "top" first, bits "lowest" or "highest" first.
     The rest is as the format says, and the size a quarter of the picture's; it may be another if `align` is given.
-    Raises: InputError if the file holds no whole frames of that size, or its content shows another reading or
+    Raises: InputError if the file holds no whole frames of that size, or its content shows another format or
     orientation.
     """
     path, is_array = Path(path), has_suffix(path, ARRAYS)
@@ -47,14 +47,14 @@ def find_reading(
     expected = dict(zip(("height", "width"), size or (), strict=False)) | order
 
     found = guess(path, picture=_resized(picture, *size) if size else picture)
-    possible = [reading for reading in found if _agrees(reading, stated)]
-    chosen = next((reading for reading in possible if _agrees(reading, expected)), None)
+    possible = [spike_format for spike_format in found if _agrees(spike_format, stated)]
+    chosen = next((spike_format for spike_format in possible if _agrees(spike_format, expected)), None)
     if chosen is None:
         raise InputError(f"{path}: cannot be read as --geometry, --rows and --bits say; it may be {found[0]}")
     if orientation == "upright":
         _refuse_other_orientation(path, picture, chosen, found)
     likeliest = possible[0]
-    if likeliest.confidence > SURE * sum(reading.confidence for reading in possible):
+    if likeliest.confidence > SURE * sum(spike_format.confidence for spike_format in possible):
         if align and _agrees(likeliest, order):
             return likeliest
         if likeliest is not chosen:
@@ -86,15 +86,15 @@ def _size(
     return size
 
 
-def _refuse_other_orientation(path: Path, picture: np.ndarray, chosen: Reading, found: list[Reading]) -> None:
-    """Refuse spikes that show the picture turned or mirrored; rows in the other order are those of a reading."""
+def _refuse_other_orientation(path: Path, picture: np.ndarray, chosen: SpikeFormat, found: list[SpikeFormat]) -> None:
+    """Refuse spikes that show the picture turned or mirrored; rows in the other order are those of a format."""
     swapped = [
-        reading
-        for reading in found
-        if (reading.height, reading.width) == (chosen.width, chosen.height)
-        and (reading.flip, reading.low_bit_first) == (chosen.flip, chosen.low_bit_first)
+        spike_format
+        for spike_format in found
+        if (spike_format.height, spike_format.width) == (chosen.width, chosen.height)
+        and (spike_format.flip, spike_format.low_bit_first) == (chosen.flip, chosen.low_bit_first)
     ]
-    averages = [middle(path, reading) for reading in (chosen, *swapped)]
+    averages = [middle(path, spike_format) for spike_format in (chosen, *swapped)]
     better = better_orientation(averages, picture)
     if better and better[0] != "flipped":
         name, correlation = better
@@ -177,8 +177,8 @@ def _mismatch(picture: np.ndarray, size: tuple[int, int]) -> str:
     )
 
 
-def _agrees(reading: Reading, facts: dict[str, int | bool]) -> bool:
-    return all(getattr(reading, name) == value for name, value in facts.items())
+def _agrees(spike_format: SpikeFormat, facts: dict[str, int | bool]) -> bool:
+    return all(getattr(spike_format, name) == value for name, value in facts.items())
 
 
 def _resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
