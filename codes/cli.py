@@ -104,8 +104,9 @@ def _add_argument(parser: Any, field: dataclasses.Field, hint: Any) -> None:
         return
     kind, several = _type(hint)
     read = _reader(kind, about["renamed"])
-    choices = tuple(choice for choice in about["choices"] if choice != "") or None
-    metavar = None if choices or about["positional"] else kind.__name__.upper()
+    choices = about["choices"] or None
+    named = ",".join(str(choice) for choice in about["choices"] if choice != "")  # the help leaves out the empty one
+    metavar = f"{{{named}}}" if named else None if about["positional"] else kind.__name__.upper()
     if about["positional"]:
         count = ("+" if required else "*") if several else None if required else "?"
         parser.add_argument(

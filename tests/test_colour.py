@@ -99,7 +99,7 @@ def test_adjoint_of_the_warp():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(3, 2, 12, 15, generator=generator), torch.rand(1, 2, 12, 15, generator=generator)
     positions = 2.4 * torch.rand(1, 12, 15, 2, generator=generator) - 1.2  # some lie outside the picture
-    link = colour.Link(1, positions, torch.rand(1, 1, 12, 15, generator=generator))
+    link = colour.ReferenceWarp(1, positions, torch.rand(1, 1, 12, 15, generator=generator))
     torch.testing.assert_close((link.look_up(x) * y).sum(), (x[1] * link.adjoint(y)).sum())
 
 
@@ -123,7 +123,7 @@ def test_solution_is_the_posterior_mean():
     still = F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
     for shift, share in zip(shifts, visible, strict=True):
         positions = still + torch.tensor((shift * 2 / width, 0))
-        links.append([colour.Link(0, positions, torch.full((1, 1, height, width), share))])
+        links.append([colour.ReferenceWarp(0, positions, torch.full((1, 1, height, width), share))])
     luminance = torch.full((3, height, width), 0.5)
 
     size = height * width

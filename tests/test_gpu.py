@@ -10,7 +10,8 @@ from training import run
 import train_bsn
 from codes.data.spikes import Exposure
 from codes.engine import gpu
-from codes.stage import Run, loaders
+from codes.stage import loaders
+from codes.stage.run import Run
 
 
 @pytest.fixture

@@ -18,19 +18,19 @@ from codes.errors import InputError
 
 distributed.LIMIT = timedelta(seconds=float(sys.argv[1]))
 try:
-    distributed.start("cpu")
+    distributed.initialize("cpu")
 except InputError as error:
     sys.exit(f"error: {error}")
 if distributed.rank():
     os._exit(3)
-for ask in (distributed.gather, distributed.highest, lambda _: distributed.mean(torch.ones(1))):
+for ask in (distributed.all_gather, distributed.all_reduce_max, lambda _: distributed.all_reduce_mean(torch.ones(1))):
     try:
         with torch.inference_mode():
             ask([1])
     except distributed.LostProcess as error:
         print(error)
 try:
-    distributed.wait()
+    distributed.barrier()
 except distributed.LostProcess as error:
     print(error, flush=True)
 os._exit(0)  # the end of the process would wait for the group

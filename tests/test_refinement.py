@@ -140,11 +140,11 @@ def test_a_spike_stream_passes_each_stage_once_in_order(student, monkeypatch):
         watch(module, "motion_compensated_intensity", result=estimated)
     for name in ("super_resolved_intensity", "closed_form", "match_picture_scale", "windows"):
         watch(reconstruction, name)
-    watch(reconstruction.tiling, "ldn")
+    watch(reconstruction.tiling, "tiled_ldn")
     watch(reconstruction, "data_consistency_residual")
     list(restore(student, blur, spikes, [68], exposure=EXPOSURE, iterations=2))
     motion = ["motion_compensated_intensity", "super_resolved_intensity"]
-    closed_form, network = {"closed_form", "match_picture_scale", "windows"}, ["ldn", "data_consistency_residual"]
+    closed_form, network = {"closed_form", "match_picture_scale", "windows"}, ["tiled_ldn", "data_consistency_residual"]
     assert walk[0] == ["isi_intensity"] and len(walk) == 3
     for one in walk[1:]:  # physics.sdm makes both inputs of LDN, in any order
         assert (one[:2], set(one[2:5]), one[5:]) == (motion, closed_form, network)

@@ -78,7 +78,7 @@ def test_without_a_compiler_compile_says_what_it_needs(data, weights, monkeypatc
 @pytest.mark.parametrize("test_mode, chosen", [(False, "bf16"), (True, "fp32")])
 def test_precision_follows_the_gpu_and_is_kept_as_chosen(data, weights, monkeypatch, test_mode, chosen):
     """A GPU that has bfloat16 trains in it; a table is made in fp32; a resumed run is told when the machine differs."""
-    monkeypatch.setattr(distributed, "start", lambda device: torch.device("cuda", 0))
+    monkeypatch.setattr(distributed, "initialize", lambda device: torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     options = train_sr.Options(save_folder=str(data / "log"), test_mode=test_mode, seed=0, sr_path="sr.pth")
     opened = stage.open_run(options, "sr")
@@ -176,7 +176,7 @@ def sizes():
 
 for started in (False, True):
     if started:
-        distributed.start("cpu")
+        distributed.initialize("cpu")
     before = sizes()
     tensor = torch.empty(64 * 2**20, dtype=torch.uint8)
     during = sizes()

@@ -56,7 +56,7 @@ def tiled(function: Callable[..., Tensor], *inputs: Tensor, tile: int, reach: in
     return output
 
 
-def ldn(net: LDN, blur: Tensor, *, tile: int) -> Callable[[Tensor, Tensor | None], Tensor]:
+def tiled_ldn(net: LDN, blur: Tensor, *, tile: int) -> Callable[[Tensor, Tensor | None], Tensor]:
     """Return (spikes, start) -> `net(blur, spikes, start)`; its channel attention pools over the features of all tiles.
 
     The picture is encoded now, once for all target times.

@@ -29,8 +29,8 @@ def describe(
     """Print how a pair was read, whether picture and spikes show the same scene, and what degrades the result.
 
     arrays: of the recording. has_consistency: whether the method adds the data-consistency residual where the stream
-    allows it; has_colour: whether it corrects colours along motion there. clock: of the film that the picture is one
-    of: first spike frame, period, length of the exposures.
+    allows it; corrects_colour: whether it corrects colours along motion there. clock: first spike frame, period and
+    length of the exposures of the film that the picture is one of.
     Returns: whether picture and spikes agree in view and time, as far as can be told.
     """
     agree = True
@@ -43,7 +43,7 @@ def describe(
         x, y = round(x, 1) + 0.0, round(y, 1) + 0.0  # -0.0 becomes 0.0
         print(f"  {verdict}: correlation {correlation:.3f}, the spikes lie {x:+.1f} {y:+.1f} pixels (right, down)")
     _describe_placement(recording.placement)
-    if recording.known.exposure != AUTO:
+    if recording.acquisition.exposure != AUTO:
         agree &= _describe_exposure(recording, arrays, clock)
     _describe_response(recording)
     _describe_defects(recording, arrays.defects)
@@ -86,7 +86,7 @@ def _describe_exposure(recording: Recording, arrays: Arrays, clock: tuple[float,
         lambda first, stop: spikes[first:stop], len(spikes), arrays.picture, homography,
         gain=None if gain is None else gain.numpy(),
     )  # fmt: skip
-    if recording.known.rig and found.correlation < SHOWN:
+    if recording.acquisition.rig and found.correlation < SHOWN:
         print(
             f"  NOT ALIGNED IN TIME: the spikes around the exposure do not show the picture (correlation "
             f"{found.correlation:.2f}): name the folder that was calibrated, or {'--clock' if clock else '--exposure'}"
@@ -119,10 +119,10 @@ def _describe_defects(recording: Recording, defects: Defects) -> None:
     """Print what is defective in the spikes, and what was done about it."""
     hot, dead, lost = defects
     if count := int((hot | dead).sum()):
-        done = "replaced by their neighbours" if recording.known.repair else "left as they are"
+        done = "replaced by their neighbours" if recording.acquisition.repair else "left as they are"
         print(f"  {count} defective pixels ({hot.sum()} hot, {dead.sum()} dead): {done}")
     if len(lost):
-        done = "bridged" if recording.known.repair else "left: frames near them are too dark"
+        done = "bridged" if recording.acquisition.repair else "left: frames near them are too dark"
         print(f"  NO SPIKE in {len(lost)} frames, first in {recording.start + lost[0]}, lost on the way: {done}")
 
 

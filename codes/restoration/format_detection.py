@@ -1,4 +1,4 @@
-"""Reading of a recording: how the spike file beside a picture is decoded, and how both get sizes that fit."""
+"""The format of the spike file beside a picture: detected by what it shows; and how both get sizes that fit."""
 
 from pathlib import Path
 

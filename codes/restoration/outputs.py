@@ -107,14 +107,14 @@ def record_of(
 
     rig: its file, if there is one. What was found of the registration is added.
     """
-    known, placement = recording.known, recording.placement
+    acquisition, placement = recording.acquisition, recording.placement
     record = {
         "--method": settings.method,
         "--compare": compare,
-        "--align": known.align,
-        "--orientation": known.orientation,
-        "--repair": known.repair,
-        "--gamma": known.gamma,
+        "--align": acquisition.align,
+        "--orientation": acquisition.orientation,
+        "--repair": acquisition.repair,
+        "--gamma": acquisition.gamma,
         "--spike_input": settings.spike_input,
         "--consistency": settings.consistency,
         "--colour": settings.colour,
@@ -128,7 +128,7 @@ def record_of(
         "exposure": [recording.start + recording.exposure.margin, recording.exposure.length],
         "times": recording.times,
         REGISTRATION: {
-            "model": "rig" if known.rig else known.model or "homography",
+            "model": "rig" if acquisition.rig else acquisition.model or "homography",
             "homography": placement.registration.homography.tolist(),  # picture pixel (x, y) -> pixel of upright spikes
             "confidence": placement.registration.confidence,
             "is_used": placement.view is not None,

@@ -126,8 +126,8 @@ def prepare(
     """Find how a pair is read, and where and when its picture lies in the spikes, and check that both fit.
 
     frames: number of target times, evenly over the exposure; times: target times instead of them. window: spike frames
-    that the method needs around a target time; reach: beyond the exposure that it uses. must_be_consistent: windows
-    have to fit around both ends of the exposure. most_lost: share of its spike frames that may be empty.
+    that the method needs around a target time; reach: beyond the exposure that it uses. requires_data_consistency:
+    windows have to fit around both ends of the exposure. most_lost: share of its spike frames that may be empty.
     Raises: InputError naming what does not fit.
     """
     picture = read_image(pair.picture)
@@ -159,7 +159,8 @@ def prepare(
     if is_other_scene and not acquisition.geometry:
         raise InputError(
             f"{pair.spikes}: as {spike_format} it does not show what {pair.picture} shows "
-            f"(correlation {aligned[0]:.2f}): it is of another picture, or --exposure names other frames; to continue, give --geometry HEIGHT WIDTH"
+            f"(correlation {aligned[0]:.2f}): it is of another picture, or --exposure names other frames; to continue, "
+            "give --geometry HEIGHT WIDTH"
         )
     estimated = _response(picture, spikes, exposure, placement, acquisition.rig) if is_comparable else Response()
     return Recording(

@@ -128,8 +128,8 @@ def _student_frames(
 ) -> Iterator[tuple[Tensor | None, Tensor]]:
     """Restore each target time by LDN: yield what it starts from and what it returns, float32."""
     is_shared = student.recipe["input"] == "blurry"  # the picture is encoded once for all times
-    ldn = tiling.tiled_ldn(student.net, blur, tile=student.tile) if is_shared else None
+    shared = tiling.tiled_ldn(student.net, blur, tile=student.tile) if is_shared else None
     for time, start in zip(times, starts, strict=False):
         shown = windows(intensity, [time], student.length)
-        apply = ldn or tiling.tiled_ldn(student.net, start, tile=student.tile)
+        apply = shared or tiling.tiled_ldn(student.net, start, tile=student.tile)
         yield start, apply(shown, start).float()
