@@ -4,12 +4,14 @@ import json
 import os
 import shutil
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from tqdm import tqdm
 
 from codes.data.images import write_image
 from codes.data.spikes import write_spikes
@@ -69,6 +71,13 @@ def compiler_cache(tmp_path_factory) -> None:
         del os.environ["TORCHINDUCTOR_CACHE_DIR"]
     else:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = before
+
+
+@pytest.fixture(autouse=True)
+def no_progress_bar_stays() -> Iterator[None]:
+    """Remove the bars of loops that a test ended by an error: the next test would print below them."""
+    yield
+    tqdm._instances.clear()
 
 
 @pytest.fixture

@@ -179,12 +179,12 @@ def write_frames(
     times = [time - recording.start for time in recording.times]
     paths, (height, width) = output.frames(recording.times), arrays.picture.shape[:2]
     try:
-        waiting = tqdm(paths, unit="frame")  # shown now: the first frame may take minutes
-        frames = restore(blur, spikes, times, exposure=recording.exposure, view=view)
-        for path, frame in zip(waiting, frames, strict=True):
-            image = covered(view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1)
-            image = recording.response.apply(image).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-            write_image(path, np.hstack((arrays.picture, image)) if compare else image)
+        with tqdm(paths, unit="frame") as waiting:  # shown now: the first frame may take minutes
+            frames = restore(blur, spikes, times, exposure=recording.exposure, view=view)
+            for path, frame in zip(waiting, frames, strict=True):
+                image = covered(view, frame.float(), blur)[0, :, :height, :width].clamp(0, 1)
+                image = recording.response.apply(image).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+                write_image(path, np.hstack((arrays.picture, image)) if compare else image)
     except (MemoryError, RuntimeError) as error:
         is_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "allocate memory" in str(error)
         if not is_memory:
